@@ -1,0 +1,148 @@
+/* status.c - a compilation's state: the recorded error, the warnings.
+ *
+ * fail* formats into cx->err and returns the status, so that `return fail(...)` is the whole error
+ * path. Nothing here can fail for lack of memory except warn.
+ */
+#include "base/base.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void
+ctx_init(Ctx *cx)
+{
+    *cx = (Ctx){.mem = {.fail_after = -1}};
+    arena_init(&cx->arena, &cx->mem);
+    arena_init(&cx->scratch, &cx->mem);
+}
+
+void
+ctx_free(Ctx *cx)
+{
+    arena_free(&cx->scratch);
+    arena_free(&cx->arena);
+    cx->intern = NULL;
+    cx->warnings = NULL;
+    cx->nwarnings = cx->cap_warnings = 0;
+    cx->warned = (Map){0};
+}
+
+void
+ctx_clear_error(Ctx *cx)
+{
+    cx->err = (ErrorInfo){.st = ST_OK};
+}
+
+/* A message cut at the end of the buffer must not end inside a UTF-8 sequence. */
+static void
+trim_utf8(char *s, size_t n)
+{
+    size_t i = n;
+    while (i > 0 && ((unsigned char)s[i - 1] & 0xc0) == 0x80)
+        i--;
+    if (i == 0)
+        return;
+    unsigned char lead = (unsigned char)s[i - 1];
+    size_t want = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+    if (n - (i - 1) < want)
+        s[i - 1] = 0;
+}
+
+static Status
+record(Ctx *cx, Status st, LocId loc, int line, int col, const char *fmt, va_list ap)
+{
+    char msg[sizeof(cx->err.msg)]; /* the arguments may point into cx->err.msg */
+    int n = vsnprintf(msg, sizeof(msg), fmt, ap);
+    if (n < 0)
+        msg[0] = 0;
+    else if ((size_t)n >= sizeof(msg))
+        trim_utf8(msg, sizeof(msg) - 1);
+    cx->err = (ErrorInfo){.st = st, .loc = loc, .line = line, .col = col};
+    memcpy(cx->err.msg, msg, sizeof(msg));
+    return st;
+}
+
+Status
+fail(Ctx *cx, Status st, LocId loc, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    record(cx, st, loc, 0, 0, fmt, ap);
+    va_end(ap);
+    return st;
+}
+
+Status
+fail_at(Ctx *cx, int line, int col, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    record(cx, ST_USER, (LocId){0}, line, col, fmt, ap);
+    va_end(ap);
+    return ST_USER;
+}
+
+Status
+fail_nomem(Ctx *cx, size_t bytes)
+{
+    return fail(cx, ST_NOMEM, (LocId){0}, "out of memory (%zu bytes wanted, %zu bytes held)", bytes,
+                cx->mem.live);
+}
+
+Status
+new_in(Ctx *cx, Arena *a, size_t bytes, void *out)
+{
+    void *p = arena_alloc(a, bytes);
+    if (!p)
+        return fail_nomem(cx, bytes);
+    memcpy(out, &p, sizeof(p));
+    return ST_OK;
+}
+
+static bool
+same_warning(const void *env, uint32_t id)
+{
+    const Warning *const *e = env;
+    const Warning *have = &e[0][id - 1], *want = e[1];
+    return have->loc.i == want->loc.i && strcmp(have->msg, want->msg) == 0;
+}
+
+static Status
+push_warning(Ctx *cx, Warning w)
+{
+    if (cx->nwarnings == cx->cap_warnings) {
+        uint32_t cap = MAX(8u, 2 * cx->cap_warnings);
+        Warning *p;
+        NEW(cx, &cx->arena, p, cap);
+        if (cx->nwarnings)
+            memcpy(p, cx->warnings, cx->nwarnings * sizeof(*p));
+        cx->warnings = p;
+        cx->cap_warnings = cap;
+    }
+    cx->warnings[cx->nwarnings++] = w;
+    return ST_OK;
+}
+
+Status
+warn(Ctx *cx, LocId loc, const char *fmt, ...)
+{
+    char msg[sizeof(cx->err.msg)];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(msg, sizeof(msg), fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        msg[0] = 0;
+    else if ((size_t)n >= sizeof(msg))
+        trim_utf8(msg, sizeof(msg) - 1);
+    Warning w = {loc, msg};
+    const Warning *env[2] = {cx->warnings, &w};
+    uint64_t h = hash_bytes(msg, strlen(msg), loc.i);
+    if (map_find(&cx->warned, h, same_warning, env))
+        return ST_OK;
+    char *copy;
+    NEW(cx, &cx->arena, copy, strlen(msg) + 1);
+    memcpy(copy, msg, strlen(msg) + 1);
+    TRY(push_warning(cx, (Warning){loc, copy}));
+    return map_insert(cx, &cx->arena, &cx->warned, h, cx->nwarnings);
+}

@@ -1,0 +1,45 @@
+/* cost.h - what a tile program costs, modelled: cycles per instruction, engine timeline, bytes, counts.
+ *
+ * Times are modelled (documented formulas, see hw.def); counts and bytes are exact.
+ */
+#ifndef NKIGEN_COST_H
+#define NKIGEN_COST_H
+
+#include "tile/tile.h"
+
+typedef struct Cost {
+    int64_t instr[K_COUNT]; /* executed, by tile op */
+    int64_t instr_total;    /* DMAs included; allocation and loop control are not instructions */
+    int64_t hbm_read, hbm_write, hbm_min; /* bytes; min: inputs and outputs once */
+    int64_t flops;                        /* of nc_matmul */
+    double time_us;                       /* end of the last instruction */
+    double engine_us[EN_COUNT];           /* busy; EN_dma: share of all DMA engines together */
+    double roofline_us;                   /* max of: hbm_min at DMA bandwidth, tensor work at its peak */
+    int64_t sbuf_peak;                    /* bytes per partition */
+    int psum_peak_banks;
+} Cost;
+
+/* instr.c - one instruction, by its access patterns; loop variables do not matter */
+typedef struct InstrCost {
+    double issue_us;   /* how long it holds its engine; DMA: its share of all DMA engines */
+    double latency_us; /* from there until another engine may use the result */
+    double span_us;    /* DMA: shortest time from first to last byte on the engines it uses */
+    int64_t hbm_read, hbm_write; /* bytes moved on the HBM side; broadcast reads count every time */
+    int64_t flops;               /* of nc_matmul */
+} InstrCost;
+InstrCost cost_instr(const Graph *g, const Op *op);
+double cost_matmul_peak(const Hw *hw, DType dt); /* flops per us of the tensor engine */
+double cost_dma_bandwidth(const Hw *hw);         /* bytes per us between HBM and the core */
+
+/* totals.c - what needs no timeline: counts, bytes, busy times, roofline, memory peaks; the rest of *out is zero */
+Status cost_totals(const Graph *g, Cost *out);
+
+/* timeline.c - the whole program: engines as in-order queues, DMA queues, dependences by buffer region,
+ * loops extrapolated from their steady state. Time is linear in program text, not in iterations. */
+Status cost_program(const Graph *g, Cost *out);
+
+/* One interval of an unrolled prefix of the program, for timelines; visit returns false to stop. */
+typedef bool CostVisit(void *env, OpId op, int engine, double begin_us, double end_us);
+Status cost_trace(const Graph *g, CostVisit *visit, void *env);
+
+#endif

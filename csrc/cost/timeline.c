@@ -1,0 +1,831 @@
+/* timeline.c - when everything happens: engines as in-order queues, DMA queues over one shared bandwidth.
+ *
+ * in:   a verified tile program, before or after allocation
+ * out:  its modelled time (cost_program), or every interval of it in program order (cost_trace)
+ * how:  an instruction starts when its engine is free and what it depends on is done. Dependences are overlaps of
+ *       regions (partitions x bytes of a row, as bounding boxes) of one copy of one buffer; addresses that change
+ *       hands are dependences too. A loop is run until an iteration advances every clock as the one before did; then
+ *       the clocks jump over all but the last iterations.
+ * rule: a region list never says "done" too early for what it holds; merging old entries only delays.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "cost/cost.h"
+
+enum { LN_tensor, LN_vector, LN_scalar, LN_gpsimd, LN_load, LN_store, LN_mixed, LN_COUNT };
+enum { DEP_raw, DEP_war, DEP_waw, DEP_COUNT };
+#define CK_bus LN_COUNT /* clock of the shared DMA bandwidth, after those of the lanes */
+#define CK_COUNT (LN_COUNT + 1)
+#define MAX_ACCESS 16 /* entries of one region list */
+#define MAX_GAPS 32
+#define MAX_QUEUES 8
+#define MAX_NEST 64
+#define MAX_PERIOD 8 /* iterations after which rotating buffers are back at their first copy */
+
+typedef struct Region { int64_t lo, hi; int32_t p0, p1; } Region; /* bytes [lo, hi) of partitions [p0, p1) */
+
+/* Someone used a region: until t0 at its low end, until t1 at its high end, in between linearly. */
+typedef struct Access {
+    Region r;
+    double t0, t1;
+    uint32_t stamp; /* number of the instruction */
+    uint8_t lane;
+    bool write;
+} Access;
+typedef struct Track { /* the region list of one copy of a buffer, oldest first */
+    Access *a;
+    uint32_t n, cap;
+    uint32_t shifted; /* the last jump that moved it */
+} Track;
+
+typedef struct Buffer {
+    uint32_t track; /* of copy 0 */
+    uint32_t bufs, turn, cur;
+    int64_t addr, stride; /* addr < 0: not placed */
+    uint8_t space;
+    bool read, written, tracked;
+} Buffer;
+
+typedef struct Use { /* an operand of an instruction, decoded */
+    const Ap *ap;
+    int64_t lo, hi; /* bytes, without the loop terms */
+    uint32_t val;
+    uint8_t elem, role;
+} Use;
+typedef struct Step { /* an op, decoded */
+    double issue, span;
+    uint32_t use, nuse; /* loop: use is the index of its end */
+    uint8_t lane, engine, table; /* table: 1 + activation function that needs its own table, or 0 */
+} Step;
+
+typedef struct Span { int64_t lo, hi; uint32_t track; } Span; /* who holds these bytes of every partition */
+typedef struct Gap { double a, b; } Gap;
+
+typedef struct Sim {
+    const Graph *g;
+    const Hw *hw;
+    Arena arena;
+    Step *step;
+    VEC(Use) uses;
+    Buffer *buf; /* by value */
+    VEC(Track) tracks;
+    VEC(Span) spans[SP_COUNT]; /* sorted, disjoint */
+    int64_t *value_of;         /* loop variables */
+    double lag[DEP_COUNT][LN_COUNT][LN_COUNT];
+    double clock[CK_COUNT];
+    double queue[2][MAX_QUEUES];
+    int nqueues;
+    Gap gap[MAX_GAPS]; /* when the DMA engines are idle; the last is open-ended */
+    int ngaps;
+    int table;
+    uint32_t stamp, jumps;
+    int depth;
+    CostVisit *visit; /* NULL: extrapolate */
+    void *env;
+    bool stop;
+} Sim;
+
+/* ---- regions ---- */
+
+static bool
+overlaps(const Region *a, const Region *b)
+{
+    return a->lo < b->hi && b->lo < a->hi && a->p0 < b->p1 && b->p0 < a->p1;
+}
+
+static bool
+contains(const Region *a, const Region *b)
+{
+    return a->lo <= b->lo && b->hi <= a->hi && a->p0 <= b->p0 && b->p1 <= a->p1;
+}
+
+static Region
+join(const Region *a, const Region *b)
+{
+    return (Region){MIN(a->lo, b->lo), MAX(a->hi, b->hi), MIN(a->p0, b->p0), MAX(a->p1, b->p1)};
+}
+
+/* When the access is done with the part of it that r overlaps. */
+static double
+access_end(const Access *a, const Region *r)
+{
+    double part, len = (double)(a->r.hi - a->r.lo);
+
+    if (a->t0 == a->t1)
+        return a->t0;
+    if (a->t0 < a->t1) {
+        part = (double)(MIN(r->hi, a->r.hi) - a->r.lo) / len;
+        return a->t0 + (a->t1 - a->t0) * part;
+    }
+    part = (double)(a->r.hi - MAX(r->lo, a->r.lo)) / len;
+    return a->t1 + (a->t0 - a->t1) * part;
+}
+
+static void
+blur_lane(const Sim *s, Access *a)
+{
+    double lag = s->lag[DEP_raw][a->lane][LN_mixed];
+
+    a->t0 += lag;
+    a->t1 += lag;
+    a->lane = LN_mixed;
+}
+
+/* b into a; a ramp when one lies after the other in memory and in time. */
+static void
+merge_access(const Sim *s, Access *a, Access *b)
+{
+    Access m = *a;
+
+    if (a->lane != b->lane) {
+        blur_lane(s, a);
+        blur_lane(s, b);
+    }
+    m.lane = a->lane;
+    m.r = join(&a->r, &b->r);
+    m.stamp = MAX(a->stamp, b->stamp);
+    if (a->r.hi <= b->r.lo && MAX(a->t0, a->t1) <= MIN(b->t0, b->t1)) {
+        m.t0 = a->t0;
+        m.t1 = b->t1;
+    } else if (b->r.hi <= a->r.lo && MAX(a->t0, a->t1) <= MIN(b->t0, b->t1)) {
+        m.t0 = b->t0;
+        m.t1 = a->t1;
+    } else {
+        m.t0 = m.t1 = MAX(MAX(a->t0, a->t1), MAX(b->t0, b->t1));
+    }
+    *a = m;
+}
+
+/* Makes room by merging the two oldest entries of a kind. */
+static void
+squeeze_track(const Sim *s, Track *t)
+{
+    uint32_t j = 1;
+
+    while (t->a[j].write != t->a[0].write && j + 1 < t->n)
+        j++;
+    if (t->a[j].write != t->a[0].write) /* one of a kind: merge the two that follow */
+        merge_access(s, &t->a[1], &t->a[j = 2]);
+    else
+        merge_access(s, &t->a[0], &t->a[j]);
+    memmove(&t->a[j], &t->a[j + 1], sizeof(Access) * (t->n - j - 1));
+    t->n--;
+}
+
+static Status
+push_access(Sim *s, Track *t, Access a)
+{
+    if (t->n == MAX_ACCESS)
+        squeeze_track(s, t);
+    if (t->n == t->cap) {
+        uint32_t cap = t->cap ? 2 * t->cap : 2;
+        Access *p;
+        NEW(s->g->cx, &s->arena, p, cap);
+        if (t->n)
+            memcpy(p, t->a, sizeof(Access) * t->n);
+        t->a = p;
+        t->cap = cap;
+    }
+    t->a[t->n++] = a;
+    return ST_OK;
+}
+
+/* A write hides what it covers, because it waited for it; a read hides earlier reads of its own queue. */
+static Status
+record_access(Sim *s, Track *t, Access a)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < t->n; i++) {
+        Access *old = &t->a[i];
+        bool hides = contains(&a.r, &old->r) && (a.write || (!old->write && old->lane == a.lane));
+        if (hides && !a.write)
+            a.t0 = a.t1 = MAX(a.t1, MAX(old->t0, old->t1));
+        if (!hides && n++ != i)
+            t->a[n - 1] = *old;
+    }
+    t->n = n;
+    return push_access(s, t, a);
+}
+
+/* The earliest start after everything in the list that r has to wait for. */
+static double
+wait_for(const Sim *s, const Track *t, const Region *r, int role, int lane)
+{
+    double start = 0;
+
+    for (uint32_t i = 0; i < t->n; i++) {
+        const Access *a = &t->a[i];
+        double end;
+        if (!(a->write || (role & R_write)) || !overlaps(&a->r, r))
+            continue;
+        end = access_end(a, r);
+        if (a->write && (role & R_read))
+            start = MAX(start, end + s->lag[DEP_raw][a->lane][lane]);
+        if (role & R_write)
+            start = MAX(start, end + s->lag[a->write ? DEP_waw : DEP_war][a->lane][lane]);
+    }
+    return start;
+}
+
+static Region
+use_region(const Sim *s, const Use *u)
+{
+    int64_t off = u->ap->off.nterms ? affine_eval(&u->ap->off, s->value_of) - u->ap->off.c : 0;
+    int32_t p0 = u->ap->nparts ? (int32_t)affine_eval(&u->ap->part, s->value_of) : 0;
+
+    off *= u->elem;
+    return (Region){u->lo + off, u->hi + off, p0, p0 + MAX(u->ap->nparts, 1)};
+}
+
+static Track *
+use_track(const Sim *s, const Use *u)
+{
+    const Buffer *b = &s->buf[u->val];
+
+    return b->tracked ? &s->tracks.p[b->track + b->cur] : NULL;
+}
+
+/* ---- addresses ---- */
+
+static double
+track_end(const Sim *s, const Track *t)
+{
+    double end = 0;
+
+    for (uint32_t i = 0; i < t->n; i++)
+        end = MAX(end, MAX(t->a[i].t0, t->a[i].t1) + s->lag[DEP_raw][t->a[i].lane][LN_mixed]);
+    return end;
+}
+
+/* Replaces spans [from, to) of the sorted list by what is left of them around `new`, and `new`. */
+static Status
+splice_spans(Sim *s, int space, uint32_t from, uint32_t to, Span new)
+{
+    Span out[3];
+    uint32_t n = 0, count = s->spans[space].n;
+
+    if (from < to && s->spans[space].p[from].lo < new.lo)
+        out[n++] = (Span){s->spans[space].p[from].lo, new.lo, s->spans[space].p[from].track};
+    out[n++] = new;
+    if (from < to && s->spans[space].p[to - 1].hi > new.hi)
+        out[n++] = (Span){new.hi, s->spans[space].p[to - 1].hi, s->spans[space].p[to - 1].track};
+    TRY(vec_reserve(s->g->cx, &s->arena, &s->spans[space], n, sizeof(Span)));
+    memmove(s->spans[space].p + from + n, s->spans[space].p + to, sizeof(Span) * (count - to));
+    memcpy(s->spans[space].p + from, out, sizeof(Span) * n);
+    s->spans[space].n = count - (to - from) + n;
+    return ST_OK;
+}
+
+/* A copy of a buffer takes over its bytes: it is ready when the former holders are done. */
+static Status
+take_address(Sim *s, const Buffer *b)
+{
+    uint32_t me = b->track + b->cur, lo = 0, hi = s->spans[b->space].n, from;
+    const Span *p = s->spans[b->space].p;
+    Span new = {b->addr + b->stride * b->cur, 0, me};
+    double ready = 0;
+
+    new.hi = new.lo + b->stride;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (p[mid].hi > new.lo)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    from = lo;
+    if (from < s->spans[b->space].n && p[from].lo == new.lo && p[from].hi == new.hi
+        && p[from].track == me)
+        return ST_OK;
+    for (; lo < s->spans[b->space].n && p[lo].lo < new.hi; lo++)
+        if (p[lo].track != me)
+            ready = MAX(ready, track_end(s, &s->tracks.p[p[lo].track]));
+    TRY(splice_spans(s, b->space, from, lo, new));
+    if (ready == 0)
+        return ST_OK;
+    return push_access(s, &s->tracks.p[me], (Access){
+        .r = {0, b->stride, 0, (int32_t)s->hw->pmax}, .t0 = ready, .t1 = ready,
+        .stamp = s->stamp, .lane = LN_mixed, .write = true});
+}
+
+static Status
+open_buffer(Sim *s, const Op *op)
+{
+    Buffer *b = &s->buf[op->out.i];
+
+    b->cur = b->turn++ % b->bufs;
+    return b->tracked && b->addr >= 0 ? take_address(s, b) : ST_OK;
+}
+
+/* ---- instructions ---- */
+
+static void
+insert_gap(Sim *s, int at, Gap gap)
+{
+    if (s->ngaps == MAX_GAPS) { /* forget the oldest idle time */
+        if (at == 0)
+            return;
+        memmove(s->gap, s->gap + 1, sizeof(Gap) * (size_t)(at - 1));
+        s->gap[at - 1] = gap;
+        return;
+    }
+    memmove(s->gap + at + 1, s->gap + at, sizeof(Gap) * (size_t)(s->ngaps - at));
+    s->gap[at] = gap;
+    s->ngaps++;
+}
+
+/* Takes `work` us of idle DMA time from `ready` on, in pieces; returns when the last piece ends. */
+static double
+fill_gaps(Sim *s, double ready, double work)
+{
+    const double least = 1e-3; /* us; shorter pieces of idle time are forgotten */
+    double end = ready;
+    int i = s->ngaps - 1;
+
+    while (i > 0 && s->gap[i - 1].b > ready)
+        i--;
+    while (work > 0) {
+        Gap *gap = &s->gap[i];
+        double begin = MAX(gap->a, ready), use = MIN(work, gap->b - begin), before = gap->a;
+        work -= use;
+        end = begin + use;
+        gap->a = end;
+        if (begin - before > least) {
+            int n = s->ngaps;
+            insert_gap(s, i, (Gap){before, begin});
+            i += s->ngaps - n;
+        }
+        if (s->gap[i].b - s->gap[i].a > least || i == s->ngaps - 1) {
+            i++;
+        } else {
+            memmove(s->gap + i, s->gap + i + 1, sizeof(Gap) * (size_t)(s->ngaps - i - 1));
+            s->ngaps--;
+        }
+    }
+    return end;
+}
+
+static double
+run_dma(Sim *s, const Step *st, double *start)
+{
+    double *queue = s->queue[st->lane == LN_store], end;
+    int q = 0;
+
+    for (int i = 1; i < s->nqueues; i++)
+        if (queue[i] < queue[q])
+            q = i;
+    *start = MAX(MAX(*start, queue[q]), s->hw->dma_trigger_ns * 1e-3);
+    end = fill_gaps(s, *start, st->issue);
+    end = MAX(end, *start + st->span);
+    queue[q] = MAX(end, *start + s->hw->dma_fixed_ns * 1e-3);
+    s->clock[st->lane] = MAX(s->clock[st->lane], end);
+    return end;
+}
+
+static double
+run_compute(Sim *s, const Step *st, double *start)
+{
+    *start = MAX(*start, s->clock[st->lane]);
+    s->clock[st->lane] = *start + st->issue;
+    if (st->table && st->table != s->table) {
+        s->clock[st->lane] += s->hw->act_table_ns * 1e-3;
+        s->table = st->table;
+    }
+    return s->clock[st->lane];
+}
+
+static Status
+run_instr(Sim *s, OpId o)
+{
+    const Step *st = &s->step[o.i];
+    Region r[MAX_OPERANDS];
+    double start = 0, end;
+
+    for (uint32_t i = 0; i < st->nuse; i++) {
+        const Use *u = &s->uses.p[st->use + i];
+        const Track *t = use_track(s, u);
+        double ready;
+        if (!t)
+            continue;
+        r[i] = use_region(s, u);
+        ready = wait_for(s, t, &r[i], u->role, st->lane);
+        start = MAX(start, ready);
+    }
+    end = st->engine == EN_dma ? run_dma(s, st, &start) : run_compute(s, st, &start);
+    s->stamp++;
+    for (uint32_t i = 0; i < st->nuse; i++) {
+        const Use *u = &s->uses.p[st->use + i];
+        Track *t = use_track(s, u);
+        if (t)
+            TRY(record_access(s, t, (Access){.r = r[i], .t0 = end, .t1 = end, .stamp = s->stamp,
+                                             .lane = st->lane, .write = (u->role & R_write) != 0}));
+    }
+    if (s->visit)
+        s->stop = !s->visit(s->env, o, st->engine, start, end);
+    return ST_OK;
+}
+
+/* ---- loops ---- */
+
+static Status run_loop(Sim *s, OpId loop);
+
+static Status
+run_range(Sim *s, uint32_t begin, uint32_t end)
+{
+    for (OpId o = {begin}; o.i < end && !s->stop; o.i++) {
+        const Op *op = graph_op(s->g, o);
+        if (op->code == K_buffer) {
+            TRY(open_buffer(s, op));
+        } else if (op->code == K_loop) {
+            TRY(run_loop(s, o));
+            o.i = s->step[o.i].use;
+        } else if (op->code != K_end) {
+            TRY(run_instr(s, o));
+        }
+    }
+    return ST_OK;
+}
+
+static int64_t
+gcd(int64_t a, int64_t b)
+{
+    while (b) {
+        int64_t r = a % b;
+        a = b;
+        b = r;
+    }
+    return a;
+}
+
+/* Iterations after which every rotating buffer of the body is back at the same copy (at most MAX_PERIOD). */
+static int64_t
+rotation_period(const Sim *s, OpId loop)
+{
+    int64_t period = 1, times[MAX_NEST + 2] = {1};
+    int depth = 0;
+
+    for (uint32_t o = loop.i + 1; o < s->step[loop.i].use; o++) {
+        const Op *op = &s->g->ops.p[o];
+        if (op->code == K_loop && depth <= MAX_NEST) {
+            depth++;
+            times[depth] = times[depth - 1] * attr_int(s->g->cx, op->attr, A_count, 0) % 5040;
+        } else if (op->code == K_end) {
+            depth--;
+        } else if (op->code == K_buffer) {
+            int64_t bufs = s->buf[op->out.i].bufs, q = bufs / gcd(bufs, times[depth]);
+            period = period / gcd(period, q) * q;
+            if (period > MAX_PERIOD)
+                return MAX_PERIOD;
+        }
+    }
+    return period;
+}
+
+static void
+take_clocks(const Sim *s, double *out)
+{
+    memcpy(out, s->clock, sizeof(s->clock));
+    out[CK_bus] = s->gap[s->ngaps - 1].a;
+    out[LN_mixed] = 0;
+    for (int l = 0; l < LN_mixed; l++)
+        out[LN_mixed] = MAX(out[LN_mixed], out[l]);
+}
+
+static void
+shift_track(Sim *s, Track *t, uint32_t since, const double *by)
+{
+    if (t->shifted == s->jumps)
+        return;
+    t->shifted = s->jumps;
+    for (uint32_t i = 0; i < t->n; i++) {
+        Access *a = &t->a[i];
+        if (a->stamp <= since)
+            continue;
+        a->t0 += by[a->lane];
+        a->t1 += by[a->lane];
+    }
+}
+
+/* The bytes a use reaches while the variable of `loop` goes over [v0, v1] and the loops inside over all of theirs. */
+static Region
+swept_region(const Sim *s, const Use *u, OpId loop, int64_t v0, int64_t v1, int64_t *coef)
+{
+    Region r = {u->lo, u->hi, 0, 1};
+    const Affine *form[2] = {&u->ap->off, &u->ap->part};
+    int64_t lo[2], hi[2];
+
+    *coef = 0;
+    for (int k = 0; k < 2; k++) {
+        lo[k] = hi[k] = k ? form[k]->c : 0;
+        for (uint32_t i = 0; i < form[k]->nterms; i++) {
+            Term t = form[k]->term[i];
+            uint32_t def = s->g->vals.p[t.var.i].def.i;
+            int64_t a = s->value_of[t.var.i], b = a;
+            if (def == loop.i) {
+                a = v0, b = v1;
+                *coef = k && *coef ? *coef : t.coef;
+            } else if (def > loop.i) {
+                a = 0, b = attr_int(s->g->cx, s->g->ops.p[def].attr, A_count, 1) - 1;
+            }
+            lo[k] += t.coef < 0 ? t.coef * b : t.coef * a;
+            hi[k] += t.coef < 0 ? t.coef * a : t.coef * b;
+        }
+    }
+    r.lo += lo[0] * u->elem;
+    r.hi += hi[0] * u->elem;
+    if (u->ap->nparts) {
+        r.p0 = (int32_t)lo[1];
+        r.p1 = (int32_t)hi[1] + u->ap->nparts;
+    }
+    return r;
+}
+
+/* What the skipped iterations [v0, v1] did to buffers that outlive an iteration: ramps from the clock before the jump
+ * to the clock after it. */
+static Status
+sweep_uses(Sim *s, OpId loop, int64_t v0, int64_t v1, const double *by)
+{
+    for (uint32_t o = loop.i + 1; o < s->step[loop.i].use; o++) {
+        const Step *st = &s->step[o];
+        if (s->g->ops.p[o].code == K_loop)
+            continue;
+        for (uint32_t i = 0; i < st->nuse; i++) {
+            const Use *u = &s->uses.p[st->use + i];
+            Track *t = use_track(s, u);
+            double now = s->clock[st->lane], then = now - by[st->lane];
+            int64_t coef;
+            Region r;
+            if (!t || s->g->vals.p[u->val].def.i > loop.i)
+                continue;
+            r = swept_region(s, u, loop, v0, v1, &coef);
+            if (coef)
+                TRY(push_access(s, t, (Access){.r = r, .t0 = coef > 0 ? then : now,
+                                               .t1 = coef > 0 ? now : then, .stamp = s->stamp,
+                                               .lane = st->lane, .write = (u->role & R_write) != 0}));
+        }
+    }
+    return ST_OK;
+}
+
+/* Skips `times` periods of iterations [v0, v1], each of which moves the clocks by `per`. */
+static Status
+jump(Sim *s, OpId loop, uint32_t since, double times, const double *per, int64_t v0, int64_t v1)
+{
+    double by[CK_COUNT];
+
+    for (int c = 0; c < CK_COUNT; c++)
+        by[c] = per[c] * times;
+    s->jumps++;
+    for (uint32_t o = loop.i + 1; o < s->step[loop.i].use; o++) {
+        const Step *st = &s->step[o];
+        if (s->g->ops.p[o].code == K_loop)
+            continue;
+        for (uint32_t i = 0; i < st->nuse; i++) {
+            const Buffer *b = &s->buf[s->uses.p[st->use + i].val];
+            for (uint32_t k = 0; b->tracked && k < b->bufs; k++)
+                shift_track(s, &s->tracks.p[b->track + k], since, by);
+        }
+    }
+    for (int l = 0; l < LN_mixed; l++)
+        s->clock[l] += by[l];
+    for (int q = 0; q < s->nqueues; q++) {
+        s->queue[0][q] += by[LN_load];
+        s->queue[1][q] += by[LN_store];
+    }
+    for (int i = 0; i < s->ngaps; i++) {
+        s->gap[i].a += by[CK_bus];
+        s->gap[i].b += by[CK_bus];
+    }
+    return sweep_uses(s, loop, v0, v1, by);
+}
+
+static bool
+is_steady(const double *a, const double *b)
+{
+    double most = 1e-6;
+
+    for (int c = 0; c < CK_COUNT; c++)
+        most = MAX(most, b[c]);
+    for (int c = 0; c < CK_COUNT; c++)
+        if (fabs(a[c] - b[c]) > 1e-4 * most)
+            return false;
+    return true;
+}
+
+static Status
+run_loop(Sim *s, OpId loop)
+{
+    const Op *op = graph_op(s->g, loop);
+    int64_t count = attr_int(s->g->cx, op->attr, A_count, 0), period, rounds = 0, most;
+    double last[CK_COUNT], now[CK_COUNT], per[2][CK_COUNT] = {{0}};
+    uint32_t since = s->stamp;
+    bool jumped = s->visit != NULL;
+
+    if (s->depth == MAX_NEST)
+        return fail(s->g->cx, ST_LIMIT, op->loc, "loops are nested more than %d deep", MAX_NEST);
+    s->depth++;
+    period = rotation_period(s, loop);
+    most = period > 2 ? 4 : 6;
+    for (int64_t i = 0; i < count && !s->stop; i++) {
+        s->value_of[op->out.i] = i;
+        TRY(run_range(s, loop.i + 1, s->step[loop.i].use));
+        if (jumped || (i + 1) % period || i + 1 + period >= count)
+            continue;
+        take_clocks(s, now);
+        memcpy(per[0], per[1], sizeof(per[0]));
+        for (int c = 0; c < CK_COUNT && rounds; c++)
+            per[1][c] = now[c] - last[c];
+        memcpy(last, now, sizeof(last));
+        if (++rounds < 3 || (rounds < most && !is_steady(per[0], per[1])))
+            continue;
+        int64_t times = (count - i - 2) / period; /* leaves at least one iteration to run */
+        if (times > 0)
+            TRY(jump(s, loop, since, (double)times, per[1], i + 1, i + times * period));
+        i += times * period;
+        jumped = true;
+    }
+    s->depth--;
+    return ST_OK;
+}
+
+/* ---- preparation ---- */
+
+static int
+lane_of(const Graph *g, const Op *op, int engine)
+{
+    switch (engine) {
+    case EN_tensor: return LN_tensor;
+    case EN_vector: return LN_vector;
+    case EN_scalar: return LN_scalar;
+    case EN_dma: return val_type(g, op_val(g, op, KI_dst))->space == SP_hbm ? LN_store : LN_load;
+    default: return LN_gpsimd;
+    }
+}
+
+/* Functions that every activation table holds need no switch. */
+static uint8_t
+act_table(const Graph *g, const Op *op)
+{
+    int f;
+
+    if (op->code != K_activation)
+        return 0;
+    f = (int)attr_int(g->cx, op->attr, A_func, ACT_copy);
+    return f == ACT_copy || f == ACT_square || f == ACT_relu || f == ACT_abs ? 0 : (uint8_t)(f + 1);
+}
+
+static Status
+decode_instr(Sim *s, const Op *op, Step *st)
+{
+    InstrCost c = cost_instr(s->g, op);
+
+    st->issue = c.issue_us;
+    st->span = c.span_us;
+    st->engine = (uint8_t)instr_engine(s->g, op);
+    st->lane = (uint8_t)lane_of(s->g, op, st->engine);
+    st->table = act_table(s->g, op);
+    st->use = s->uses.n;
+    for (int i = 0; i < op->nin; i++) {
+        const Operand *in = op_in(s->g, op, i);
+        int role = operand_role(s->g, op, i);
+        Use u = {.val = in->v.i, .role = (uint8_t)role};
+        if (!in->v.i || !in->ap.i)
+            continue;
+        u.ap = ap_get(s->g->cx, in->ap);
+        u.elem = dtypes[val_dtype(s->g, in->v)].bytes;
+        ap_extent(u.ap, &u.lo, &u.hi);
+        u.lo *= u.elem;
+        u.hi = (u.hi + 1) * u.elem;
+        s->buf[u.val].read |= (role & R_read) != 0;
+        s->buf[u.val].written |= (role & R_write) != 0;
+        VEC_PUSH(s->g->cx, &s->arena, &s->uses, u);
+    }
+    st->nuse = s->uses.n - st->use;
+    return ST_OK;
+}
+
+static void
+decode_buffer(Sim *s, const Op *op)
+{
+    const Type *ty = val_type(s->g, op->out);
+    Buffer *b = &s->buf[op->out.i];
+
+    b->bufs = (uint32_t)attr_int(s->g->cx, op->attr, A_bufs, 1);
+    b->addr = ty->space == SP_hbm ? -1 : attr_int(s->g->cx, op->attr, A_addr, -1);
+    b->space = ty->space;
+    b->stride = b->space == SP_hbm ? 0 : buffer_stride(ty);
+}
+
+static Status
+decode_program(Sim *s)
+{
+    const Graph *g = s->g;
+    VEC(OpId) open = {0};
+
+    NEW(g->cx, &s->arena, s->step, g->ops.n + 1);
+    NEW(g->cx, &s->arena, s->buf, g->vals.n + 1);
+    NEW(g->cx, &s->arena, s->value_of, g->vals.n + 1);
+    TRY(vec_reserve(g->cx, &s->arena, &s->uses, g->operands.n, sizeof(Use)));
+    FOR_OPS(g, o) {
+        const Op *op = graph_op(g, o);
+        if (op->code == K_buffer)
+            decode_buffer(s, op);
+        else if (op->code == K_loop)
+            VEC_PUSH(g->cx, &s->arena, &open, o);
+        else if (op->code == K_end && open.n)
+            s->step[open.p[--open.n].i].use = o.i;
+        else
+            TRY(decode_instr(s, op, &s->step[o.i]));
+    }
+    for (uint32_t v = 1; v < g->vals.n; v++) { /* HBM orders nothing unless it is both written and read */
+        Buffer *b = &s->buf[v];
+        b->tracked = b->bufs && (b->space != SP_hbm || (b->read && b->written));
+        b->track = s->tracks.n;
+        if (!b->tracked)
+            continue;
+        TRY(vec_reserve(g->cx, &s->arena, &s->tracks, b->bufs, sizeof(Track)));
+        memset(s->tracks.p + s->tracks.n, 0, sizeof(Track) * b->bufs);
+        s->tracks.n += b->bufs;
+    }
+    return ST_OK;
+}
+
+/* What an instruction on lane `b` waits after one on lane `a`: pipeline drain and semaphore between engines, the fixed
+ * cost of a true dependence on one engine, completion and trigger of DMAs. Accumulation in PSUM is pipelined. */
+static void
+set_lags(Sim *s)
+{
+    const Hw *hw = s->hw;
+    const double clock[LN_COUNT] = {hw->clock_tensor, hw->clock_vector, hw->clock_scalar, hw->clock_gpsimd};
+    const double drain[LN_COUNT] = {
+        hw->tensor_drain_ns, hw->vector_fixed_cycles / clock[LN_vector], hw->act_fixed_ns,
+        hw->vector_fixed_cycles / clock[LN_gpsimd], hw->dma_completion_ns, hw->dma_completion_ns, 0};
+
+    for (int a = 0; a < LN_COUNT; a++) {
+        for (int b = 0; b < LN_COUNT; b++) {
+            bool dma = b == LN_load || b == LN_store;
+            bool far = a < LN_load;
+            double hop = (dma ? hw->dma_trigger_ns : 0) + (far ? hw->semaphore_ns : 0);
+            double *raw = &s->lag[DEP_raw][a][b], *war = &s->lag[DEP_war][a][b];
+            *raw = (drain[a] + hop) * 1e-3;
+            *war = (far ? hop : drain[a] + hop) * 1e-3;
+            s->lag[DEP_waw][a][b] = *raw;
+            if (a == b && far) {
+                *raw = a == LN_tensor ? 0 : hw->static_instr / clock[a] * 1e-3;
+                *war = s->lag[DEP_waw][a][b] = 0;
+            }
+        }
+    }
+}
+
+static Status
+run_program(Sim *s)
+{
+    s->hw = hw_get(s->g->target);
+    s->nqueues = MIN((int)s->hw->dma_issue_queues, MAX_QUEUES);
+    s->gap[0] = (Gap){0, INFINITY};
+    s->ngaps = 1;
+    set_lags(s);
+    TRY(decode_program(s));
+    return run_range(s, 1, s->g->ops.n);
+}
+
+static double
+end_of_program(const Sim *s)
+{
+    double end = 0, done = s->hw->dma_completion_ns * 1e-3;
+
+    for (int l = 0; l < LN_mixed; l++)
+        if (s->clock[l] > 0)
+            end = MAX(end, s->clock[l] + (l == LN_load || l == LN_store ? done : 0));
+    return end;
+}
+
+Status
+cost_program(const Graph *g, Cost *out)
+{
+    Sim s = {.g = g};
+    Status st;
+
+    TRY(cost_totals(g, out));
+    arena_init(&s.arena, &g->cx->mem);
+    st = run_program(&s);
+    if (st == ST_OK)
+        out->time_us = end_of_program(&s);
+    arena_free(&s.arena);
+    return st;
+}
+
+Status
+cost_trace(const Graph *g, CostVisit *visit, void *env)
+{
+    Sim s = {.g = g, .visit = visit, .env = env};
+    Status st;
+
+    arena_init(&s.arena, &g->cx->mem);
+    st = run_program(&s);
+    arena_free(&s.arena);
+    return st;
+}

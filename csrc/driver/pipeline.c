@@ -1,0 +1,147 @@
+/* pipeline.c - the journey of a kernel: one table, one row per stage.
+ *
+ * in:   a traced tensor graph
+ * out:  every stage of it; the last is a program that fits its NeuronCore, and its cost
+ * rule: a pass is a row here and nowhere else. What does not fit is planned again with smaller groups.
+ */
+#include "driver/driver.h"
+#include "pass/plan.h"
+
+#include <string.h>
+
+typedef Status PassFn(const Graph *in, const CompileOptions *opt, Graph **out);
+
+static const struct { const char *name; PassFn *run; } tensor_passes[] = {
+    {"canonicalize", pass_canonicalize}, {"narrow", pass_narrow},   {"idiom", pass_idiom},
+    {"decompose", pass_decompose},       {"outputs", pass_outputs},
+};
+
+static const struct { const char *name; PassFn *run; } tile_passes[] = {
+    {"schedule", pass_schedule}, {"allocate", pass_allocate},
+};
+
+static Status
+add_stage(Compiled *c, const char *name, Graph *g)
+{
+    c->stage[c->nstages++] = (Stage){.name = name, .graph = g};
+    return ST_OK;
+}
+
+static Status
+run_tensor_passes(Graph *g, const CompileOptions *opt, Compiled *c)
+{
+    add_stage(c, "trace", g);
+    for (int i = 0; i < COUNT_OF(tensor_passes); i++) {
+        Graph *next = NULL;
+        Status st = tensor_passes[i].run(g, opt, &next);
+        arena_reset(&g->cx->scratch);
+        if (st != ST_OK) {
+            if (next)
+                graph_free(next);
+            return st;
+        }
+        add_stage(c, tensor_passes[i].name, g = next);
+    }
+    return ST_OK;
+}
+
+/* Fuse and plan; smaller and smaller groups until the program fits. */
+static Status
+make_plan(const Graph *g, const CompileOptions *opt, Arena *a, Plan *plan)
+{
+    static const struct { int64_t row_bytes, max_ops; } limits[] = {
+        {0, 0}, {49152, 0}, {32768, 64}, {32768, 16}, {16384, 8}, {16384, 4}, {8192, 2}, {8192, 1},
+    };
+    Status st = ST_LIMIT;
+    for (int i = 0; i < COUNT_OF(limits) && st == ST_LIMIT; i++) {
+        CompileOptions o = *opt;
+        Graph *fitted = NULL;
+        if (!o.row_bytes && !o.max_ops) {
+            o.row_bytes = limits[i].row_bytes;
+            o.max_ops = limits[i].max_ops;
+        }
+        st = pass_fuse(g, &o, a, plan);
+        if (st == ST_UNSUPPORTED && i > 0)
+            return fail(g->cx, ST_LIMIT, g->cx->err.loc, "the kernel does not fit on chip however it is tiled");
+        if (st == ST_OK)
+            st = pass_plan(plan, &o, &fitted);
+        if (fitted)
+            graph_free(fitted);
+    }
+    return st;
+}
+
+static Status
+add_plan(Compiled *c, const Plan *plan)
+{
+    Text t;
+    Ctx *cx = plan->g->cx;
+    text_init(&t, cx, &cx->arena);
+    TRY(plan_print(plan, &t));
+    c->stage[c->nstages++] = (Stage){.name = "plan", .text = t.p};
+    return ST_OK;
+}
+
+static Status
+run_tile_passes(const Plan *plan, const CompileOptions *opt, Compiled *c)
+{
+    Graph *g = NULL;
+    Status st = pass_lower(plan, opt, &g);
+    if (g)
+        add_stage(c, "lower", g);
+    for (int i = 0; i < COUNT_OF(tile_passes) && st == ST_OK; i++) {
+        Graph *next = NULL;
+        st = tile_passes[i].run(g, opt, &next);
+        if (next)
+            add_stage(c, tile_passes[i].name, g = next);
+    }
+    TRY(st);
+    TRY(tile_verify(g));
+    return cost_program(g, &c->cost);
+}
+
+static Status
+compile_stages(Graph *traced, const CompileOptions *opt, Compiled *c)
+{
+    Ctx *cx = traced->cx;
+    Arena a;
+    Plan plan;
+    TRY(tensor_verify(traced));
+    TRY(run_tensor_passes(traced, opt, c));
+    arena_init(&a, &cx->mem);
+    const Graph *g = c->stage[c->nstages - 1].graph;
+    Status st = make_plan(g, opt, &a, &plan);
+    if (st == ST_OK)
+        st = add_plan(c, &plan);
+    if (st == ST_OK)
+        st = run_tile_passes(&plan, opt, c);
+    arena_free(&a);
+    arena_reset(&cx->scratch);
+    return st;
+}
+
+Status
+compile_graph(Graph *traced, const CompileOptions *opt, Compiled *out)
+{
+    memset(out, 0, sizeof *out);
+    Status st = compile_stages(traced, opt, out);
+    if (st != ST_OK)
+        compiled_free(out);
+    return st;
+}
+
+void
+compiled_free(Compiled *c)
+{
+    for (int i = 1; i < c->nstages; i++) /* the first belongs to the caller */
+        if (c->stage[i].graph)
+            graph_free(c->stage[i].graph);
+    c->nstages = 0;
+}
+
+Status
+driver_parse(Ctx *cx, const char *text, size_t n, Graph **out)
+{
+    static const Dialect *const dialects[] = {&tensor_dialect, &tile_dialect};
+    return graph_parse(cx, text, n, dialects, COUNT_OF(dialects), out);
+}

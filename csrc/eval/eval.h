@@ -1,0 +1,26 @@
+/* eval.h - the tile simulator: runs a tile program on the CPU as the hardware would.
+ *
+ * A real memory machine: SBUF and PSUM are byte arrays per partition, allocations are poisoned (a validity bit per
+ * byte), reads of poison and accesses out of bounds fail with the instruction's location, results are rounded to the
+ * destination dtype, arithmetic is f32.
+ */
+#ifndef NKIGEN_EVAL_H
+#define NKIGEN_EVAL_H
+
+#include "tile/tile.h"
+
+/* c[m, n] (+)= a[k, m].T @ b[k, n], row-major f32 with leading dimensions; from a tuned BLAS, or NULL for our own loop. */
+typedef void GemmFn(void *env, int m, int n, int k, const float *a, int64_t lda, const float *b, int64_t ldb,
+                    float *c, int64_t ldc, bool accumulate);
+typedef struct EvalOptions {
+    GemmFn *gemm;
+    void *gemm_env;
+    bool (*poll)(void *env); /* called now and then; false: stop with ST_USER "interrupted" */
+    void *poll_env;
+} EvalOptions;
+
+/* in[i] / out[k]: C-order arrays of the program's input i / output k, in the buffers' dtypes. Buffers with addresses
+ * live in the modelled SBUF and PSUM; before allocation every buffer has memory of its own. */
+Status tile_eval(const Graph *g, const void *const *in, void *const *out, const EvalOptions *opt);
+
+#endif

@@ -1,0 +1,731 @@
+/* parse.c - reads the text form that print.c writes.
+ *
+ * in:   any bytes
+ * out:  a graph that passes graph_check, with names, types, attributes and patterns as written;
+ * nothing is folded or shared. Each op's location is its line and column. The dialect's own rules
+ * are not checked here. rule: an error says what was found and what was expected, with line and
+ * column, and frees the graph.
+ *
+ * A `#` starts a comment. Line ends separate ops; elsewhere white space does not matter.
+ */
+#include "ir/scan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct Parser {
+    Scan s;
+    Ctx *cx;
+    Graph *g;
+    Arena tmp; /* freed when parsing ends */
+    const Dialect *const *dialects;
+    int ndialects;
+    Map op_names;       /* name -> op code */
+    Map val_names;      /* name -> Val */
+    VEC(Slice) vals;    /* by Val: its name in the text; [0] is none */
+    VEC(Slice) results; /* of the current op */
+    VEC(Operand) operands;
+    VEC(TyId) types;
+    VEC(int64_t) ints;
+    int loop; /* op code, 0 when the dialect has none */
+    int return_line;
+} Parser;
+
+/* ---- values ---- */
+
+static bool
+same_val(const void *env, uint32_t id)
+{
+    const void *const *e = env;
+    const Slice *have = &((const Parser *)e[0])->vals.p[id], *want = e[1];
+    return have->n == want->n && memcmp(have->p, want->p, want->n) == 0;
+}
+
+static Val
+find_val(const Parser *ps, Slice name)
+{
+    const void *env[2] = {ps, &name};
+    return (Val){map_find(&ps->val_names, hash_bytes(name.p, name.n, 0), same_val, env)};
+}
+
+/* `%name`: an identifier or a number */
+static Status
+need_name(Parser *ps, Slice *out)
+{
+    if (!scan_take(&ps->s, '%'))
+        return scan_expected(&ps->s, "a value (%name)");
+    const char *at = ps->s.p;
+    if (at >= ps->s.end || !is_word_char(*at))
+        return scan_expected(&ps->s, "a name after '%'");
+    *out = scan_word(&ps->s);
+    for (size_t i = 0; is_digit(*at) && i < out->n; i++)
+        if (!is_digit(at[i]))
+            return SCAN_FAIL(&ps->s, at,
+                             "a value's name is an identifier or a number, got '%%%.*s'",
+                             shown(*out), out->p);
+    return ST_OK;
+}
+
+static Status
+need_val(Parser *ps, Val *out)
+{
+    Slice name;
+    scan_blanks(&ps->s);
+    const char *at = ps->s.p;
+    TRY(need_name(ps, &name));
+    *out = find_val(ps, name);
+    if (!out->i)
+        return SCAN_FAIL(&ps->s, at, "%%%.*s is not defined", shown(name), name.p);
+    return ST_OK;
+}
+
+/* ---- types ---- */
+
+static Status
+need_dims(Parser *ps, int *rank, int64_t *dim)
+{
+    *rank = 0;
+    TRY(scan_need(&ps->s, '['));
+    if (scan_take(&ps->s, ']'))
+        return ST_OK;
+    do {
+        scan_blanks(&ps->s);
+        if (*rank == MAX_RANK)
+            return SCAN_FAIL(&ps->s, ps->s.p, "a type has at most %d dimensions", MAX_RANK);
+        TRY(scan_digits(&ps->s, false, &dim[(*rank)++]));
+    } while (scan_take(&ps->s, ','));
+    return scan_take(&ps->s, ']') ? ST_OK : scan_expected(&ps->s, "',' or ']'");
+}
+
+/* `f32[4, 4]`, `sbuf f32[128, 4]` or `index` */
+static Status
+need_type(Parser *ps, TyId *out)
+{
+    scan_blanks(&ps->s);
+    const char *at = ps->s.p;
+    Slice w = scan_word(&ps->s);
+    TyKind kind = TY_tensor;
+    int space = 0, rank;
+    int64_t dim[MAX_RANK];
+    DType dt;
+    if (slice_is(w, "index"))
+        return type_make(ps->cx, TY_index, SP_hbm, DT_none, 0, NULL, out);
+    for (int i = 0; i < SP_COUNT; i++)
+        if (slice_is(w, space_names[i])) {
+            kind = TY_buffer;
+            space = i;
+        }
+    if (kind == TY_buffer) {
+        scan_blanks(&ps->s);
+        at = ps->s.p;
+        w = scan_word(&ps->s);
+    }
+    if (!w.n || !dtype_from_name(w.p, w.n, &dt)) {
+        ps->s.p = at;
+        return scan_expected(&ps->s, "a type such as f32[128, 512] or sbuf f32[128, 512]");
+    }
+    TRY(need_dims(ps, &rank, dim));
+    return scan_placed(&ps->s, type_make(ps->cx, kind, (Space)space, dt, rank, dim, out), at);
+}
+
+static Status
+parse_types(Parser *ps)
+{
+    do {
+        TyId ty;
+        TRY(need_type(ps, &ty));
+        VEC_PUSH(ps->cx, &ps->tmp, &ps->types, ty);
+    } while (scan_take(&ps->s, ','));
+    return ST_OK;
+}
+
+/* ---- access patterns ---- */
+
+typedef struct AffineText {
+    Affine a;
+    int64_t last; /* the last term when it is a constant, not yet in a.c */
+    bool has_last;
+    bool last_added; /* it came after a '+' */
+} AffineText;
+
+static Status
+affine_commit(Parser *ps, AffineText *t)
+{
+    if (t->has_last && __builtin_add_overflow(t->a.c, t->last, &t->a.c))
+        return SCAN_FAIL(&ps->s, ps->s.p, "offset is out of range");
+    t->has_last = false;
+    return ST_OK;
+}
+
+/* `8*%i`, `%i` or `8` */
+static Status
+affine_term(Parser *ps, AffineText *t, bool negative, bool added)
+{
+    int64_t k = negative ? -1 : 1;
+    TRY(affine_commit(ps, t));
+    bool times = false;
+    if (!scan_peek(&ps->s, '%')) {
+        TRY(scan_digits(&ps->s, negative, &k));
+        times = scan_take(&ps->s, '*');
+        if (!times) {
+            t->last = k;
+            t->has_last = true;
+            t->last_added = added && !negative;
+            return ST_OK;
+        }
+    }
+    Val v;
+    scan_blanks(&ps->s);
+    const char *at = ps->s.p;
+    TRY(need_val(ps, &v));
+    if (val_type(ps->g, v)->kind != TY_index)
+        return SCAN_FAIL(&ps->s, at,
+                         "an access pattern is affine in loop variables; this value is none");
+    if (t->a.nterms == MAX_TERMS)
+        return SCAN_FAIL(&ps->s, at, "an access pattern uses at most %d loop variables", MAX_TERMS);
+    t->a.term[t->a.nterms++] = (Term){v, k};
+    return ST_OK;
+}
+
+static Status
+parse_affine(Parser *ps, AffineText *t)
+{
+    memset(t, 0, sizeof(*t));
+    TRY(affine_term(ps, t, scan_take(&ps->s, '-'), false));
+    for (;;) {
+        if (scan_take(&ps->s, '+'))
+            TRY(affine_term(ps, t, scan_take(&ps->s, '-'), true));
+        else if (scan_take(&ps->s, '-'))
+            TRY(affine_term(ps, t, true, true));
+        else
+            return ST_OK;
+    }
+}
+
+static Status
+parse_ap_dims(Parser *ps, Ap *ap)
+{
+    do {
+        scan_blanks(&ps->s);
+        if (ap->ndim == MAX_AP_DIMS)
+            return SCAN_FAIL(&ps->s, ps->s.p, "an access pattern has at most %d dims", MAX_AP_DIMS);
+        ApDim *d = &ap->dim[ap->ndim];
+        TRY(scan_digits(&ps->s, false, &d->count));
+        TRY(scan_need(&ps->s, '*'));
+        TRY(scan_int(&ps->s, &d->stride));
+        ap->ndim++;
+    } while (scan_take(&ps->s, ','));
+    return ST_OK;
+}
+
+/* The rest of `[part+nparts, off: count*stride, ...]`, in HBM `[off: count*stride, ...]` */
+static Status
+parse_ap(Parser *ps, const Type *buf, ApId *out)
+{
+    Ap ap;
+    AffineText t;
+    const char *at = ps->s.p;
+    memset(&ap, 0, sizeof(ap));
+    if (buf->space == SP_sbuf || buf->space == SP_psum) {
+        TRY(parse_affine(ps, &t));
+        if (!t.has_last || !t.last_added || t.last > INT32_MAX)
+            return scan_expected(&ps->s, "'+' and the number of partitions");
+        ap.part = t.a;
+        ap.nparts = (int32_t)t.last;
+        TRY(scan_need(&ps->s, ','));
+    }
+    TRY(parse_affine(ps, &t));
+    TRY(affine_commit(ps, &t));
+    ap.off = t.a;
+    if (scan_take(&ps->s, ':'))
+        TRY(parse_ap_dims(ps, &ap));
+    if (!scan_take(&ps->s, ']'))
+        return scan_expected(&ps->s, ap.ndim ? "',' or ']'" : "':', '+' or ']'");
+    return scan_placed(&ps->s, ap_make(ps->cx, &ap, out), at);
+}
+
+static Status
+parse_operand(Parser *ps)
+{
+    Operand in = {{0}, {0}};
+    scan_blanks(&ps->s);
+    const char *at = ps->s.p;
+    if (scan_peek(&ps->s, '_') && slice_is(scan_word(&ps->s), "_")) {
+        VEC_PUSH(ps->cx, &ps->tmp, &ps->operands, in);
+        return ST_OK;
+    }
+    ps->s.p = at;
+    TRY(need_val(ps, &in.v));
+    if (scan_take(&ps->s, '[')) {
+        const Type *ty = val_type(ps->g, in.v);
+        if (ty->kind != TY_buffer)
+            return SCAN_FAIL(&ps->s, at, "only buffers have access patterns");
+        TRY(parse_ap(ps, ty, &in.ap));
+    }
+    VEC_PUSH(ps->cx, &ps->tmp, &ps->operands, in);
+    return ST_OK;
+}
+
+/* ---- attributes ---- */
+
+static Status
+need_ints(Parser *ps)
+{
+    ps->ints.n = 0;
+    TRY(scan_need(&ps->s, '['));
+    if (scan_take(&ps->s, ']'))
+        return ST_OK;
+    do {
+        int64_t v;
+        TRY(scan_int(&ps->s, &v));
+        VEC_PUSH(ps->cx, &ps->tmp, &ps->ints, v);
+    } while (scan_take(&ps->s, ','));
+    return scan_take(&ps->s, ']') ? ST_OK : scan_expected(&ps->s, "',' or ']'");
+}
+
+static Status
+ints_value(Parser *ps, AttrItem *a)
+{
+    const char *at = ps->s.p;
+    TRY(need_ints(ps));
+    if (ps->ints.n > UINT16_MAX)
+        return SCAN_FAIL(&ps->s, at, "a list has at most %d integers", UINT16_MAX);
+    int64_t *copy; /* several lists may be open until attr_make */
+    NEW(ps->cx, &ps->tmp, copy, ps->ints.n);
+    if (ps->ints.n)
+        memcpy(copy, ps->ints.p, ps->ints.n * sizeof(*copy));
+    a->ints = copy;
+    a->n = (uint16_t)ps->ints.n;
+    return ST_OK;
+}
+
+/* `f32:0x0000803f`: the bytes in order */
+static Status
+data_value(Parser *ps, AttrItem *a)
+{
+    DType dt;
+    scan_blanks(&ps->s);
+    const char *at = ps->s.p;
+    Slice w = scan_word(&ps->s);
+    if (!w.n || !dtype_from_name(w.p, w.n, &dt)) {
+        ps->s.p = at;
+        return scan_expected(&ps->s, "array data such as f32:0x0000803f");
+    }
+    TRY(scan_need(&ps->s, ':'));
+    w = scan_word(&ps->s);
+    if (w.n < 2 || memcmp(w.p, "0x", 2) != 0) {
+        ps->s.p = w.p;
+        return scan_expected(&ps->s, "0x and hexadecimal bytes");
+    }
+    size_t bytes = (w.n - 2) / 2;
+    if (w.n % 2 || bytes % dtypes[dt].bytes)
+        return SCAN_FAIL(&ps->s, w.p, "array data is not a whole number of %s elements",
+                         dtypes[dt].name);
+    unsigned char *buf;
+    NEW(ps->cx, &ps->tmp, buf, bytes);
+    for (size_t i = 0; i < bytes; i++) {
+        int hi = hex_digit(w.p[2 + 2 * i]), lo = hex_digit(w.p[3 + 2 * i]);
+        if (hi < 0 || lo < 0)
+            return SCAN_FAIL(&ps->s, w.p + 2 + 2 * i, "expected hexadecimal digits");
+        buf[i] = (unsigned char)(hi << 4 | lo);
+    }
+    return data_make(ps->cx, dt, buf, bytes, &a->data);
+}
+
+static Status
+word_value(Parser *ps, AttrKind kind, AttrItem *a)
+{
+    Slice w = scan_word(&ps->s);
+    int v = -1;
+    if (kind == AK_bool)
+        v = slice_is(w, "true") ? 1 : slice_is(w, "false") ? 0 : -1;
+    else if (w.n)
+        v = enum_value(kind, w.p, w.n);
+    a->i = v;
+    if (v >= 0)
+        return ST_OK;
+    char what[48];
+    snprintf(what, sizeof(what), "%s for %s",
+             kind == AK_bool    ? "true or false"
+             : kind == AK_dtype ? "a dtype"
+                                : "a known name",
+             attr_name((Key)a->key));
+    ps->s.p = w.p;
+    return scan_expected(&ps->s, what);
+}
+
+static Status
+attr_value(Parser *ps, AttrItem *a)
+{
+    AttrKind kind = attr_kind((Key)a->key);
+    switch (kind) {
+    case AK_int:
+        return scan_int(&ps->s, &a->i);
+    case AK_float:
+        return scan_float(&ps->s, &a->f);
+    case AK_ints:
+        return ints_value(ps, a);
+    case AK_str:
+        return scan_string(&ps->s, &ps->tmp, &a->s);
+    case AK_data:
+        return data_value(ps, a);
+    default:
+        return word_value(ps, kind, a);
+    }
+}
+
+/* The key of that name among those of the row. */
+static Status
+attr_key(Parser *ps, const OpDef *def, Slice w, uint16_t *key)
+{
+    for (int i = 0; i < COUNT_OF(def->attrs) && w.n; i++)
+        if (def->attrs[i] && slice_is(w, attr_name((Key)def->attrs[i]))) {
+            *key = def->attrs[i];
+            return ST_OK;
+        }
+    ps->s.p = w.p;
+    if (!w.n)
+        return scan_expected(&ps->s, "an attribute");
+    return SCAN_FAIL(&ps->s, w.p, "%s has no attribute '%.*s'", def->name, shown(w), w.p);
+}
+
+static Status
+parse_attrs(Parser *ps, const OpDef *def, AttrId *out)
+{
+    AttrItem item[A_COUNT];
+    int n = 0;
+    do {
+        Slice w = scan_word(&ps->s);
+        uint16_t key = A_none;
+        TRY(attr_key(ps, def, w, &key));
+        for (int i = 0; i < n; i++)
+            if (item[i].key == key)
+                return SCAN_FAIL(&ps->s, w.p, "attribute '%.*s' is given twice", shown(w), w.p);
+        TRY(scan_need(&ps->s, '='));
+        memset(&item[n], 0, sizeof(item[n]));
+        item[n].key = key;
+        TRY(attr_value(ps, &item[n]));
+        n++;
+    } while (scan_take(&ps->s, ','));
+    if (!scan_take(&ps->s, '}'))
+        return scan_expected(&ps->s, "',' or '}'");
+    return scan_placed(&ps->s, attr_make(ps->cx, item, n, out), ps->s.p);
+}
+
+/* ---- ops ---- */
+
+static Status
+parse_results(Parser *ps)
+{
+    do {
+        Slice name;
+        scan_blanks(&ps->s);
+        const char *at = ps->s.p;
+        TRY(need_name(ps, &name));
+        if (find_val(ps, name).i)
+            return SCAN_FAIL(&ps->s, at, "%%%.*s is defined twice", shown(name), name.p);
+        VEC_PUSH(ps->cx, &ps->tmp, &ps->results, name);
+    } while (scan_take(&ps->s, ','));
+    return scan_need(&ps->s, '=');
+}
+
+/* Enters the results of the op just appended under their names. */
+static Status
+define_results(Parser *ps, OpId o, const char *at)
+{
+    Val out = graph_op(ps->g, o)->out;
+    for (uint32_t i = 0; i < ps->results.n; i++) {
+        Slice name = ps->results.p[i];
+        Val v = {out.i + i};
+        if (find_val(ps, name).i)
+            return SCAN_FAIL(&ps->s, at, "%%%.*s is defined twice", shown(name), name.p);
+        VEC_PUSH(ps->cx, &ps->tmp, &ps->vals, name);
+        TRY(map_insert(ps->cx, &ps->tmp, &ps->val_names, hash_bytes(name.p, name.n, 0), v.i));
+        if (!is_digit(name.p[0]))
+            TRY(str_make(ps->cx, name.p, name.n, &ps->g->vals.p[v.i].name));
+    }
+    return ST_OK;
+}
+
+static bool
+same_op(const void *env, uint32_t id)
+{
+    const void *const *e = env;
+    return slice_is(*(const Slice *)e[1], ((const Dialect *)e[0])->ops[id].name);
+}
+
+static Status
+need_op(Parser *ps, int *code)
+{
+    Slice w = scan_word(&ps->s);
+    const void *env[2] = {ps->g->dialect, &w};
+    if (!w.n)
+        return scan_expected(&ps->s, "an op, 'return' or a value");
+    *code = (int)map_find(&ps->op_names, hash_bytes(w.p, w.n, 0), same_op, env);
+    if (!*code)
+        return SCAN_FAIL(&ps->s, w.p, "%s IR has no op '%.*s'", ps->g->dialect->name, shown(w),
+                         w.p);
+    return ST_OK;
+}
+
+/* The types after ':'; a loop's index needs none. */
+static Status
+parse_result_types(Parser *ps, int code)
+{
+    const OpDef *def = &ps->g->dialect->ops[code];
+    const char *at = ps->s.p;
+    if (ps->results.n && code == ps->loop && !scan_peek(&ps->s, ':')) {
+        TyId index;
+        TRY(type_make(ps->cx, TY_index, SP_hbm, DT_none, 0, NULL, &index));
+        VEC_PUSH(ps->cx, &ps->tmp, &ps->types, index);
+    } else if (ps->results.n) {
+        TRY(scan_need(&ps->s, ':'));
+        TRY(parse_types(ps));
+    }
+    if (ps->results.n != def->nout)
+        return SCAN_FAIL(&ps->s, at, "%s has %d results, here it has %u", def->name, def->nout,
+                         ps->results.n);
+    if (ps->types.n != ps->results.n)
+        return SCAN_FAIL(&ps->s, at, "%u types for %u results", ps->types.n, ps->results.n);
+    return ST_OK;
+}
+
+static Status
+parse_op(Parser *ps)
+{
+    int code;
+    AttrId attr = {0};
+    LocId loc;
+    OpId o;
+    ps->results.n = ps->operands.n = ps->types.n = 0;
+    scan_blanks(&ps->s);
+    const char *at = ps->s.p;
+    if (scan_peek(&ps->s, '%'))
+        TRY(parse_results(ps));
+    TRY(need_op(ps, &code));
+    TRY(loc_make(ps->cx, NULL, scan_column(&ps->s, at), ps->s.line, &loc));
+    scan_blanks(&ps->s);
+    if (scan_peek(&ps->s, '%') || scan_peek(&ps->s, '_')) {
+        do
+            TRY(parse_operand(ps));
+        while (scan_take(&ps->s, ','));
+    }
+    if (scan_take(&ps->s, '{'))
+        TRY(parse_attrs(ps, &ps->g->dialect->ops[code], &attr));
+    TRY(parse_result_types(ps, code));
+    if (ps->operands.n > UINT16_MAX)
+        return SCAN_FAIL(&ps->s, at, "an op has at most %d operands", UINT16_MAX);
+    TRY(graph_append(ps->g, code, ps->operands.p, (int)ps->operands.n, attr, loc, ps->types.p,
+                     (int)ps->types.n, &o));
+    TRY(define_results(ps, o, at));
+    return scan_line_end(&ps->s);
+}
+
+/* ---- the graph ---- */
+
+/* ` aliases=[0, -1]`; without it no output updates an input */
+static Status
+parse_aliases(Parser *ps)
+{
+    Graph *g = ps->g;
+    scan_blanks(&ps->s);
+    const char *at = ps->s.p;
+    Slice w = scan_word(&ps->s);
+    ps->ints.n = 0;
+    if (slice_is(w, "aliases")) {
+        TRY(scan_need(&ps->s, '='));
+        TRY(need_ints(ps));
+        if (ps->ints.n != g->outputs.n)
+            return SCAN_FAIL(&ps->s, at, "%u aliases for %u outputs", ps->ints.n, g->outputs.n);
+    } else {
+        ps->s.p = at;
+    }
+    for (uint32_t i = 0; i < g->outputs.n; i++) {
+        int64_t a = i < ps->ints.n ? ps->ints.p[i] : -1;
+        if (a < -1 || a > INT32_MAX)
+            return SCAN_FAIL(&ps->s, at, "an alias is the number of an input, or -1");
+        VEC_PUSH(ps->cx, &g->arena, &g->aliases, (int32_t)a);
+    }
+    return ST_OK;
+}
+
+static Status
+parse_return(Parser *ps)
+{
+    Graph *g = ps->g;
+    ps->return_line = ps->s.line;
+    if (scan_peek(&ps->s, '%')) {
+        do {
+            Val v;
+            TRY(need_val(ps, &v));
+            VEC_PUSH(ps->cx, &g->arena, &g->outputs, v);
+        } while (scan_take(&ps->s, ','));
+    }
+    TRY(parse_aliases(ps));
+    TRY(scan_line_end(&ps->s));
+    TRY(scan_need(&ps->s, '}'));
+    scan_lines(&ps->s);
+    return ps->s.p < ps->s.end ? scan_expected(&ps->s, "the end of the text") : ST_OK;
+}
+
+static Status
+parse_body(Parser *ps)
+{
+    for (;;) {
+        scan_lines(&ps->s);
+        const char *at = ps->s.p;
+        if (slice_is(scan_word(&ps->s), "return"))
+            return parse_return(ps);
+        ps->s.p = at;
+        TRY(parse_op(ps));
+    }
+}
+
+static Status
+need_dialect(Parser *ps, const Dialect **out)
+{
+    scan_lines(&ps->s);
+    Slice w = scan_word(&ps->s);
+    for (int i = 0; i < ps->ndialects; i++)
+        if (slice_is(w, ps->dialects[i]->name)) {
+            *out = ps->dialects[i];
+            return ST_OK;
+        }
+    char what[100] = "";
+    size_t n = 0;
+    for (int i = 0; i < ps->ndialects && n < sizeof(what); i++)
+        n += (size_t)snprintf(what + n, sizeof(what) - n, "%s'%s'", i ? " or " : "",
+                              ps->dialects[i]->name);
+    ps->s.p = w.p;
+    return scan_expected(&ps->s, what);
+}
+
+static Status
+parse_target(Parser *ps)
+{
+    Slice w = scan_word(&ps->s);
+    int t = w.n ? target_from_name(w.p, w.n) : -1;
+    if (t < 0) {
+        ps->s.p = w.p;
+        return scan_expected(&ps->s, "a target such as trn2");
+    }
+    ps->g->target = (uint8_t)t;
+    return ST_OK;
+}
+
+static Status
+parse_header(Parser *ps)
+{
+    const Dialect *d = NULL;
+    StrId name;
+    TRY(need_dialect(ps, &d));
+    TRY(scan_need(&ps->s, '@'));
+    if (scan_peek(&ps->s, '"')) {
+        TRY(scan_string(&ps->s, &ps->tmp, &name));
+    } else {
+        Slice w = scan_word(&ps->s);
+        if (!w.n || is_digit(w.p[0])) {
+            ps->s.p = w.p;
+            return scan_expected(&ps->s, "the program's name");
+        }
+        TRY(str_make(ps->cx, w.p, w.n, &name));
+    }
+    TRY(graph_new(ps->cx, d, str_get(ps->cx, name), &ps->g));
+    if (strcmp(d->name, "tile") == 0)
+        TRY(parse_target(ps));
+    TRY(scan_need(&ps->s, '{'));
+    ps->loop = dialect_find(d, "loop", 4);
+    for (int i = 1; i < d->nops; i++)
+        if (d->ops[i].name)
+            TRY(map_insert(ps->cx, &ps->tmp, &ps->op_names,
+                           hash_bytes(d->ops[i].name, strlen(d->ops[i].name), 0), (uint32_t)i));
+    VEC_PUSH(ps->cx, &ps->tmp, &ps->vals, (Slice){"", 0});
+    return scan_line_end(&ps->s);
+}
+
+/* ---- inputs: ops named input, or buffers whose kind is input, by their index ---- */
+
+static Status
+place_input(Parser *ps, const Op *op)
+{
+    Graph *g = ps->g;
+    const Loc *loc = loc_get(ps->cx, op->loc);
+    int64_t index = attr_int(ps->cx, op->attr, A_index, -1);
+    if (index < 0 || index >= (int64_t)g->inputs.n)
+        return fail_at(ps->cx, loc->line, loc->offset,
+                       "expected index=0 to index=%u for an input, found %s%lld", g->inputs.n - 1,
+                       index < 0 ? "no index or " : "", (long long)index);
+    if (g->inputs.p[index].i)
+        return fail_at(ps->cx, loc->line, loc->offset, "input %lld is given twice",
+                       (long long)index);
+    g->inputs.p[index] = op->out;
+    return ST_OK;
+}
+
+static Status
+collect_inputs(Parser *ps)
+{
+    Graph *g = ps->g;
+    int input = dialect_find(g->dialect, "input", 5),
+        buffer = dialect_find(g->dialect, "buffer", 6);
+    for (int round = 0; round < 2; round++) /* count, then place */
+        FOR_OPS(g, o)
+        {
+            const Op *op = graph_op(g, o);
+            bool is_input = (input && op->code == input) ||
+                            (buffer && op->code == buffer &&
+                             attr_int(ps->cx, op->attr, A_kind, -1) == BK_input);
+            if (!is_input || op->nout != 1)
+                continue;
+            if (round == 0)
+                VEC_PUSH(ps->cx, &g->arena, &g->inputs, (Val){0});
+            else
+                TRY(place_input(ps, op));
+        }
+    return ST_OK;
+}
+
+/* A violation in a text is its writer's fault; it gets a line of the text. */
+static Status
+check_parsed(Parser *ps)
+{
+    Status st = graph_check(ps->g);
+    if (st != ST_BUG)
+        return st;
+    ErrorInfo *err = &ps->cx->err;
+    const Loc *loc = loc_get(ps->cx, err->loc);
+    err->line = loc->line ? loc->line : ps->return_line; /* no op's fault: the outputs */
+    err->col = loc->line ? loc->offset : 1;
+    err->st = ST_USER;
+    return ST_USER;
+}
+
+static Status
+parse_all(Parser *ps)
+{
+    TRY(parse_header(ps));
+    TRY(parse_body(ps));
+    TRY(collect_inputs(ps));
+    return check_parsed(ps);
+}
+
+Status
+graph_parse(Ctx *cx, const char *text, size_t n, const Dialect *const *dialects, int ndialects,
+            Graph **out)
+{
+    Parser ps = {.s = {.cx = cx, .p = text, .end = text + n, .line_start = text, .line = 1},
+                 .cx = cx,
+                 .dialects = dialects,
+                 .ndialects = ndialects};
+    *out = NULL;
+    if (n > INT32_MAX)
+        return fail(cx, ST_LIMIT, (LocId){0}, "IR text of %zu bytes is too long", n);
+    arena_init(&ps.tmp, &cx->mem);
+    Status st = parse_all(&ps);
+    arena_free(&ps.tmp);
+    if (st == ST_OK)
+        *out = ps.g;
+    else
+        graph_free(ps.g);
+    return st;
+}

@@ -1,0 +1,181 @@
+/* allocate.c - addresses for on-chip buffers.
+ *
+ * in:   a tile program whose buffers have no addresses
+ * out:  the same program, every SBUF and PSUM buffer with one; buffers that are live together do not overlap
+ * rule: one walk over the program; a buffer takes the smallest gap that holds it when it is declared and gives it back
+ *       after its last use (its loop, when copies rotate or values cross iterations). ST_LIMIT when there is no gap:
+ *       the planner then cuts smaller tiles.
+ */
+#include "pass/plan.h"
+
+#include <string.h>
+
+#define ALIGN_BYTES 64 /* of every copy; PSUM buffers are whole banks by construction */
+
+typedef struct Gap { int64_t lo, hi; } Gap;
+typedef struct Pool {
+    VEC(Gap) gaps; /* free ranges, ascending, never adjacent */
+} Pool;
+
+static Status
+pool_take(Ctx *cx, Pool *p, int64_t bytes, int64_t *addr, bool *ok)
+{
+    uint32_t best = UINT32_MAX;
+    for (uint32_t i = 0; i < p->gaps.n; i++) {
+        int64_t room = p->gaps.p[i].hi - p->gaps.p[i].lo;
+        if (room >= bytes && (best == UINT32_MAX || room < p->gaps.p[best].hi - p->gaps.p[best].lo))
+            best = i;
+    }
+    (void)cx;
+    *ok = best != UINT32_MAX;
+    if (*ok) {
+        *addr = p->gaps.p[best].lo;
+        p->gaps.p[best].lo += bytes;
+    }
+    return ST_OK;
+}
+
+static Status
+pool_give(Ctx *cx, Pool *p, int64_t addr, int64_t bytes)
+{
+    uint32_t i = 0;
+    while (i < p->gaps.n && p->gaps.p[i].lo < addr)
+        i++;
+    VEC_PUSH(cx, &cx->scratch, &p->gaps, (Gap){0, 0});
+    memmove(&p->gaps.p[i + 1], &p->gaps.p[i], (p->gaps.n - 1 - i) * sizeof(Gap));
+    p->gaps.p[i] = (Gap){addr, addr + bytes};
+    if (i + 1 < p->gaps.n && p->gaps.p[i].hi == p->gaps.p[i + 1].lo) {
+        p->gaps.p[i].hi = p->gaps.p[i + 1].hi;
+        memmove(&p->gaps.p[i + 1], &p->gaps.p[i + 2], (p->gaps.n - i - 2) * sizeof(Gap));
+        p->gaps.n--;
+    }
+    if (i > 0 && p->gaps.p[i - 1].hi == p->gaps.p[i].lo) {
+        p->gaps.p[i - 1].hi = p->gaps.p[i].hi;
+        memmove(&p->gaps.p[i], &p->gaps.p[i + 1], (p->gaps.n - i - 1) * sizeof(Gap));
+        p->gaps.n--;
+    }
+    return ST_OK;
+}
+
+typedef struct Allocator {
+    const Graph *g;
+    Ctx *cx;
+    Pool pool[SP_COUNT];
+    Live *live;
+    int64_t *addr;           /* by val; -1: none */
+    uint32_t *begin, *begin_next; /* by op: the first val to place there; by val: the next */
+    uint32_t *expire, *next;      /* the same for vals to give back after an op */
+} Allocator;
+
+static bool
+is_on_chip(const Type *t)
+{
+    return t->kind == TY_buffer && (t->space == SP_sbuf || t->space == SP_psum);
+}
+
+static int64_t
+all_copies(const Graph *g, Val v)
+{
+    int64_t bufs = attr_int(g->cx, val_def(g, v)->attr, A_bufs, 1);
+    return bufs * ALIGN_UP(buffer_bytes(val_type(g, v)), ALIGN_BYTES);
+}
+
+static Status
+take(Allocator *al, Val v)
+{
+    const Graph *g = al->g;
+    const Type *t = val_type(g, v);
+    bool ok;
+    TRY(pool_take(al->cx, &al->pool[t->space], all_copies(g, v), &al->addr[v.i], &ok));
+    if (!ok)
+        return fail(al->cx, ST_LIMIT, val_def(g, v)->loc, "%s: no room for %lld bytes per partition",
+                    space_names[t->space], (long long)all_copies(g, v));
+    uint32_t last = MAX(al->live[v.i].last.i, g->vals.p[v.i].def.i);
+    al->next[v.i] = al->expire[last];
+    al->expire[last] = v.i;
+    return ST_OK;
+}
+
+/* A buffer needs its room from its declaration on; one whose copies rotate, from the beginning of its loop. */
+static void
+schedule_begins(Allocator *al)
+{
+    const Graph *g = al->g;
+    for (uint32_t o = g->ops.n; o-- > 1;) { /* last first: lists come out in program order */
+        const Op *op = &g->ops.p[o];
+        if (op->code != K_buffer || !is_on_chip(val_type(g, op->out)) || al->live[op->out.i].last.i == 0)
+            continue; /* never touched: it keeps no room */
+        uint32_t at = MIN(al->live[op->out.i].first.i, o);
+        al->begin_next[op->out.i] = al->begin[at];
+        al->begin[at] = op->out.i;
+    }
+}
+
+static Status
+give_back(Allocator *al, OpId o)
+{
+    for (uint32_t v = al->expire[o.i]; v; v = al->next[v]) {
+        Val val = {v};
+        TRY(pool_give(al->cx, &al->pool[val_type(al->g, val)->space], al->addr[v], all_copies(al->g, val)));
+    }
+    return ST_OK;
+}
+
+static Status
+assign(Allocator *al)
+{
+    schedule_begins(al);
+    FOR_OPS(al->g, o) {
+        for (uint32_t v = al->begin[o.i]; v; v = al->begin_next[v])
+            TRY(take(al, (Val){v}));
+        TRY(give_back(al, o));
+    }
+    return ST_OK;
+}
+
+/* The same ops again, with addresses; ids do not change. */
+static Status
+rebuild(const Allocator *al, Graph *out)
+{
+    const Graph *g = al->g;
+    FOR_OPS(g, o) {
+        const Op *op = graph_op(g, o);
+        AttrId attr = op->attr;
+        TyId type = {0};
+        OpId made;
+        if (op->nout)
+            type = g->vals.p[op->out.i].type;
+        bool untouched = op->code == K_buffer && is_on_chip(val_type(g, op->out)) && al->addr[op->out.i] < 0;
+        if (untouched) /* still needs a legal place */
+            TRY(attr_with(al->cx, attr, AT_INT(A_addr, 0), &attr));
+        else if (op->code == K_buffer && is_on_chip(val_type(g, op->out)))
+            TRY(attr_with(al->cx, attr, AT_INT(A_addr, al->addr[op->out.i]), &attr));
+        TRY(graph_append(out, op->code, g->operands.p + op->in, op->nin, attr, op->loc, &type, op->nout, &made));
+        if (op->nout)
+            out->vals.p[out->ops.p[made.i].out.i].name = g->vals.p[op->out.i].name;
+    }
+    return ST_OK;
+}
+
+Status
+pass_allocate(const Graph *in, const CompileOptions *opt, Graph **out)
+{
+    const Hw *hw = hw_get(opt->target);
+    Allocator al = {.g = in, .cx = in->cx};
+    Arena *a = &in->cx->scratch;
+    NEW(al.cx, a, al.addr, in->vals.n);
+    NEW(al.cx, a, al.expire, in->ops.n);
+    NEW(al.cx, a, al.next, in->vals.n);
+    NEW(al.cx, a, al.begin, in->ops.n);
+    NEW(al.cx, a, al.begin_next, in->vals.n);
+    for (uint32_t v = 0; v < in->vals.n; v++)
+        al.addr[v] = -1;
+    TRY(tile_liveness(in, a, &al.live));
+    VEC_PUSH(al.cx, a, &al.pool[SP_sbuf].gaps, (Gap){0, (int64_t)hw->sbuf_usable / ALIGN_BYTES * ALIGN_BYTES});
+    VEC_PUSH(al.cx, a, &al.pool[SP_psum].gaps, (Gap){0, (int64_t)hw->psum_bytes});
+    TRY(assign(&al));
+    TRY(graph_new(al.cx, in->dialect, str_get(al.cx, in->name), out));
+    (*out)->target = in->target;
+    TRY(rebuild(&al, *out));
+    return copy_interface(in, *out);
+}

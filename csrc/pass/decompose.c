@@ -1,0 +1,608 @@
+/* decompose.c - rewrite tensor ops that lowering has no instruction for.
+ *
+ * in:   any verified tensor graph without 64-bit dtypes
+ * out:  the same function using only ops marked F_CORE; casts left are those the hardware does by itself (between
+ *       floats, from integers and bools, between integers)
+ * rule: one rewriter per op, found through the op table; no rewriter looks at its users. The narrow floats are
+ *       computed in f32 and rounded once. inf and nan come out as in NumPy; the sign of a zero may not.
+ *
+ * Accuracy in f32, relative to the exact result: exp2 expm1 log1p sinh cosh arctan log2 log10 div 3e-7; cbrt 3e-6 at the
+ * ends of the range. sin and cos: absolute 2e-7 while |x| < 5e4, growing with |x|, meaningless from 1e6. tan: relative
+ * 1e-6 while |x| < 1e4. remainder and floor_divide: exact while |quotient| < 2**22 and the divisor's magnitude is in
+ * [2**-100, 2**116]. Integer division: exact for all i32 and smaller, for u32 below 2**31. Float to integer: exact in
+ * the destination's range, saturates outside; nan becomes 0.
+ */
+#include "pass/pass.h"
+
+#include <math.h>
+
+/* Builds expressions; the first failure sticks, later calls do nothing. At most one argument of a call makes ops, so
+ * that the order of ops does not depend on the C compiler. */
+typedef struct Expr {
+    Graph *g;
+    LocId loc;
+    DType dt; /* of the numbers: f32 for the narrow floats */
+    Status st;
+} Expr;
+
+static Val
+un(Expr *e, TOp op, Val a)
+{
+    Val v = {0};
+    if (e->st == ST_OK)
+        e->st = t_unary(e->g, op, a, e->loc, &v);
+    return v;
+}
+
+static Val
+bin(Expr *e, TOp op, Val a, Val b)
+{
+    Val v = {0};
+    if (e->st == ST_OK)
+        e->st = t_binary(e->g, op, a, b, e->loc, &v);
+    return v;
+}
+
+static Val
+num(Expr *e, double c)
+{
+    Val v = {0};
+    if (e->st == ST_OK)
+        e->st = t_full(e->g, e->dt, 0, NULL, c, e->loc, &v);
+    return v;
+}
+
+static Val
+cast(Expr *e, Val a, DType dt)
+{
+    Val v = {0};
+    if (e->st == ST_OK)
+        e->st = t_cast(e->g, a, dt, e->loc, &v);
+    return v;
+}
+
+/* To the nearest integer, saturating. */
+static Val
+rcast(Expr *e, Val a, DType dt)
+{
+    Val v = {0};
+    AttrId attr;
+    if (e->st == ST_OK)
+        e->st = attr_make(e->g->cx, &AT_INT(A_dtype, dt), 1, &attr);
+    if (e->st == ST_OK)
+        e->st = t_emit(e->g, T_rcast, &a, 1, attr, e->loc, &v);
+    return v;
+}
+
+static Val
+where(Expr *e, Val c, Val a, Val b)
+{
+    Val v = {0};
+    if (e->st == ST_OK)
+        e->st = t_where(e->g, c, a, b, e->loc, &v);
+    return v;
+}
+
+static Val
+add(Expr *e, Val a, Val b)
+{
+    return bin(e, T_add, a, b);
+}
+
+static Val
+sub(Expr *e, Val a, Val b)
+{
+    return bin(e, T_sub, a, b);
+}
+
+static Val
+mul(Expr *e, Val a, Val b)
+{
+    return bin(e, T_mul, a, b);
+}
+
+static Val
+binc(Expr *e, TOp op, Val a, double c)
+{
+    return bin(e, op, a, num(e, c));
+}
+
+static Val
+addc(Expr *e, Val a, double c)
+{
+    return binc(e, T_add, a, c);
+}
+
+static Val
+mulc(Expr *e, Val a, double c)
+{
+    return binc(e, T_mul, a, c);
+}
+
+/* c - a */
+static Val
+subfrom(Expr *e, double c, Val a)
+{
+    return bin(e, T_sub, num(e, c), a);
+}
+
+static Val
+clamp(Expr *e, Val a, double lo, double hi)
+{
+    return binc(e, T_minimum, binc(e, T_maximum, a, lo), hi);
+}
+
+/* 1 where a op b, else 0, as a number */
+static Val
+flag(Expr *e, TOp op, Val a, Val b)
+{
+    return cast(e, bin(e, op, a, b), e->dt);
+}
+
+/* ---- rounding ---- */
+
+/* Nearest integer of |x| < 2**31 */
+static Val
+nearest(Expr *e, Val x)
+{
+    return cast(e, rcast(e, x, DT_i32), e->dt);
+}
+
+/* From 2**23 on all f32 are integers; inf and nan pass too. */
+static Val
+unless_large(Expr *e, Val x, Val rounded)
+{
+    Val small = binc(e, T_less, un(e, T_abs, x), 8388608);
+    return where(e, small, rounded, x);
+}
+
+static Val
+expand_rint(Expr *e, Val x, Val b)
+{
+    (void)b;
+    return unless_large(e, x, nearest(e, x));
+}
+
+static Val
+expand_floor(Expr *e, Val x, Val b)
+{
+    Val n = nearest(e, x);
+    (void)b;
+    return unless_large(e, x, sub(e, n, flag(e, T_greater, n, x)));
+}
+
+static Val
+expand_ceil(Expr *e, Val x, Val b)
+{
+    Val n = nearest(e, x);
+    (void)b;
+    return unless_large(e, x, add(e, n, flag(e, T_less, n, x)));
+}
+
+/* n is x rounded to nearest; takes back a step away from zero. */
+static Val
+toward_zero(Expr *e, Val n, Val x)
+{
+    Val an = un(e, T_abs, n), ax = un(e, T_abs, x);
+    Val over = flag(e, T_greater, an, ax);
+    return sub(e, n, mul(e, over, un(e, T_sign, x)));
+}
+
+static Val
+expand_trunc(Expr *e, Val x, Val b)
+{
+    (void)b;
+    return unless_large(e, x, toward_zero(e, nearest(e, x), x));
+}
+
+/* ---- arithmetic ---- */
+
+static Val
+expand_neg(Expr *e, Val x, Val b)
+{
+    (void)b;
+    return mulc(e, x, -1);
+}
+
+static Val
+expand_positive(Expr *e, Val x, Val b)
+{
+    (void)e, (void)b;
+    return x;
+}
+
+static Val
+expand_div(Expr *e, Val a, Val b)
+{
+    double c;
+    if (e->st == ST_OK && is_splat(e->g, a, &c) && c == 1)
+        return un(e, T_reciprocal, b);
+    return mul(e, a, un(e, T_reciprocal, b)); /* of a constant: folds */
+}
+
+static Val
+expand_isnan(Expr *e, Val x, Val b)
+{
+    (void)b;
+    return bin(e, T_not_equal, x, x);
+}
+
+/* The upper 12 bits of x, |x| < 2**116 */
+static Val
+upper_half(Expr *e, Val x)
+{
+    Val c = mulc(e, x, 4097);
+    return sub(e, c, sub(e, c, x));
+}
+
+/* a - q * b with exact products */
+static Val
+exact_rest(Expr *e, Val a, Val q, Val b)
+{
+    double v;
+    int k;
+    if (e->st == ST_OK && is_splat(e->g, b, &v) && fabs(frexp(v, &k)) == 0.5)
+        return sub(e, a, mul(e, q, b));
+    b = clamp(e, b, -8e34, 8e34);
+    Val bh = upper_half(e, b), bl = sub(e, b, bh);
+    Val qh = upper_half(e, q), ql = sub(e, q, qh);
+    Val r = sub(e, a, mul(e, qh, bh));
+    if (e->st == ST_OK && is_splat(e->g, bl, &v) && v == 0)
+        return sub(e, r, mul(e, ql, bh));
+    r = sub(e, r, mul(e, qh, bl));
+    r = sub(e, r, mul(e, ql, bh));
+    return sub(e, r, mul(e, ql, bl));
+}
+
+/* Floor division. With the nearest quotient the rest is at most about |b| / 2, so it is exact; where its sign is not
+ * that of b the quotient was too large by one. */
+static void
+divmod_float(Expr *e, Val a, Val b, Val *quotient, Val *rest)
+{
+    Val q = expand_rint(e, mul(e, a, un(e, T_reciprocal, b)), b);
+    Val r = exact_rest(e, a, q, b);
+    Val low = binc(e, T_less, mul(e, r, un(e, T_sign, b)), 0);
+    *quotient = sub(e, q, cast(e, low, e->dt));
+    *rest = where(e, low, add(e, r, b), r);
+}
+
+/* All in i32. The first estimate is off by up to 2**-22 of the quotient, the second by one. */
+static void
+divmod_int(Expr *e, Val a, Val b, Val *quotient, Val *rest)
+{
+    Val inverse = un(e, T_reciprocal, cast(e, b, DT_f32));
+    Val q = rcast(e, mul(e, cast(e, a, DT_f32), inverse), DT_i32);
+    Val r = sub(e, a, mul(e, q, b));
+    Val dq = rcast(e, mul(e, cast(e, r, DT_f32), inverse), DT_i32);
+    Val zero = num(e, 0);
+    q = add(e, q, dq);
+    r = sub(e, r, mul(e, dq, b));
+    Val rn = bin(e, T_less, r, zero), bn = bin(e, T_less, b, zero);
+    Val opposite = bin(e, T_logical_xor, rn, bn);
+    Val down = bin(e, T_logical_and, opposite, bin(e, T_not_equal, r, zero));
+    Val by_zero = bin(e, T_equal, b, zero);
+    q = sub(e, q, cast(e, down, e->dt));
+    r = where(e, down, add(e, r, b), r);
+    *quotient = where(e, by_zero, zero, q);
+    *rest = where(e, by_zero, zero, r);
+}
+
+static Val
+expand_divmod(Expr *e, Val a, Val b, bool want_rest)
+{
+    Val q = {0}, r = {0};
+    if (is_float(e->dt)) {
+        divmod_float(e, a, b, &q, &r);
+        return want_rest ? r : add(e, q, mulc(e, a, 0)); /* inf // b is nan */
+    }
+    DType dt = e->dt;
+    e->dt = DT_i32;
+    a = cast(e, a, DT_i32);
+    b = cast(e, b, DT_i32);
+    divmod_int(e, a, b, &q, &r);
+    return cast(e, want_rest ? r : q, dt);
+}
+
+static Val
+expand_floor_divide(Expr *e, Val a, Val b)
+{
+    return expand_divmod(e, a, b, false);
+}
+
+static Val
+expand_remainder(Expr *e, Val a, Val b)
+{
+    return expand_divmod(e, a, b, true);
+}
+
+/* ---- exponentials and logarithms ---- */
+
+/* exp(x * ln 2) with the product split, since its rounding error grows with x. */
+static Val
+expand_exp2(Expr *e, Val x, Val b)
+{
+    const double ln2 = 0.6931471805599453, hi = 0.693359375; /* 8 bits of n times 9 of hi are exact */
+    Val n = nearest(e, clamp(e, x, -126, 127));
+    Val f = sub(e, x, n);
+    (void)b;
+    Val p = mulc(e, f, ln2), q = mulc(e, n, ln2 - hi);
+    p = un(e, T_exp, add(e, p, q));
+    q = un(e, T_exp, mulc(e, n, hi));
+    return mul(e, p, q);
+}
+
+/* (e**x - 1) / (e**x + 1) is tanh(x / 2): no cancellation */
+static Val
+expand_expm1(Expr *e, Val x, Val b)
+{
+    (void)b;
+    Val t = un(e, T_tanh, mulc(e, x, 0.5));
+    return mul(e, t, addc(e, un(e, T_exp, x), 1));
+}
+
+static Val
+expand_log2(Expr *e, Val x, Val b)
+{
+    (void)b;
+    return mulc(e, un(e, T_log, x), 1.4426950408889634);
+}
+
+static Val
+expand_log10(Expr *e, Val x, Val b)
+{
+    (void)b;
+    return mulc(e, un(e, T_log, x), 0.4342944819032518);
+}
+
+/* log(u) + (x - (u - 1)) / u, where u is 1 + x as rounded. Below -1/2 and far above 1 nothing was lost. */
+static Val
+expand_log1p(Expr *e, Val x, Val b)
+{
+    Val y = clamp(e, x, -0.5, 1e30), u = addc(e, y, 1);
+    Val lost = sub(e, y, addc(e, u, -1));
+    (void)b;
+    lost = mul(e, lost, un(e, T_reciprocal, u));
+    return add(e, un(e, T_log, addc(e, x, 1)), lost);
+}
+
+/* e**|x| may overflow where the result does not: its square root does not. */
+static Val
+expand_cosh(Expr *e, Val x, Val b)
+{
+    Val p = un(e, T_exp, mulc(e, x, 0.5)), q = un(e, T_exp, mulc(e, x, -0.5));
+    (void)b;
+    p = mul(e, mulc(e, p, 0.5), p);
+    q = mul(e, mulc(e, q, 0.5), q);
+    return add(e, p, q);
+}
+
+/* sinh(x) = tanh(x / 2) * (cosh(x) + 1): no cancellation */
+static Val
+expand_sinh(Expr *e, Val x, Val b)
+{
+    Val t = un(e, T_tanh, mulc(e, x, 0.5));
+    return mul(e, t, addc(e, expand_cosh(e, x, b), 1));
+}
+
+static Val
+expand_cbrt(Expr *e, Val x, Val b)
+{
+    Val third = mulc(e, un(e, T_log, un(e, T_abs, x)), 1.0 / 3);
+    (void)b;
+    third = un(e, T_exp, third);
+    return mul(e, third, un(e, T_sign, x));
+}
+
+/* ---- trigonometry ---- */
+
+#define PI 3.14159265358979323846
+#define MAGIC 12582912.0 /* 1.5 * 2**23: adding it rounds an f32 to an integer, ties to even */
+
+static Val
+magic_round(Expr *e, Val x)
+{
+    return addc(e, addc(e, x, MAGIC), -MAGIC);
+}
+
+/* x - n * (c0 + c1 + c2), the sum being a period to 43 bits: products with c0 are exact for |n| < 2**16, with c1 for
+ * |n| < 2**13. */
+static Val
+reduce_period(Expr *e, Val x, Val n, const double c[3])
+{
+    for (int i = 0; i < 3; i++)
+        x = sub(e, x, mulc(e, n, c[i]));
+    return x;
+}
+
+/* x minus its nearest multiple of 2 pi: in [-pi, pi], a little more for large x. */
+static Val
+reduce_2pi(Expr *e, Val x)
+{
+    static const double two_pi[3] = {6.28125, 0.0019350051879882812, 3.019916050561733e-07};
+    Val n = magic_round(e, mulc(e, x, 1 / (2 * PI)));
+    return clamp(e, reduce_period(e, x, n, two_pi), -4, 4);
+}
+
+/* Reflected at +-pi/2, where sine is symmetric. */
+static Val
+expand_sin(Expr *e, Val x, Val b)
+{
+    Val r = reduce_2pi(e, x);
+    (void)b;
+    r = bin(e, T_minimum, subfrom(e, PI, r), r);
+    r = bin(e, T_maximum, subfrom(e, -PI, r), r);
+    return un(e, T_sin_pi, r);
+}
+
+static Val
+expand_cos(Expr *e, Val x, Val b)
+{
+    (void)b;
+    return un(e, T_sin_pi, subfrom(e, PI / 2, un(e, T_abs, reduce_2pi(e, x))));
+}
+
+/* In quadrant n: sin / cos of the rest, or -cos / sin in odd ones. */
+static Val
+expand_tan(Expr *e, Val x, Val b)
+{
+    static const double half_pi[3] = {1.5703125, 0.0004837512969970703, 7.549790126404332e-08};
+    Val n = magic_round(e, mulc(e, x, 2 / PI)), h = mulc(e, n, 0.5);
+    Val r = clamp(e, reduce_period(e, x, n, half_pi), -1, 1);
+    Val odd = bin(e, T_not_equal, h, magic_round(e, h));
+    Val s = un(e, T_sin_pi, r), c = un(e, T_sin_pi, subfrom(e, PI / 2, un(e, T_abs, r)));
+    (void)b;
+    Val top = where(e, odd, mulc(e, c, -1), s), bottom = where(e, odd, s, c);
+    return mul(e, top, un(e, T_reciprocal, bottom));
+}
+
+/* For |x| > 1: sign(x) * pi / 2 - arctan(1 / x) */
+static Val
+expand_arctan(Expr *e, Val x, Val b)
+{
+    Val big = binc(e, T_greater, un(e, T_abs, x), 1);
+    Val t = un(e, T_arctan_small, where(e, big, un(e, T_reciprocal, x), x));
+    (void)b;
+    return where(e, big, sub(e, mulc(e, un(e, T_sign, x), PI / 2), t), t);
+}
+
+/* ---- conversions ---- */
+
+/* Truncates, then converts a number that is an integer already. */
+static Val
+float_to_int(Expr *e, Val x, DType to)
+{
+    DType via = to == DT_u32 ? DT_u32 : DT_i32;
+    Val n = cast(e, rcast(e, x, via), e->dt);
+    return rcast(e, toward_zero(e, n, x), to);
+}
+
+static Status
+expand_cast(Graph *g, const Op *op, Val x, Val *out)
+{
+    DType from = val_dtype(g, x), to = (DType)attr_int(g->cx, op->attr, A_dtype, DT_none);
+    Expr e = {.g = g, .loc = op->loc, .dt = from};
+    if (from == to)
+        *out = x;
+    else if (to == DT_bool)
+        *out = binc(&e, T_not_equal, x, 0);
+    else if (!is_float(from) || is_float(to))
+        *out = cast(&e, x, to);
+    else {
+        e.dt = dtypes[from].bytes < 4 ? DT_f32 : from;
+        *out = float_to_int(&e, cast(&e, x, e.dt), to);
+    }
+    return e.st;
+}
+
+/* 1 / x of integers: NumPy truncates. */
+static Val
+int_reciprocal(Expr *e, Val x)
+{
+    Val unit = binc(e, T_equal, un(e, T_abs, x), 1);
+    return where(e, unit, x, num(e, 0));
+}
+
+/* ---- the walk ---- */
+
+typedef Val Expand(Expr *e, Val a, Val b); /* b: the second operand, or a again */
+
+static Expand *const expansions[T_COUNT] = {
+    [T_neg] = expand_neg,
+    [T_positive] = expand_positive,
+    [T_cbrt] = expand_cbrt,
+    [T_exp2] = expand_exp2,
+    [T_expm1] = expand_expm1,
+    [T_log2] = expand_log2,
+    [T_log10] = expand_log10,
+    [T_log1p] = expand_log1p,
+    [T_sin] = expand_sin,
+    [T_cos] = expand_cos,
+    [T_tan] = expand_tan,
+    [T_arctan] = expand_arctan,
+    [T_sinh] = expand_sinh,
+    [T_cosh] = expand_cosh,
+    [T_floor] = expand_floor,
+    [T_ceil] = expand_ceil,
+    [T_rint] = expand_rint,
+    [T_trunc] = expand_trunc,
+    [T_isnan] = expand_isnan,
+    [T_div] = expand_div,
+    [T_floor_divide] = expand_floor_divide,
+    [T_remainder] = expand_remainder,
+};
+
+/* One instruction in any float: nothing to gain from f32. */
+static bool
+is_one_step(int op)
+{
+    return op == T_neg || op == T_positive || op == T_isnan;
+}
+
+static Status
+expand_op(Graph *g, const Op *op, Val a, Val b, Val *out)
+{
+    DType dt = val_dtype(g, a);
+    Expand *expand = expansions[op->code];
+    Expr e = {.g = g, .loc = op->loc, .dt = dt};
+    if (expand == NULL)
+        return fail(g->cx, ST_BUG, op->loc, "decompose: no rewriter for %s",
+                    tensor_dialect.ops[op->code].name);
+    if (!is_float(dt) || dtypes[dt].bytes >= 4 || is_one_step(op->code)) {
+        *out = expand(&e, a, b);
+        return e.st;
+    }
+    e.dt = DT_f32;
+    a = cast(&e, a, DT_f32);
+    b = cast(&e, b, DT_f32);
+    *out = cast(&e, expand(&e, a, b), dt);
+    return e.st;
+}
+
+static Status
+rewrite_op(const Graph *in, Graph *g, OpId o, const Val *map, Val *out)
+{
+    const Op *op = graph_op(in, o);
+    const Type *t = val_type(in, op->out);
+    if (op->nin == 0)
+        return t_clone(g, in, o, map, out);
+    Val a = map[op_val(in, op, 0).i], b = op->nin > 1 ? map[op_val(in, op, 1).i] : a;
+    if (op->code == T_cast)
+        return expand_cast(g, op, a, out);
+    if (op->code == T_reciprocal && !is_float((DType)t->dtype)) {
+        Expr e = {.g = g, .loc = op->loc, .dt = (DType)t->dtype};
+        *out = int_reciprocal(&e, a);
+        return e.st;
+    }
+    if (op->flags & F_CORE)
+        return t_clone(g, in, o, map, out);
+    TRY(expand_op(g, op, a, b, out));
+    if (g->vals.p[out->i].type.i == in->vals.p[op->out.i].type.i)
+        return ST_OK;
+    return t_broadcast_to(g, *out, t->dim, t->rank, op->loc, out);
+}
+
+static Status
+rebuild(const Graph *in, Graph *g)
+{
+    bool *live;
+    Val *map;
+    TRY(graph_liveness(in, &live));
+    NEW(g->cx, &g->cx->scratch, map, in->vals.n);
+    FOR_OPS(in, o) {
+        if (live[o.i])
+            TRY(rewrite_op(in, g, o, map, &map[graph_op(in, o)->out.i]));
+    }
+    return graph_finish(in, g, map);
+}
+
+Status
+pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out)
+{
+    Graph *g;
+    TRY(graph_new(in->cx, &tensor_dialect, str_get(in->cx, in->name), &g));
+    Status st = rebuild(in, g);
+    if (st == ST_OK)
+        st = pass_canonicalize(g, opt, out);
+    graph_free(g);
+    return st;
+}

@@ -1,0 +1,514 @@
+/* fuse.c - which ops share a loop nest.
+ *
+ * in:   a decomposed tensor graph
+ * out:  Plan: groups in order of execution, the span of every value in its group, what is stored in HBM between groups
+ * rule: ops are visited from the last to the first, so all consumers of a value are placed before its producer. An op
+ *       joins the group of its consumers if that is one group, all of them see it through the same span, and every
+ *       operand stays row-local; otherwise it founds a group, with the span that a small search finds cheapest. Groups
+ *       found later run earlier, so every edge goes from a later group to an earlier one and no cycle can arise.
+ */
+#include "pass/plan.h"
+
+#include <string.h>
+
+#define MAX_ROW_BYTES (96 * 1024) /* one value's row in one partition: two of them and their copies must fit SBUF */
+#define TRIAL_OPS 48              /* how far a trial looks for what a span would absorb */
+#define FREE_ELEMS 8192           /* values without the spine that a group may compute itself */
+#define MAT_BYTES (150 * 1024)    /* full operands of one group that walks many row tiles, per partition */
+
+typedef struct Demand { /* what the consumers placed so far want of a value */
+    uint32_t group;     /* the earliest to run of them (largest number); 0: none yet */
+    Span span;          /* how that group sees it */
+    bool split;         /* it must be complete before that group runs */
+    bool stored;        /* another group, or the caller, reads it too */
+    bool pinned;        /* a layout op that cannot be a view */
+    bool output;        /* the caller gets it */
+} Demand;
+
+typedef struct Found { /* a group while it is being formed */
+    int64_t rows, outer, mat_bytes;
+    bool has_matmul;
+    uint32_t nops;
+} Found;
+
+typedef struct Fuse {
+    Ctx *cx;
+    const Graph *g;
+    Plan *plan;
+    Arena *a;
+    Demand *d;               /* by val */
+    uint32_t *use_at, *use;  /* users of a value: use[use_at[v] .. use_at[v + 1]) */
+    VEC(Found) found;        /* [0] is none */
+    uint32_t *group;         /* by op: number in found */
+    int64_t row_bytes;       /* MAX_ROW_BYTES, less after a plan that did not fit */
+    uint32_t max_ops;
+} Fuse;
+
+static bool
+same_span(Span a, Span b)
+{
+    return a.role == b.role && a.spine.lo == b.spine.lo && a.spine.hi == b.spine.hi && a.outer.lo == b.outer.lo &&
+           a.outer.hi == b.outer.hi;
+}
+
+static void
+demand(Fuse *f, Val v, uint32_t group, Span s)
+{
+    Demand *d = &f->d[v.i];
+    if (group < d->group) {
+        d->stored = true;
+    } else if (group == d->group) {
+        d->split |= !same_span(d->span, s) || s.role == RO_mat;
+    } else {
+        d->stored |= d->group != 0;
+        d->group = group;
+        d->span = s;
+        d->split = s.role == RO_mat;
+    }
+}
+
+static void
+demand_before(Fuse *f, Val v, uint32_t group)
+{
+    demand(f, v, group, (Span){.role = RO_none});
+    if (f->d[v.i].group == group)
+        f->d[v.i].split = true;
+}
+
+static bool
+is_source(const Graph *g, Val v)
+{
+    int code = val_def(g, v)->code;
+    return code == T_input || code == T_const || code == T_full;
+}
+
+/* Bytes of one row of v in one partition. */
+static int64_t
+row_bytes(const Graph *g, Val v, Span s)
+{
+    const Type *t = val_type(g, v);
+    int64_t n = type_numel(t) / MAX(range_size(t, s.spine), 1) / MAX(range_size(t, s.outer), 1);
+    return n * dtypes[t->dtype].bytes;
+}
+
+/* The span of operand i, from the span of the result; role none when it is not row-local. */
+static Span
+edge_span(const Graph *g, const Op *op, int i, Span s)
+{
+    Edge e = operand_edge(g, op, i, s);
+    return (Span){.role = e.role, .spine = e.spine, .outer = e.outer};
+}
+
+/* Can a group with this span compute op? */
+static bool
+is_feasible(const Fuse *f, const Op *op, Span s)
+{
+    const Graph *g = f->g;
+    const Type *t = val_type(g, op->out);
+    if (s.role == RO_free)
+        return op->code != T_matmul && op->code != T_concat && type_numel(t) <= FREE_ELEMS;
+    if (s.role == RO_row && row_bytes(g, op->out, s) > f->row_bytes)
+        return false;
+    if (op->code == T_matmul && s.spine.hi < t->rank - 1)
+        return false; /* the spine must hold the rows or the columns */
+    for (int i = 0; i < op->nin; i++) {
+        Val u = op_val(g, op, i);
+        Span e = edge_span(g, op, i, s);
+        if (e.role == RO_none || (e.role == RO_row && row_bytes(g, u, e) > f->row_bytes))
+            return false;
+        if (e.role == RO_free && type_numel(val_type(g, u)) > 2 * FREE_ELEMS)
+            return false;
+    }
+    return true;
+}
+
+/* ---- trial: what would a span cost? nanoseconds, roughly ---- */
+typedef struct Trial {
+    Val seen[TRIAL_OPS];
+    Span span[TRIAL_OPS];
+    int n;
+    double ns;
+} Trial;
+
+static double
+hbm_ns(const Graph *g, Val v)
+{
+    const Type *t = val_type(g, v);
+    return (double)(type_numel(t) * dtypes[t->dtype].bytes) / 300.0;
+}
+
+static double
+work_ns(const Graph *g, const Op *op, int64_t rows)
+{
+    double lanes = (double)MIN(rows, 128);
+    double n = (double)type_numel(val_type(g, op->out));
+    if (op->code == T_matmul) {
+        const Type *a = val_type(g, op_val(g, op, 0));
+        n *= (double)a->dim[a->rank - 1] / 128.0;
+    } else if (op_def(g, op)->flags & F_REDUCE) {
+        n = (double)type_numel(val_type(g, op_val(g, op, 0)));
+    } else if (op_def(g, op)->flags & F_LAYOUT) {
+        return 0;
+    }
+    return n / lanes;
+}
+
+/* A row tile whose partitions are neighbours in memory moves element by element. */
+static bool
+is_scattered(const Graph *g, Val v, Span s)
+{
+    const Type *t = val_type(g, v);
+    int64_t inner = 1;
+    for (int i = s.spine.hi; i < t->rank; i++)
+        inner *= t->dim[i];
+    return s.spine.lo < s.spine.hi && inner == 1 && row_bytes(g, v, s) > dtypes[t->dtype].bytes;
+}
+
+static void
+trial_push(Trial *t, Val v, Span s)
+{
+    for (int i = 0; i < t->n; i++)
+        if (t->seen[i].i == v.i)
+            return;
+    if (t->n < TRIAL_OPS) {
+        t->seen[t->n] = v;
+        t->span[t->n++] = s;
+    }
+}
+
+static void
+trial_operand(const Fuse *f, Trial *t, Val u, Span e)
+{
+    const Graph *g = f->g;
+    bool source = is_source(g, u), leaf = source || !is_feasible(f, val_def(g, u), e);
+    if (e.role == RO_row && !leaf) {
+        trial_push(t, u, e);
+        return;
+    }
+    if (val_def(g, u)->code == T_full)
+        return;
+    Val base = u; /* a view costs what it reads, and what it rests on may have to be stored first */
+    while (is_layout(g, base))
+        base = op_val(g, val_def(g, base), 0);
+    t->ns += hbm_ns(g, u) * (is_source(g, base) ? 1 : 2);
+    if (e.role == RO_row && is_scattered(g, u, e))
+        t->ns += 15 * hbm_ns(g, u);
+}
+
+static double
+try_span(const Fuse *f, const Op *op, Span s, int64_t rows)
+{
+    const Graph *g = f->g;
+    Trial t = {.n = 0};
+    if (is_scattered(g, op->out, s))
+        t.ns += 15 * hbm_ns(g, op->out);
+    trial_push(&t, op->out, s);
+    for (int k = 0; k < t.n; k++) {
+        const Op *o = val_def(g, t.seen[k]);
+        t.ns += work_ns(g, o, rows);
+        for (int i = 0; i < o->nin; i++)
+            trial_operand(f, &t, op_val(g, o, i), edge_span(g, o, i, t.span[k]));
+    }
+    return t.ns;
+}
+
+typedef struct Best { Span span; double ns; int64_t rows, outer; } Best;
+
+static void
+consider(const Fuse *f, const Op *op, Span s, const Type *t, Best *best)
+{
+    if (!is_feasible(f, op, s))
+        return;
+    int64_t rows = range_size(t, s.spine), outer = range_size(t, s.outer);
+    double ns = try_span(f, op, s, rows) + (double)outer * 2000.0; /* an outer iteration fills and drains the engines */
+    if (s.role == RO_acc)
+        ns += 3000.0 * (double)outer;
+    if (best->ns < 0 || ns < best->ns)
+        *best = (Best){s, ns, rows, outer};
+}
+
+/* Runs [lo, hi) of t as spine, with nothing or all dims before it as outer loop; longest runs first. */
+static void
+consider_runs(const Fuse *f, const Op *op, uint8_t role, const Type *t, uint32_t allowed, Best *best)
+{
+    for (int lo = 0; lo < t->rank; lo++)
+        for (int hi = t->rank; hi > lo; hi--) {
+            uint32_t run = ((1u << hi) - 1) & ~((1u << lo) - 1);
+            if ((run & allowed) != run)
+                continue;
+            Span s = {.role = role, .spine = {(int8_t)lo, (int8_t)hi}};
+            consider(f, op, s, t, best);
+            if (lo > 0 && role == RO_row) {
+                s.outer = (Range){0, (int8_t)lo};
+                consider(f, op, s, t, best);
+            }
+        }
+}
+
+static Best
+best_span(const Fuse *f, const Op *op)
+{
+    Best best = {.ns = -1};
+    const Graph *g = f->g;
+    const Type *t = val_type(g, op->out);
+    consider_runs(f, op, RO_row, t, ~0u, &best);
+    if (op_def(g, op)->flags & F_REDUCE) {
+        const int64_t *axes;
+        uint32_t reduced = 0;
+        for (int n = attr_ints(g->cx, op->attr, A_axes, &axes); n-- > 0;)
+            reduced |= 1u << axes[n];
+        consider_runs(f, op, RO_acc, val_type(g, op_val(g, op, 0)), reduced, &best);
+    }
+    if (op->code != T_matmul) /* one row: everything in one partition */
+        consider(f, op, (Span){.role = RO_row}, t, &best);
+    return best;
+}
+
+/* ---- placing ---- */
+static void
+place(Fuse *f, OpId o, uint32_t group, Span s)
+{
+    const Graph *g = f->g;
+    const Op *op = graph_op(g, o);
+    Found *fd = &f->found.p[group];
+    f->group[o.i] = group;
+    f->plan->span[op->out.i] = s;
+    fd->nops++;
+    for (int i = 0; i < op->nin; i++) {
+        Val u = op_val(g, op, i);
+        Span e = edge_span(g, op, i, s);
+        if (val_def(g, u)->code == T_full && e.role != RO_mat)
+            continue;
+        if (e.role == RO_mat) {
+            const Type *t = val_type(g, u);
+            fd->has_matmul = true;
+            fd->mat_bytes += type_numel(t) / MAX(range_size(t, e.outer), 1) * dtypes[t->dtype].bytes / 128;
+        }
+        demand(f, u, group, e);
+    }
+}
+
+/* A second matmul joins a group that walks many row tiles only while both full operands can stay on chip. */
+static bool
+is_welcome(const Fuse *f, const Op *op, const Found *fd)
+{
+    if (fd->nops >= f->max_ops)
+        return false;
+    if (op->code != T_matmul || !fd->has_matmul || fd->rows <= 128)
+        return true;
+    const Type *b = val_type(f->g, op_val(f->g, op, 1));
+    return fd->mat_bytes + type_numel(b) * dtypes[b->dtype].bytes / 128 / fd->outer <= MAT_BYTES;
+}
+
+/* Siblings: the youngest groups that may hold op and already want one of its operands in the same way. */
+static uint32_t
+find_sibling(const Fuse *f, const Op *op, const Best *b, uint32_t after)
+{
+    const Graph *g = f->g;
+    for (uint32_t h = f->found.n; h-- > 1 && h > after && h + 8 > f->found.n;) {
+        const Found *fd = &f->found.p[h];
+        if (fd->rows != b->rows || fd->outer != b->outer || !is_welcome(f, op, fd))
+            continue;
+        for (int i = 0; i < op->nin; i++) {
+            const Demand *d = &f->d[op_val(g, op, i).i];
+            Span e = edge_span(g, op, i, b->span);
+            if (d->group == h && e.role == RO_row && same_span(d->span, e))
+                return h;
+        }
+    }
+    return 0;
+}
+
+static Status
+found_group(Fuse *f, OpId o)
+{
+    const Op *op = graph_op(f->g, o);
+    const Demand *d = &f->d[op->out.i];
+    Best b = best_span(f, op);
+    if (b.ns < 0) {
+        Text t;
+        text_init(&t, f->cx, &f->cx->scratch);
+        print_type(val_type(f->g, op->out), &t);
+        return fail(f->cx, ST_UNSUPPORTED, op->loc, "%s: no tiling of a result %s fits on chip", op_def(f->g, op)->name,
+                    t.p ? t.p : "");
+    }
+    uint32_t h = find_sibling(f, op, &b, d->split || d->group == 0 ? d->group : d->group - 1);
+    if (h == 0) {
+        VEC_PUSH(f->cx, f->a, &f->found, (Found){.rows = b.rows, .outer = b.outer});
+        h = f->found.n - 1;
+    }
+    f->d[op->out.i].stored = true;
+    place(f, o, h, b.span);
+    return ST_OK;
+}
+
+/* Every placed user of v can load it through w: the runs it loops over have one stride each. */
+static bool
+users_accept(const Fuse *f, Val v, const View *w)
+{
+    const Graph *g = f->g;
+    const Type *t = val_type(g, v);
+    for (uint32_t k = f->use_at[v.i]; k < f->use_at[v.i + 1]; k++) {
+        const Op *u = &g->ops.p[f->use[k]];
+        if (f->group[f->use[k]] == 0)
+            continue; /* dead, or itself a view that has been settled through v */
+        for (int i = 0; i < u->nin; i++) {
+            int64_t s;
+            if (op_val(g, u, i).i != v.i)
+                continue;
+            Span e = edge_span(g, u, i, f->plan->span[u->out.i]);
+            if (!view_uniform(t, w, e.spine, &s) || !view_uniform(t, w, e.outer, &s))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Let a layout op be a view of the deepest value that all its users can load it from; pin it when there is none. */
+static bool
+settle_view(Fuse *f, Val v)
+{
+    const Graph *g = f->g;
+    Val base = {0};
+    for (Val at = v; is_layout(g, at);) {
+        View w;
+        Val next = op_val(g, val_def(g, at), 0);
+        if (!view_between(g, next, v, &w) || !users_accept(f, v, &w))
+            break;
+        base = at = next;
+    }
+    if (base.i == 0)
+        return false;
+    f->plan->view_base[v.i] = base;
+    if (is_layout(g, base))
+        f->d[base.i].pinned = true;
+    if (!is_source(g, base)) {
+        demand_before(f, base, f->d[v.i].group);
+        f->d[base.i].stored = true;
+    }
+    return true;
+}
+
+/* A view costs nothing when several groups read it. A slice of something in HBM is better loaded alone, unless the
+ * parts make up the whole. */
+static bool
+prefers_view(const Fuse *f, const Op *op)
+{
+    const Graph *g = f->g;
+    Val u = op_val(g, op, 0), base = u;
+    while (is_layout(g, base))
+        base = op_val(g, val_def(g, base), 0);
+    if (is_source(g, base) && f->d[op->out.i].stored)
+        return true;
+    if (op->code != T_slice || !is_source(g, u))
+        return false;
+    int64_t sum = 0;
+    for (uint32_t k = f->use_at[u.i]; k < f->use_at[u.i + 1]; k++)
+        sum += type_numel(val_type(g, g->ops.p[f->use[k]].out));
+    return sum < type_numel(val_type(g, u));
+}
+
+static bool
+joins_consumers(const Fuse *f, const Op *op, const Demand *d)
+{
+    if (d->group == 0 || d->split || d->pinned || !is_welcome(f, op, &f->found.p[d->group]))
+        return false;
+    if (d->span.role == RO_free && d->stored)
+        return false;
+    return d->span.role != RO_none && is_feasible(f, op, d->span);
+}
+
+static Status
+visit(Fuse *f, OpId o)
+{
+    const Graph *g = f->g;
+    const Op *op = graph_op(g, o);
+    if (op->nout == 0 || is_source(g, op->out))
+        return ST_OK;
+    const Demand *d = &f->d[op->out.i];
+    if ((d->group == 0 && !d->stored) || type_numel(val_type(g, op->out)) == 0)
+        return ST_OK; /* nobody wants it, or there is nothing to compute */
+    bool may_view = (op_def(g, op)->flags & F_LAYOUT) && !d->pinned && !d->output;
+    if (may_view && prefers_view(f, op) && settle_view(f, op->out))
+        return ST_OK;
+    if (joins_consumers(f, op, d)) {
+        place(f, o, d->group, d->span);
+        return ST_OK;
+    }
+    if (may_view && settle_view(f, op->out))
+        return ST_OK;
+    return found_group(f, o);
+}
+
+static Status
+collect_uses(Fuse *f)
+{
+    const Graph *g = f->g;
+    NEW(f->cx, f->a, f->use_at, g->vals.n + 2);
+    NEW(f->cx, f->a, f->use, g->operands.n + 1);
+    FOR_OPS(g, o)
+        for (int i = 0; i < graph_op(g, o)->nin; i++)
+            f->use_at[op_val(g, graph_op(g, o), i).i + 2]++;
+    for (uint32_t v = 2; v < g->vals.n + 2; v++)
+        f->use_at[v] += f->use_at[v - 1];
+    FOR_OPS(g, o)
+        for (int i = 0; i < graph_op(g, o)->nin; i++)
+            f->use[f->use_at[op_val(g, graph_op(g, o), i).i + 1]++] = o.i;
+    return ST_OK;
+}
+
+/* Number the groups in order of execution and list their members. */
+static Status
+finish(Fuse *f)
+{
+    Plan *p = f->plan;
+    uint32_t n = f->found.n - 1;
+    TRY(vec_reserve(f->cx, f->a, &p->groups, n + 1, sizeof(Group)));
+    p->groups.n = n;
+    for (uint32_t h = 1; h <= n; h++) {
+        const Found *fd = &f->found.p[h];
+        p->groups.p[n - h] = (Group){.rows = fd->rows, .outer = fd->outer, .n = 0, .has_matmul = fd->has_matmul};
+    }
+    TRY(vec_reserve(f->cx, f->a, &p->member, f->g->ops.n + 1, sizeof(OpId)));
+    uint32_t at = 0;
+    for (uint32_t k = 0; k < n; k++) {
+        p->groups.p[k].first = at;
+        at += f->found.p[n - k].nops;
+    }
+    p->member.n = at;
+    FOR_OPS(f->g, o) {
+        if (f->group[o.i] == 0)
+            continue;
+        uint32_t k = n - f->group[o.i];
+        Group *gr = &p->groups.p[k];
+        p->group_of[o.i] = k + 1;
+        p->member.p[gr->first + gr->n++] = o;
+    }
+    for (uint32_t v = 1; v < f->g->vals.n; v++)
+        p->stored[v] = f->d[v].stored && f->group[f->g->vals.p[v].def.i] != 0;
+    return ST_OK;
+}
+
+Status
+pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out)
+{
+    Fuse f = {.cx = g->cx, .g = g, .plan = out, .a = a, .row_bytes = MAX_ROW_BYTES, .max_ops = UINT32_MAX};
+    if (opt->row_bytes > 0)
+        f.row_bytes = opt->row_bytes;
+    if (opt->max_ops > 0)
+        f.max_ops = (uint32_t)opt->max_ops;
+    *out = (Plan){.g = g, .target = opt->target};
+    NEW(f.cx, a, f.d, g->vals.n);
+    NEW(f.cx, a, f.group, g->ops.n);
+    NEW(f.cx, a, out->group_of, g->ops.n);
+    NEW(f.cx, a, out->span, g->vals.n);
+    NEW(f.cx, a, out->stored, g->vals.n);
+    NEW(f.cx, a, out->view_base, g->vals.n);
+    TRY(collect_uses(&f));
+    VEC_PUSH(f.cx, a, &f.found, (Found){0});
+    for (uint32_t i = 0; i < g->outputs.n; i++)
+        f.d[g->outputs.p[i].i].stored = f.d[g->outputs.p[i].i].output = true;
+    for (OpId o = {g->ops.n - 1}; o.i >= 1; o.i--)
+        TRY(visit(&f, o));
+    return finish(&f);
+}

@@ -1,0 +1,210 @@
+/* lower.c - execute the plan: every group becomes a loop nest over row tiles.
+ *
+ * in:   a plan with its decisions made
+ * out:  a tile program without addresses, equal in meaning to the tensor graph
+ * rule: lowering decides nothing that the plan has not said. Ops of a group run in order on the current row tile; what
+ *       all rows share is loaded before the row loop; a stored value is written to HBM once, right after it is computed.
+ *       The last rows, fewer than a full tile, are peeled: first full partitions, then the rest.
+ */
+#include "pass/lower.h"
+
+/* ---- per group ---- */
+static void
+count_uses(Lower *l)
+{
+    const Graph *g = l->g;
+    for (uint32_t k = 0; k < l->gr->n; k++) {
+        OpId o = l->p->member.p[l->gr->first + k];
+        const Op *op = graph_op(g, o);
+        for (int i = 0; i < op->nin; i++) {
+            Val u = op_val(g, op, i);
+            if (l->uses[u.i]++ == 0)
+                l->user[u.i] = o;
+            bool sum = op->code == T_reduce_sum && l->p->span[op->out.i].role == RO_row && is_member(l, u);
+            if (sum && l->sum_of[u.i].i == 0)
+                l->sum_of[u.i] = op->out;
+        }
+    }
+}
+
+static void
+clear_uses(Lower *l)
+{
+    for (uint32_t k = 0; k < l->gr->n; k++) {
+        const Op *op = graph_op(l->g, l->p->member.p[l->gr->first + k]);
+        for (int i = 0; i < op->nin; i++) {
+            Val u = op_val(l->g, op, i);
+            l->uses[u.i] = 0;
+            l->sum_of[u.i] = (Val){0};
+            l->leaf_of[u.i] = 0;
+        }
+    }
+    l->leaves.n = 1;
+}
+
+static Status
+lower_row_op(Lower *l, const Op *op)
+{
+    uint16_t flags = op_def(l->g, op)->flags;
+    if (flags & F_EW)
+        return lower_elementwise(l, op);
+    if (flags & F_REDUCE)
+        return lower_reduce(l, op);
+    if (flags & F_LAYOUT)
+        return lower_layout(l, op);
+    if (op->code == T_matmul)
+        return lower_matmul(l, op);
+    if (op->code == T_concat)
+        return lower_concat(l, op);
+    return fail(l->cx, ST_BUG, op->loc, "lower: no rule for %s", op_def(l->g, op)->name);
+}
+
+static const Op *
+member(const Lower *l, uint32_t k)
+{
+    return graph_op(l->g, l->p->member.p[l->gr->first + k]);
+}
+
+static Status
+lower_members(Lower *l, Role role)
+{
+    for (uint32_t k = 0; k < l->gr->n; k++) {
+        const Op *op = member(l, k);
+        Role r = (Role)l->p->span[op->out.i].role;
+        l->loc = op->loc;
+        if (r != role && !(r == RO_acc && role == RO_row))
+            continue;
+        TRY(r == RO_acc ? acc_add(l, op) : lower_row_op(l, op));
+        if (r == RO_row && l->p->stored[op->out.i])
+            TRY(store_row(l, op->out));
+    }
+    return ST_OK;
+}
+
+/* What all rows share: small operands, full matmul operands that fit, accumulators. */
+static Status
+lower_preamble(Lower *l, bool many_tiles)
+{
+    int64_t budget = l->gr->resident;
+    l->stable = ++l->epoch;
+    l->in_loop = false;
+    for (uint32_t k = 0; k < l->gr->n; k++) {
+        const Op *op = member(l, k);
+        l->loc = op->loc;
+        l->resident[l->g->vals.p[op->out.i].def.i].buf.i = 0;
+        for (int i = 0; i < op->nin; i++) {
+            Val v = op_val(l->g, op, i);
+            Span s = operand_span(l, op, i);
+            double imm;
+            Node *n;
+            if (s.role == RO_free && !is_member(l, v) && !is_splat(l->g, v, &imm))
+                TRY(operand(l, op, i, &n));
+            if (s.role == RO_mat && many_tiles)
+                TRY(mm_preload(l, op, &budget));
+        }
+        if (l->p->span[op->out.i].role == RO_acc)
+            TRY(acc_begin(l, op));
+    }
+    return lower_members(l, RO_free);
+}
+
+static Status
+lower_tiles(Lower *l, int64_t start, int64_t count, int parts, int64_t per)
+{
+    Affine i;
+    if (count == 0 || parts == 0 || per == 0)
+        return ST_OK;
+    TRY(loop_begin(l, count, &i));
+    l->epoch++;
+    l->row0 = affine_add(affine_scale(i, parts * per), affine_const(start));
+    l->parts = parts;
+    l->per = per;
+    l->in_loop = count > 1;
+    TRY(lower_members(l, RO_row));
+    return loop_end_of(l, count);
+}
+
+static Status
+lower_group(Lower *l)
+{
+    const Group *gr = l->gr;
+    int64_t block = 128 * gr->per_tile, full = gr->rows / block, rest = gr->rows % block;
+    int64_t blocks = rest / 128, rows = rest % 128;
+    bool many = full + (blocks > 0) + (rows > 0) > 1;
+    count_uses(l);
+    TRY(loop_begin(l, gr->outer, &l->outer));
+    l->parts = (int)MIN(gr->rows, 128);
+    l->per = 1;
+    TRY(lower_preamble(l, many));
+    TRY(lower_tiles(l, 0, full, 128, gr->per_tile));
+    TRY(lower_tiles(l, full * block, blocks > 0, 128, blocks));
+    TRY(lower_tiles(l, full * block + blocks * 128, rows > 0, (int)rows, 1));
+    for (uint32_t k = 0; k < gr->n; k++) {
+        const Op *op = member(l, k);
+        l->loc = op->loc;
+        if (l->p->span[op->out.i].role == RO_acc)
+            TRY(acc_end(l, op));
+    }
+    TRY(loop_end_of(l, gr->outer));
+    clear_uses(l);
+    return ST_OK;
+}
+
+/* ---- the whole ---- */
+static Status
+lower_interface(Lower *l)
+{
+    const Graph *g = l->g;
+    for (uint32_t i = 0; i < g->inputs.n; i++) {
+        Val v = g->inputs.p[i];
+        const Type *t = val_type(g, v);
+        TRY(k_buffer(l->out, SP_hbm, BK_input, (DType)t->dtype, t->rank, t->dim, 1, (int)i,
+                     str_get(l->cx, g->vals.p[v.i].name), val_def(g, v)->loc, &l->hbm[v.i]));
+        VEC_PUSH(l->cx, &l->out->arena, &l->out->inputs, l->hbm[v.i]);
+    }
+    for (uint32_t i = 0; i < g->outputs.n; i++) {
+        Val v = g->outputs.p[i];
+        const Type *t = val_type(g, v);
+        TRY(k_buffer(l->out, SP_hbm, BK_output, (DType)t->dtype, t->rank, t->dim, 1, (int)i, NULL, val_def(g, v)->loc,
+                     &l->hbm[v.i]));
+        VEC_PUSH(l->cx, &l->out->arena, &l->out->outputs, l->hbm[v.i]);
+    }
+    for (uint32_t i = 0; i < g->aliases.n; i++)
+        VEC_PUSH(l->cx, &l->out->arena, &l->out->aliases, g->aliases.p[i]);
+    return ST_OK;
+}
+
+static Status
+lower_alloc(Lower *l)
+{
+    uint32_t nv = l->g->vals.n, no = l->g->ops.n;
+    NEW(l->cx, l->a, l->node, nv);
+    NEW(l->cx, l->a, l->hbm, nv);
+    NEW(l->cx, l->a, l->uses, nv);
+    NEW(l->cx, l->a, l->user, nv);
+    NEW(l->cx, l->a, l->leaf_of, nv);
+    NEW(l->cx, l->a, l->sum_of, nv);
+    NEW(l->cx, l->a, l->acc, nv);
+    NEW(l->cx, l->a, l->lhs, nv);
+    NEW(l->cx, l->a, l->lhs_epoch, nv);
+    NEW(l->cx, l->a, l->resident, no);
+    VEC_PUSH(l->cx, l->a, &l->leaves, (Leaf){0});
+    return ST_OK;
+}
+
+Status
+pass_lower(const Plan *p, const CompileOptions *opt, Graph **out)
+{
+    Lower l = {.cx = p->g->cx, .p = p, .g = p->g, .hw = hw_get(opt->target), .a = &p->g->cx->scratch, .epoch = 1};
+    TRY(graph_new(l.cx, &tile_dialect, str_get(l.cx, p->g->name), out));
+    l.out = *out;
+    l.out->target = (uint8_t)opt->target;
+    TRY(lower_alloc(&l));
+    TRY(lower_interface(&l));
+    for (uint32_t k = 0; k < p->groups.n; k++) {
+        l.gr = &p->groups.p[k];
+        l.group = k + 1;
+        TRY(lower_group(&l));
+    }
+    return ST_OK;
+}

@@ -1,0 +1,160 @@
+/* lower.h - what the files of the lowering share. See lower.c for the whole. */
+#ifndef NKIGEN_LOWER_H
+#define NKIGEN_LOWER_H
+
+#include "pass/plan.h"
+
+/* A value's row tile on chip. Strides are in elements along a partition, by dim of the value; those of spine and outer
+ * dims are there only to keep reshapes consistent and never reach an access pattern. */
+typedef struct Tile {
+    Val buf;
+    Affine off;
+    int64_t stride[MAX_RANK];
+    int64_t rstride; /* from one row of the tile to the next in the same partition */
+    DType dt;
+    bool psum;
+} Tile;
+
+typedef struct Scal { /* a [P, 1] operand: an immediate or a tile with one element per row */
+    bool is_imm;
+    double imm;
+    Tile tile;
+} Scal;
+
+/* A matmul whose columns are computed window by window, when the instruction that reads them is known. */
+typedef struct Mm {
+    Val v;             /* the result */
+    OpId op;
+    Val full;          /* the full operand */
+    Span full_span;
+    int kdim, cdim;    /* its contraction and column dims */
+    int col;           /* the result dim that its columns are */
+    int64_t k;
+    Tile lhs;          /* row operand, contraction on the partitions: stride[] by result batch dim, then k tile, row */
+    int64_t lhs_ktile; /* elements from one 128 rows of the contraction to the next */
+} Mm;
+
+typedef enum NodeKind { N_none, N_tile, N_lazy, N_mm } NodeKind;
+typedef struct Node { /* what is known of a value in the current row tile */
+    uint32_t epoch;   /* valid when it is the current one */
+    uint8_t kind;     /* NodeKind */
+    bool negated;     /* the tile holds -value */
+    uint8_t nops;     /* lazy: (base op[0] scal[0]) op[1] scal[1], computed by whoever reads it */
+    uint8_t op[2];    /* Alu */
+    bool rev[2];
+    Scal *scal;       /* lazy: two of them */
+    Tile tile;        /* the value, or what the lazy chain starts from */
+    Mm *mm;           /* the matmul that the value is, or that the lazy chain starts from; else NULL */
+} Node;
+
+typedef struct Leaf { /* a value from HBM as an operand sees it; the same value may be seen through several spans */
+    Val v;
+    Span span;
+    uint32_t next;    /* index of the next leaf of the same value; 0: none */
+    Node node;
+    Tile lhs;         /* its rows with the contraction on the partitions, for matmuls */
+    uint32_t lhs_epoch;
+} Leaf;
+
+typedef struct Lower {
+    Ctx *cx;
+    const Plan *p;
+    const Graph *g;      /* tensor */
+    Graph *out;          /* tile */
+    const Hw *hw;
+    const Group *gr;
+    uint32_t group;      /* 1 + its index */
+    Arena *a;            /* scratch */
+    Node *node;          /* by val */
+    Val *hbm;            /* by val: its buffer in HBM */
+    uint32_t *uses;      /* by val: uses by ops of its own group */
+    OpId *user;          /* by val: the first of them */
+    uint32_t *leaf_of;   /* by val: its first leaf; 0: none */
+    VEC(Leaf) leaves;    /* of this group; [0] is none */
+    Val *sum_of;         /* by val: the reduce_sum of this group that reads it */
+    Tile *acc;           /* by val: accumulator of a reduction over the spine */
+    Tile *lhs;           /* by val: a computed row operand with the contraction on the partitions */
+    uint32_t *lhs_epoch;
+    Tile *resident;      /* by op: the full operand of a matmul, kept on chip */
+    uint32_t epoch;
+    uint32_t stable;     /* epoch of what holds for the whole group or outer iteration */
+    Affine row0;         /* of the current row tile */
+    int parts;           /* rows on partitions, 1..128 */
+    int64_t per;         /* rows per partition */
+    bool in_loop;        /* inside a row loop: what is declared there may rotate */
+    Affine outer;        /* index of the outer loop */
+    LocId loc;
+} Lower;
+
+/* ---- one instruction over a row tile (lower_instr.c) ---- */
+#define MAX_ARGS 5
+typedef struct Instr {
+    KOp op;
+    Tile arg[MAX_ARGS];     /* buf 0: absent */
+    bool is_scal[MAX_ARGS]; /* the operand must be [P, 1] where the instruction runs */
+    const Mm *mm;           /* arg[mm_arg] is a matmul, window by window */
+    int mm_arg, nargs;
+    AttrItem at[8];
+    int nat;
+    int64_t count[MAX_RANK]; /* the index space: per dim of the result, spine and outer dims 1 */
+    int rank, parts;
+    int64_t per;             /* rows per partition */
+    int trailing;            /* tensor_reduce: how many index dims at the end are reduced (dst has stride 0 there) */
+} Instr;
+Status emit_instr(Lower *l, Instr *in);
+
+void instr_space(const Lower *l, Val v, Instr *in); /* the index space of v */
+void instr_arg(Instr *in, int i, const Tile *t);
+
+/* lower_ew.c */
+Status lower_elementwise(Lower *l, const Op *op);
+Status lower_concat(Lower *l, const Op *op);
+Status lower_layout(Lower *l, const Op *op);
+Status force(Lower *l, Val v, Node *n);            /* make the node of v a tile */
+Status copy_tile(Lower *l, Val v, const Tile *src, const Tile *dst);
+Tile aligned(const Lower *l, const Tile *t, Val v, Val result); /* v's tile, broadcast to the dims of result */
+
+/* lower_reduce.c */
+Status lower_reduce(Lower *l, const Op *op);
+Status acc_begin(Lower *l, const Op *op);
+Status acc_add(Lower *l, const Op *op);
+Status acc_end(Lower *l, const Op *op);
+/* The reduce_sum that the instruction computing v can carry along: it sums all of each row. */
+bool carried_sum(const Lower *l, Val v, Val *sum);
+Status new_sum(Lower *l, Val sum, Tile *out);
+
+/* lower_matmul.c */
+Status lower_matmul(Lower *l, const Op *op);
+Status mm_preload(Lower *l, const Op *op, int64_t *budget); /* keep the full operand on chip if it fits */
+/* Calls `emit` for every window of the result, with the PSUM tile that holds it. */
+typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by result dim */, Affine row, int64_t width);
+Status mm_windows(Lower *l, const Mm *mm, WindowFn *emit, void *env);
+int64_t mm_width(const Lower *l, const Mm *mm); /* columns of one window */
+
+/* lower_io.c */
+Span operand_span(const Lower *l, const Op *op, int i);
+bool is_member(const Lower *l, Val v);            /* computed by this group */
+Status operand(Lower *l, const Op *op, int i, Node **out); /* loads leaves; stays valid until the next call that loads */
+Status operand_tile(Lower *l, const Op *op, int i, Tile *out); /* forced, aligned to op's result */
+Status find_leaf(Lower *l, Val v, Span s, uint32_t *out);
+Node *set_node(Lower *l, Val v, NodeKind kind);
+Status new_tile(Lower *l, Val v, Tile *out);      /* where v's row tile goes; its slice when a concat is the only reader */
+Status new_buffer(Lower *l, Space sp, DType dt, int parts, int64_t elems, int bufs, Val *out);
+Status dense_copy(Lower *l, Val v, Span s, const Tile *src, Tile *out); /* C-order copy of a tile */
+Status store_row(Lower *l, Val v);
+Status store_tile(Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per);
+Status const_tile(Lower *l, double value, DType dt, Tile *out); /* [128, 1], anew where it is asked for */
+Status hbm_buffer(Lower *l, Val base, Val *buf);
+Status view_in_hbm(Lower *l, Val v, View *w, Val *buf);
+Affine hbm_offset(const Lower *l, Val v, const View *w, Span s, bool row);
+DType tile_dtype(const Lower *l, Val v, Span s);
+int64_t row_elems(const Graph *g, Val v, Span s);
+Status dma(Lower *l, KOp op, const Ref *dst, const Ref *src);
+Status emit(Lower *l, KOp op, const Ref *in, int nin, const AttrItem *at, int nat);
+Status loop_begin(Lower *l, int64_t count, Affine *index); /* count 1: no loop */
+Status loop_end_of(Lower *l, int64_t count);
+int stored_bufs(const Lower *l, Val v);
+static inline bool in_range(Range r, int i) { return i >= r.lo && i < r.hi; }
+static inline bool is_free_dim(Span s, int i) { return !in_range(s.spine, i) && !in_range(s.outer, i); }
+
+#endif

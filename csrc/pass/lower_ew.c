@@ -1,0 +1,586 @@
+/* lower_ew.c - element-wise ops of a row tile: instruction selection.
+ *
+ * Ops with a per-row operand are not emitted at once: they wait as a lazy chain of at most two steps on their base.
+ * Whoever reads the chain takes it in: an activation as scale and bias, a tensor-tensor op as its first operator,
+ * another such op as its second step; all others force it into a tile with one tensor_scalar. A chain waits only for a
+ * single reader, so nothing is computed twice.
+ */
+#include "pass/lower.h"
+
+#include <math.h>
+
+#define SCALAR_ELEMS 64 /* a per-row operand that moves within the tile is worth a loop from this many elements on */
+
+static const uint8_t alu_of[T_COUNT] = {
+    [T_add] = ALU_add, [T_sub] = ALU_subtract, [T_mul] = ALU_multiply, [T_maximum] = ALU_maximum,
+    [T_minimum] = ALU_minimum, [T_power] = ALU_power, [T_equal] = ALU_equal, [T_not_equal] = ALU_not_equal,
+    [T_less] = ALU_less, [T_less_equal] = ALU_less_equal, [T_greater] = ALU_greater,
+    [T_greater_equal] = ALU_greater_equal, [T_logical_and] = ALU_logical_and, [T_logical_or] = ALU_logical_or,
+    [T_logical_xor] = ALU_logical_xor,
+};
+
+static const int8_t act_of[T_COUNT] = { /* 1 + Act */
+    [T_abs] = 1 + ACT_abs, [T_sign] = 1 + ACT_sign, [T_square] = 1 + ACT_square, [T_sqrt] = 1 + ACT_sqrt,
+    [T_rsqrt] = 1 + ACT_rsqrt, [T_exp] = 1 + ACT_exp, [T_log] = 1 + ACT_log, [T_sin_pi] = 1 + ACT_sin,
+    [T_arctan_small] = 1 + ACT_arctan, [T_tanh] = 1 + ACT_tanh, [T_sigmoid] = 1 + ACT_sigmoid,
+    [T_silu] = 1 + ACT_silu, [T_gelu_tanh] = 1 + ACT_gelu_tanh,
+};
+
+Tile
+aligned(const Lower *l, const Tile *t, Val v, Val result)
+{
+    const Type *from = val_type(l->g, v), *to = val_type(l->g, result);
+    Tile r = *t;
+    int shift = to->rank - from->rank;
+    for (int i = to->rank - 1; i >= 0; i--) {
+        bool own = i - shift >= 0 && (from->dim[i - shift] == to->dim[i] || from->dim[i - shift] != 1);
+        r.stride[i] = own ? t->stride[i - shift] : 0;
+    }
+    return r;
+}
+
+static bool
+may_wait(const Lower *l, Val v)
+{
+    return l->uses[v.i] == 1 && !l->p->stored[v.i] && l->p->span[v.i].role == RO_row;
+}
+
+/* ---- forcing ---- */
+static void
+put_scal(Instr *in, int arg, const Scal *s, Key imm)
+{
+    if (s->is_imm) {
+        in->at[in->nat++] = AT_FLT(imm, s->imm);
+    } else {
+        instr_arg(in, arg, &s->tile);
+        in->is_scal[arg] = true;
+    }
+}
+
+static void
+put_base(Instr *in, int arg, const Node *n)
+{
+    instr_arg(in, arg, &n->tile);
+    if (n->mm) {
+        in->mm = n->mm;
+        in->mm_arg = arg;
+    }
+}
+
+static Status
+emit_chain(Lower *l, Val v, const Node *n, const Tile *dst)
+{
+    Instr in = {.op = n->nops ? K_tensor_scalar : K_tensor_copy};
+    instr_space(l, v, &in);
+    instr_arg(&in, 0, dst);
+    put_base(&in, 1, n);
+    if (n->nops) {
+        in.nargs = 4;
+        in.at[in.nat++] = AT_INT(A_op0, n->op[0]);
+        put_scal(&in, 2, &n->scal[0], A_imm0);
+        if (n->rev[0])
+            in.at[in.nat++] = AT_INT(A_reverse0, 1);
+    }
+    if (n->nops == 2) {
+        in.at[in.nat++] = AT_INT(A_op1, n->op[1]);
+        put_scal(&in, 3, &n->scal[1], A_imm1);
+        if (n->rev[1])
+            in.at[in.nat++] = AT_INT(A_reverse1, 1);
+    }
+    return emit_instr(l, &in);
+}
+
+Status
+force(Lower *l, Val v, Node *n)
+{
+    Tile dst;
+    if (n->kind == N_tile)
+        return ST_OK;
+    TRY(new_tile(l, v, &dst));
+    TRY(emit_chain(l, v, n, &dst));
+    *n = (Node){.epoch = n->epoch, .kind = N_tile, .tile = dst};
+    return ST_OK;
+}
+
+Status
+copy_tile(Lower *l, Val v, const Tile *src, const Tile *dst)
+{
+    Node n = {.kind = N_lazy, .tile = *src};
+    return emit_chain(l, v, &n, dst);
+}
+
+/* ---- chains ---- */
+/* n, as an operand v of result: may its chain be taken in, element for element? */
+static bool
+is_same_size(const Lower *l, Val v, Val result)
+{
+    Span a = l->p->span[v.i], b = l->p->span[result.i];
+    return row_elems(l->g, v, a) == row_elems(l->g, result, b);
+}
+
+/* The chain that a reader of operand i may extend: the operand's own when it waits, else one of no steps on its tile. */
+static Status
+take_chain(Lower *l, const Op *op, int i, int room, Node *out)
+{
+    Node *n;
+    Val v = op_val(l->g, op, i);
+    TRY(operand(l, op, i, &n));
+    bool keeps_shape = n->kind == N_tile || is_same_size(l, v, op->out);
+    bool same_rank = val_type(l->g, v)->rank == val_type(l->g, op->out)->rank;
+    if (n->kind != N_tile && (!keeps_shape || n->nops > room || (n->mm && !same_rank)))
+        TRY(force(l, v, n));
+    *out = *n;
+    out->tile = aligned(l, &n->tile, v, op->out);
+    if (n->kind == N_tile)
+        out->nops = 0;
+    Scal *scal;
+    NEW(l->cx, l->a, scal, 2);
+    for (int k = 0; k < out->nops; k++) {
+        scal[k] = n->scal[k];
+        scal[k].tile = aligned(l, &n->scal[k].tile, v, op->out);
+    }
+    out->scal = scal;
+    return ST_OK;
+}
+
+/* A tile that is [P, 1] everywhere, or that moves only along outer dims worth a loop each. */
+static bool
+is_per_row(const Lower *l, const Tile *t, Val result)
+{
+    const Type *ty = val_type(l->g, result);
+    Span s = l->p->span[result.i];
+    int64_t moved = s.role == RO_row && t->rstride ? l->per : 1, still = 1;
+    for (int i = 0; i < ty->rank; i++) {
+        if (!is_free_dim(s, i))
+            continue;
+        if (t->stride[i] != 0 && ty->dim[i] > 1)
+            moved *= ty->dim[i];
+        else
+            still *= ty->dim[i];
+    }
+    return t->dt == DT_f32 && !t->psum && (moved == 1 || still >= SCALAR_ELEMS);
+}
+
+static bool
+is_native_int(const Lower *l, Val v)
+{
+    return is_integer(val_dtype(l->g, v));
+}
+
+/* Operand i as a [P, 1] operand, if it can be one. */
+static Status
+as_scal(Lower *l, const Op *op, int i, Scal *out, bool *ok, bool *negated)
+{
+    Val v = op_val(l->g, op, i);
+    *negated = false;
+    *ok = true;
+    out->is_imm = is_splat(l->g, v, &out->imm);
+    if (out->is_imm)
+        return ST_OK;
+    Node *n;
+    TRY(operand(l, op, i, &n));
+    if (n->kind != N_tile && is_same_size(l, v, op->out)) {
+        *ok = false; /* as large as the result: better taken in as a chain */
+        return ST_OK;
+    }
+    TRY(force(l, v, n));
+    out->tile = aligned(l, &n->tile, v, op->out);
+    *negated = n->negated;
+    *ok = is_per_row(l, &out->tile, op->out);
+    return ST_OK;
+}
+
+static Status
+settle(Lower *l, Val v, Node *n)
+{
+    Node *at = set_node(l, v, (NodeKind)n->kind);
+    n->epoch = at->epoch;
+    *at = *n;
+    return may_wait(l, v) ? ST_OK : force(l, v, at);
+}
+
+static Status
+append_step(Lower *l, const Op *op, int data, Alu alu, const Scal *s, bool rev)
+{
+    Node n;
+    TRY(take_chain(l, op, data, 1, &n));
+    n.kind = N_lazy;
+    n.negated = false;
+    n.op[n.nops] = (uint8_t)alu;
+    n.rev[n.nops] = rev;
+    n.scal[n.nops++] = *s;
+    return settle(l, op->out, &n);
+}
+
+/* ---- activations ---- */
+typedef struct ActIn { bool has_scale, has_bias; Scal scale, bias; } ActIn;
+
+static Scal
+imm_scal(double v)
+{
+    return (Scal){.is_imm = true, .imm = v};
+}
+
+/* x * scale + bias, step by step; false when the chain is of another form. */
+static bool
+affine_step(ActIn *a, Alu op, const Scal *s, bool rev)
+{
+    if (op == ALU_multiply && !a->has_bias) {
+        if (a->has_scale && !(a->scale.is_imm && s->is_imm))
+            return false;
+        a->scale = a->has_scale ? imm_scal(a->scale.imm * s->imm) : *s;
+        a->has_scale = true;
+        return true;
+    }
+    if (op == ALU_multiply && a->bias.is_imm && s->is_imm && (!a->has_scale || a->scale.is_imm)) {
+        a->scale = imm_scal((a->has_scale ? a->scale.imm : 1.0) * s->imm);
+        a->bias = imm_scal(a->bias.imm * s->imm);
+        a->has_scale = true;
+        return true;
+    }
+    if (a->has_bias || (op != ALU_add && op != ALU_subtract))
+        return false;
+    if (op == ALU_subtract && rev) { /* s - x */
+        if (a->has_scale && !a->scale.is_imm)
+            return false;
+        a->scale = imm_scal(a->has_scale ? -a->scale.imm : -1.0);
+        a->has_scale = true;
+        a->bias = *s;
+    } else if (op == ALU_subtract) {
+        if (!s->is_imm)
+            return false;
+        a->bias = imm_scal(-s->imm);
+    } else {
+        a->bias = *s;
+    }
+    return a->has_bias = true;
+}
+
+static bool
+as_affine(const Node *n, ActIn *a)
+{
+    *a = (ActIn){0};
+    for (int k = 0; k < n->nops; k++)
+        if (!affine_step(a, (Alu)n->op[k], &n->scal[k], n->rev[k]))
+            return false;
+    return true;
+}
+
+static Status
+put_bias(Lower *l, Instr *in, const ActIn *a)
+{
+    if (!a->has_bias)
+        return ST_OK;
+    Scal b = a->bias;
+    if (b.is_imm && l->hw->gen < 3 && b.imm != 0) { /* generation 2 takes tiles only */
+        b.is_imm = false;
+        TRY(const_tile(l, b.imm, DT_f32, &b.tile));
+    }
+    if (!b.is_imm || b.imm != 0)
+        put_scal(in, KA_bias, &b, A_bias);
+    return ST_OK;
+}
+
+static Status
+lower_activation(Lower *l, const Op *op, Act func)
+{
+    Node n;
+    ActIn a;
+    TRY(take_chain(l, op, 0, 2, &n));
+    if (!as_affine(&n, &a)) {
+        Node *own;
+        TRY(operand(l, op, 0, &own));
+        TRY(force(l, op_val(l->g, op, 0), own));
+        TRY(take_chain(l, op, 0, 0, &n));
+        as_affine(&n, &a);
+    }
+    Instr in = {.op = K_activation, .nargs = 5};
+    Tile dst, sum;
+    Val sum_val;
+    TRY(new_tile(l, op->out, &dst));
+    instr_space(l, op->out, &in);
+    instr_arg(&in, 0, &dst);
+    put_base(&in, KA_data, &n);
+    in.at[in.nat++] = AT_INT(A_func, func);
+    if (a.has_scale)
+        put_scal(&in, KA_scale, &a.scale, A_scale);
+    TRY(put_bias(l, &in, &a));
+    if (carried_sum(l, op->out, &sum_val) && (!n.mm || mm_width(l, n.mm) >= in.count[n.mm->col])) {
+        TRY(new_sum(l, sum_val, &sum));
+        instr_arg(&in, KA_reduce_res, &sum);
+        in.is_scal[KA_reduce_res] = true;
+        in.nargs = 5;
+    }
+    TRY(emit_instr(l, &in));
+    set_node(l, op->out, N_tile)->tile = dst;
+    return ST_OK;
+}
+
+/* ---- two operands ---- */
+static Status
+emit_tensor_tensor(Lower *l, const Op *op, Alu alu)
+{
+    Instr in = {.op = K_tensor_tensor};
+    Tile dst;
+    for (int i = 0; i < 2; i++) {
+        Node n;
+        TRY(take_chain(l, op, i, 0, &n));
+        if (in.mm && n.mm) { /* one matmul at a time */
+            Tile t;
+            TRY(operand_tile(l, op, i, &t));
+            n = (Node){.kind = N_tile, .tile = t};
+        }
+        put_base(&in, 1 + i, &n);
+    }
+    TRY(new_tile(l, op->out, &dst));
+    instr_space(l, op->out, &in);
+    instr_arg(&in, 0, &dst);
+    in.at[in.nat++] = AT_INT(A_op, alu);
+    bool native = is_native_int(l, op->out) && (alu == ALU_add || alu == ALU_subtract || alu == ALU_multiply);
+    if (native || alu == ALU_power)
+        in.at[in.nat++] = AT_INT(A_engine, EN_gpsimd);
+    TRY(emit_instr(l, &in));
+    set_node(l, op->out, N_tile)->tile = dst;
+    return ST_OK;
+}
+
+/* Operand `data` waits with one step: both operators in one instruction. */
+static Status
+emit_fused_pair(Lower *l, const Op *op, Alu alu, int data, const Node *n)
+{
+    Instr in = {.op = K_scalar_tensor_tensor, .nargs = 4};
+    Tile dst, other;
+    TRY(operand_tile(l, op, 1 - data, &other));
+    TRY(new_tile(l, op->out, &dst));
+    instr_space(l, op->out, &in);
+    instr_arg(&in, 0, &dst);
+    put_base(&in, 1, n);
+    instr_arg(&in, 3, &other);
+    in.at[in.nat++] = AT_INT(A_op0, n->op[0]);
+    put_scal(&in, 2, &n->scal[0], A_imm0);
+    if (n->rev[0])
+        in.at[in.nat++] = AT_INT(A_reverse0, 1);
+    in.at[in.nat++] = AT_INT(A_op1, alu);
+    if (data == 1)
+        in.at[in.nat++] = AT_INT(A_reverse1, 1);
+    TRY(emit_instr(l, &in));
+    set_node(l, op->out, N_tile)->tile = dst;
+    return ST_OK;
+}
+
+static bool
+waits_with_one_step(Lower *l, const Op *op, int i)
+{
+    Val v = op_val(l->g, op, i);
+    if (!is_member(l, v))
+        return false;
+    const Node *n = &l->node[v.i];
+    return n->kind == N_lazy && n->nops == 1 && is_same_size(l, v, op->out);
+}
+
+static bool
+is_commutative(Alu a)
+{
+    return a != ALU_subtract && a != ALU_power && !(a >= ALU_greater_equal && a <= ALU_less);
+}
+
+static Status
+lower_binary(Lower *l, const Op *op)
+{
+    Alu alu = (Alu)alu_of[op->code];
+    bool exact_int = is_native_int(l, op->out) && (alu == ALU_add || alu == ALU_subtract || alu == ALU_multiply);
+    if (exact_int || alu == ALU_power)
+        return emit_tensor_tensor(l, op, alu);
+    for (int i = 1; i >= 0; i--) {
+        Scal s;
+        bool ok, negated;
+        double imm;
+        if (is_splat(l->g, op_val(l->g, op, 1 - i), &imm))
+            continue; /* the other one is an immediate: data comes from here */
+        TRY(as_scal(l, op, i, &s, &ok, &negated));
+        if (ok)
+            return append_step(l, op, 1 - i, negated ? ALU_add : alu, &s, i == 0 && !is_commutative(alu));
+    }
+    for (int i = 1; i >= 0; i--) {
+        Node n;
+        if (!waits_with_one_step(l, op, i))
+            continue;
+        TRY(take_chain(l, op, i, 1, &n));
+        if (n.nops == 1)
+            return emit_fused_pair(l, op, alu, i, &n);
+    }
+    return emit_tensor_tensor(l, op, alu);
+}
+
+/* ---- the others ---- */
+static Status
+lower_convert(Lower *l, const Op *op)
+{
+    Node n;
+    DType from = val_dtype(l->g, op_val(l->g, op, 0)), to = val_dtype(l->g, op->out);
+    bool exact = is_float(to) && dtypes[to].man_bits >= dtypes[from].man_bits && !is_integer(from);
+    TRY(take_chain(l, op, 0, 2, &n));
+    n.kind = N_lazy;
+    if (exact)
+        return settle(l, op->out, &n);
+    Node *at = set_node(l, op->out, N_lazy); /* rounding is seen by the readers: no waiting */
+    n.epoch = at->epoch;
+    *at = n;
+    return force(l, op->out, at);
+}
+
+static Status
+lower_reciprocal(Lower *l, const Op *op)
+{
+    Instr in = {.op = K_reciprocal};
+    Tile dst;
+    Node n;
+    TRY(take_chain(l, op, 0, 0, &n));
+    TRY(new_tile(l, op->out, &dst));
+    instr_space(l, op->out, &in);
+    instr_arg(&in, 0, &dst);
+    put_base(&in, 1, &n);
+    TRY(emit_instr(l, &in));
+    set_node(l, op->out, N_tile)->tile = dst;
+    return ST_OK;
+}
+
+static Status
+emit_select(Lower *l, const Op *op, const Tile *pred, int tensor, const Scal *other, const Tile *dst)
+{
+    Instr in = {.op = K_select_reduce, .nargs = 4};
+    Tile data;
+    TRY(operand_tile(l, op, tensor, &data));
+    instr_space(l, op->out, &in);
+    instr_arg(&in, 0, dst);
+    instr_arg(&in, 1, pred);
+    instr_arg(&in, 2, &data);
+    put_scal(&in, 3, other, A_imm0);
+    if (tensor == 2)
+        in.at[in.nat++] = AT_INT(A_reverse_pred, 1);
+    return emit_instr(l, &in);
+}
+
+static Status
+lower_where(Lower *l, const Op *op)
+{
+    Tile pred, dst, a, b;
+    Scal s;
+    bool ok, negated;
+    TRY(operand_tile(l, op, 0, &pred));
+    TRY(new_tile(l, op->out, &dst));
+    for (int i = 2; i >= 1 && is_float(val_dtype(l->g, op->out)); i--) { /* one branch per row or constant */
+        double imm;
+        if (is_splat(l->g, op_val(l->g, op, 3 - i), &imm))
+            continue;
+        TRY(as_scal(l, op, i, &s, &ok, &negated));
+        if (!ok)
+            continue;
+        TRY(emit_select(l, op, &pred, 3 - i, &s, &dst));
+        set_node(l, op->out, N_tile)->tile = dst;
+        return ST_OK;
+    }
+    TRY(operand_tile(l, op, 1, &a));
+    TRY(operand_tile(l, op, 2, &b));
+    TRY(copy_tile(l, op->out, &b, &dst));
+    if (a.dt != dst.dt) { /* the predicated copy does not convert */
+        Tile same = dst;
+        TRY(new_buffer(l, SP_sbuf, dst.dt, l->parts, row_elems(l->g, op->out, l->p->span[op->out.i]) * l->per, 1, &same.buf));
+        same.off = affine_const(0);
+        TRY(copy_tile(l, op->out, &a, &same));
+        a = same;
+    }
+    Instr in = {.op = K_tensor_copy_predicated};
+    instr_space(l, op->out, &in);
+    instr_arg(&in, 0, &dst);
+    instr_arg(&in, 1, &a);
+    instr_arg(&in, 2, &pred);
+    TRY(emit_instr(l, &in));
+    set_node(l, op->out, N_tile)->tile = dst;
+    return ST_OK;
+}
+
+Status
+lower_concat(Lower *l, const Op *op)
+{
+    int64_t axis = attr_int(l->cx, op->attr, A_axis, 0), at = 0;
+    Node *own = &l->node[op->out.i];
+    if (own->epoch != l->epoch || own->kind != N_tile) {
+        Tile whole;
+        TRY(new_tile(l, op->out, &whole));
+        own = set_node(l, op->out, N_tile);
+        own->tile = whole;
+    }
+    Tile whole = own->tile;
+    for (int i = 0; i < op->nin; i++) {
+        Node *n;
+        Val v = op_val(l->g, op, i);
+        Tile part = whole;
+        part.off = affine_add(part.off, affine_const(at * whole.stride[axis]));
+        TRY(operand(l, op, i, &n));
+        TRY(force(l, v, n));
+        bool in_place = n->tile.buf.i == whole.buf.i; /* written where it belongs already, see new_tile */
+        Span s = operand_span(l, op, i);
+        if (!in_place) {
+            Instr in = {.op = K_tensor_copy, .rank = val_type(l->g, v)->rank, .per = l->per, .parts = l->parts};
+            for (int d = 0; d < in.rank; d++)
+                in.count[d] = is_free_dim(s, d) ? val_type(l->g, v)->dim[d] : 1;
+            Tile src = n->tile;
+            instr_arg(&in, 0, &part);
+            instr_arg(&in, 1, &src);
+            TRY(emit_instr(l, &in));
+        }
+        at += val_type(l->g, v)->dim[axis];
+    }
+    return ST_OK;
+}
+
+/* A layout op is another set of strides on the same tile; a reshape that strides cannot say copies first. */
+Status
+lower_layout(Lower *l, const Op *op)
+{
+    Tile src;
+    Node *n;
+    Val v = op_val(l->g, op, 0);
+    TRY(operand(l, op, 0, &n));
+    TRY(force(l, v, n));
+    src = n->tile;
+    View from = {0}, to;
+    for (int i = 0; i < MAX_RANK; i++)
+        from.stride[i] = src.stride[i];
+    if (!view_step(l->g, op, &from, &to)) {
+        Tile dense;
+        Span s = is_member(l, v) ? l->p->span[v.i] : operand_span(l, op, 0);
+        TRY(dense_copy(l, v, s, &src, &dense));
+        src = dense;
+        for (int i = 0; i < MAX_RANK; i++)
+            from.stride[i] = src.stride[i];
+        if (!view_step(l->g, op, &from, &to))
+            return fail(l->cx, ST_BUG, op->loc, "lower: %s of a dense tile has no strided form", op_def(l->g, op)->name);
+    }
+    src.off = affine_add(src.off, affine_const(to.off));
+    for (int i = 0; i < MAX_RANK; i++)
+        src.stride[i] = to.stride[i];
+    set_node(l, op->out, N_tile)->tile = src;
+    return ST_OK;
+}
+
+Status
+lower_elementwise(Lower *l, const Op *op)
+{
+    if (act_of[op->code])
+        return lower_activation(l, op, (Act)(act_of[op->code] - 1));
+    if (alu_of[op->code])
+        return lower_binary(l, op);
+    switch (op->code) {
+    case T_cast: case T_rcast: case T_copy: return lower_convert(l, op);
+    case T_reciprocal: return lower_reciprocal(l, op);
+    case T_where: return lower_where(l, op);
+    case T_logical_not: {
+        Scal zero = imm_scal(0);
+        return append_step(l, op, 0, ALU_equal, &zero, false);
+    }
+    default:
+        return fail(l->cx, ST_BUG, op->loc, "lower: no instruction for %s", op_def(l->g, op)->name);
+    }
+}

@@ -1,0 +1,206 @@
+/* lower_instr.c - one tensor-sized instruction onto the hardware: windows, loops and access patterns.
+ *
+ * in:   an instruction over an index space (rows per partition, then the dims of the result), a stride per operand
+ *       and dim, and which operands must be [P, 1]
+ * out:  tile ops: dims are merged where all operands allow it; dims along which a [P, 1] operand moves, and dims
+ *       beyond what an access pattern holds, become loops (unrolled up to UNROLL)
+ */
+#include "pass/lower.h"
+
+#define UNROLL 4
+#define CHIP_DIMS 4     /* free dims of an access pattern */
+#define MAX_FREE 32768  /* elements per partition of one instruction; half of what counts can say */
+
+typedef struct Dim { int64_t count, stride[MAX_ARGS]; } Dim;
+typedef struct Space2 { Dim d[MAX_RANK + 1]; int n; } DimList;
+
+void
+instr_space(const Lower *l, Val v, Instr *in)
+{
+    const Type *t = val_type(l->g, v);
+    Span s = l->p->span[v.i];
+    in->rank = t->rank;
+    in->per = s.role == RO_row ? l->per : 1;
+    in->parts = s.role == RO_row ? l->parts : (int)MIN(l->gr->rows, 128);
+    for (int i = 0; i < t->rank; i++)
+        in->count[i] = is_free_dim(s, i) ? t->dim[i] : 1;
+}
+
+void
+instr_arg(Instr *in, int i, const Tile *t)
+{
+    in->arg[i] = *t;
+    in->nargs = MAX(in->nargs, i + 1);
+}
+
+static void
+list_dims(const Instr *in, DimList *all)
+{
+    all->n = 0;
+    for (int i = -1; i < in->rank; i++) {
+        Dim d = {.count = i < 0 ? in->per : in->count[i]};
+        if (d.count == 1)
+            continue;
+        for (int a = 0; a < in->nargs; a++)
+            d.stride[a] = i < 0 ? in->arg[a].rstride : in->arg[a].stride[i];
+        all->d[all->n++] = d;
+    }
+}
+
+static bool
+moves_scalar(const Instr *in, const Dim *d)
+{
+    for (int a = 0; a < in->nargs; a++)
+        if (in->is_scal[a] && in->arg[a].buf.i && d->stride[a] != 0)
+            return true;
+    return false;
+}
+
+static bool
+can_merge(const Instr *in, const Dim *a, const Dim *b)
+{
+    for (int k = 0; k < in->nargs; k++)
+        if (in->arg[k].buf.i && a->stride[k] != b->stride[k] * b->count)
+            return false;
+    return true;
+}
+
+/* Split the dims into loops and the instruction's own. A reduction's trailing dims never become loops. */
+static void
+split_dims(const Instr *in, const DimList *all, DimList *loops, DimList *own, int *trailing)
+{
+    int64_t elems = 1;
+    loops->n = own->n = 0;
+    int keep = all->n - *trailing; /* dims before the reduced ones */
+    for (int i = 0; i < all->n; i++) {
+        const Dim *d = &all->d[i];
+        if (moves_scalar(in, d)) {
+            loops->d[loops->n++] = *d;
+            continue;
+        }
+        Dim *last = own->n ? &own->d[own->n - 1] : NULL;
+        if (last && i != keep && can_merge(in, last, d)) {
+            for (int a = 0; a < in->nargs; a++)
+                last->stride[a] = d->stride[a];
+            last->count *= d->count;
+            if (i > keep)
+                --*trailing;
+        } else {
+            own->d[own->n++] = *d;
+        }
+        elems *= d->count;
+    }
+    while (own->n > *trailing && (own->n > CHIP_DIMS || elems > MAX_FREE) && (own->n > 1 || loops->n < MAX_RANK)) {
+        if (own->n == 1)
+            break;
+        elems /= own->d[0].count;
+        loops->d[loops->n++] = own->d[0];
+        for (int i = 1; i < own->n; i++)
+            own->d[i - 1] = own->d[i];
+        own->n--;
+    }
+}
+
+static Status
+emit_once(Lower *l, const Instr *in, const DimList *own, int trailing, const Affine *off)
+{
+    Ref ref[MAX_ARGS] = {0};
+    for (int a = 0; a < in->nargs; a++) {
+        const Tile *t = &in->arg[a];
+        if (t->buf.i == 0)
+            continue;
+        Ap *ap = &ref[a].ap;
+        ref[a].buf = t->buf;
+        ap->off = off[a];
+        ap->nparts = in->parts;
+        int n = in->is_scal[a] ? 0 : (trailing && a == 0) ? own->n - trailing : own->n;
+        for (int i = 0; i < n; i++)
+            ap->dim[ap->ndim++] = (ApDim){own->d[i].count, own->d[i].stride[a]};
+    }
+    AttrItem at[9];
+    int nat = in->nat;
+    for (int i = 0; i < nat; i++)
+        at[i] = in->at[i];
+    if (in->trailing)
+        at[nat++] = AT_INT(A_naxes, trailing);
+    return emit(l, in->op, ref, in->nargs, at, nat);
+}
+
+static Status
+emit_unrolled(Lower *l, const Instr *in, const DimList *loops, const DimList *own, int trailing, int64_t total)
+{
+    for (int64_t k = 0; k < total; k++) {
+        Affine off[MAX_ARGS];
+        for (int a = 0; a < in->nargs; a++) {
+            off[a] = in->arg[a].off;
+            int64_t rest = k;
+            for (int i = loops->n - 1; i >= 0; i--) {
+                off[a] = affine_add(off[a], affine_const(rest % loops->d[i].count * loops->d[i].stride[a]));
+                rest /= loops->d[i].count;
+            }
+        }
+        TRY(emit_once(l, in, own, trailing, off));
+    }
+    return ST_OK;
+}
+
+static Status
+emit_looped(Lower *l, const Instr *in, const DimList *loops, const DimList *own, int trailing)
+{
+    Affine off[MAX_ARGS], var;
+    for (int a = 0; a < in->nargs; a++)
+        off[a] = in->arg[a].off;
+    for (int i = 0; i < loops->n; i++) {
+        TRY(loop_begin(l, loops->d[i].count, &var));
+        for (int a = 0; a < in->nargs; a++)
+            off[a] = affine_add(off[a], affine_scale(var, loops->d[i].stride[a]));
+    }
+    TRY(emit_once(l, in, own, trailing, off));
+    for (int i = loops->n - 1; i >= 0; i--)
+        TRY(loop_end_of(l, loops->d[i].count));
+    return ST_OK;
+}
+
+static Status
+emit_flat(Lower *l, const Instr *in)
+{
+    DimList all, loops, own;
+    list_dims(in, &all);
+    int trailing = 0;
+    for (int i = 0; i < in->trailing; i++)
+        trailing += in->count[in->rank - 1 - i] > 1;
+    int64_t total = 1;
+    split_dims(in, &all, &loops, &own, &trailing);
+    for (int i = 0; i < loops.n; i++)
+        total *= loops.d[i].count;
+    if (total <= UNROLL)
+        return emit_unrolled(l, in, &loops, &own, trailing, total);
+    return emit_looped(l, in, &loops, &own, trailing);
+}
+
+static Status
+emit_window(void *env, Lower *l, Tile psum, const Affine *at, Affine row, int64_t width)
+{
+    const Instr *in = env;
+    Instr w = *in;
+    w.per = 1;
+    for (int i = 0; i < w.rank; i++)
+        w.count[i] = i == in->mm->col ? width : 1;
+    for (int a = 0; a < w.nargs; a++) {
+        Tile *t = &w.arg[a];
+        if (a == in->mm_arg) {
+            *t = psum;
+            continue;
+        }
+        t->off = affine_add(t->off, affine_scale(row, t->rstride));
+        for (int i = 0; i < w.rank; i++)
+            t->off = affine_add(t->off, affine_scale(at[i], t->stride[i]));
+    }
+    return emit_flat(l, &w);
+}
+
+Status
+emit_instr(Lower *l, Instr *in)
+{
+    return in->mm ? mm_windows(l, in->mm, emit_window, in) : emit_flat(l, in);
+}

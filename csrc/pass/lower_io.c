@@ -1,0 +1,436 @@
+/* lower_io.c - what crosses between HBM and chip: row tiles in and out, values that all rows share, buffers.
+ *
+ * A leaf is an operand that this group does not compute. A row leaf is loaded once per row tile, a free leaf once per
+ * group (or outer iteration) and replicated over the partitions.
+ */
+#include "pass/lower.h"
+
+#define TINY_BYTES 256 /* replicated straight from HBM: 128 reads of it cost less than a shuffle */
+
+Status
+emit(Lower *l, KOp op, const Ref *in, int nin, const AttrItem *at, int nat)
+{
+    return k_emit(l->out, op, in, nin, at, nat, l->loc);
+}
+
+Status
+loop_begin(Lower *l, int64_t count, Affine *index)
+{
+    *index = affine_const(0);
+    if (count == 1)
+        return ST_OK;
+    Val var;
+    TRY(k_loop(l->out, count, l->loc, &var));
+    *index = affine_var(var, 1);
+    return ST_OK;
+}
+
+Status
+loop_end_of(Lower *l, int64_t count)
+{
+    return count == 1 ? ST_OK : k_end(l->out, l->loc);
+}
+
+Span
+operand_span(const Lower *l, const Op *op, int i)
+{
+    Edge e = operand_edge(l->g, op, i, l->p->span[op->out.i]);
+    return (Span){.role = e.role, .spine = e.spine, .outer = e.outer};
+}
+
+bool
+is_member(const Lower *l, Val v)
+{
+    return l->p->group_of[l->g->vals.p[v.i].def.i] == l->group && l->p->span[v.i].role != RO_acc;
+}
+
+int64_t
+row_elems(const Graph *g, Val v, Span s)
+{
+    const Type *t = val_type(g, v);
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++)
+        n *= is_free_dim(s, i) ? t->dim[i] : 1;
+    return n;
+}
+
+/* Small float values are kept in f32: per-row operands of instructions must be, and sums keep their precision. */
+DType
+tile_dtype(const Lower *l, Val v, Span s)
+{
+    DType dt = val_dtype(l->g, v);
+    if (dt == DT_bool)
+        return DT_u8;
+    return is_float(dt) && row_elems(l->g, v, s) <= 16 ? DT_f32 : dt;
+}
+
+Status
+new_buffer(Lower *l, Space sp, DType dt, int parts, int64_t elems, int bufs, Val *out)
+{
+    if (sp == SP_psum) /* whole banks */
+        elems = ALIGN_UP(elems, (int64_t)l->hw->psum_bank_bytes / dtypes[dt].bytes);
+    int64_t dim[2] = {parts, elems};
+    return k_buffer(l->out, sp, BK_tile, dt, 2, dim, bufs, -1, NULL, l->loc, out);
+}
+
+/* C-order strides over the free dims; spine and outer dims get the strides of the whole, see Tile. */
+static void
+tile_strides(const Graph *g, Val v, Span s, Tile *t)
+{
+    const Type *ty = val_type(g, v);
+    int64_t n = 1, all = 1;
+    for (int i = ty->rank - 1; i >= 0; i--) {
+        t->stride[i] = is_free_dim(s, i) ? n : all;
+        n *= is_free_dim(s, i) ? ty->dim[i] : 1;
+        all *= ty->dim[i];
+    }
+    t->rstride = n;
+}
+
+int
+stored_bufs(const Lower *l, Val v)
+{
+    return l->p->stored[v.i] && l->in_loop ? l->gr->bufs : 1;
+}
+
+static int
+parts_of(const Lower *l, Span s)
+{
+    return s.role == RO_row ? l->parts : (int)MIN(l->gr->rows, 128);
+}
+
+static int64_t
+per_of(const Lower *l, Span s)
+{
+    return s.role == RO_row ? l->per : 1;
+}
+
+static Status
+plain_tile(Lower *l, Val v, Span s, int bufs, Tile *out)
+{
+    *out = (Tile){.dt = tile_dtype(l, v, s)};
+    tile_strides(l->g, v, s, out);
+    int64_t elems = out->rstride * per_of(l, s);
+    if (s.role != RO_row)
+        out->rstride = 0;
+    return new_buffer(l, SP_sbuf, out->dt, parts_of(l, s), elems, bufs, &out->buf);
+}
+
+/* The concat of this group that is v's only reader, and where in it v begins. */
+static const Op *
+only_concat(const Lower *l, Val v, int64_t *at)
+{
+    const Graph *g = l->g;
+    if (l->uses[v.i] != 1 || l->p->stored[v.i])
+        return NULL;
+    const Op *c = graph_op(g, l->user[v.i]);
+    if (c->code != T_concat || !is_member(l, c->out) || tile_dtype(l, v, l->p->span[v.i]) !=
+                                                            tile_dtype(l, c->out, l->p->span[c->out.i]))
+        return NULL;
+    int64_t axis = attr_int(g->cx, c->attr, A_axis, 0);
+    *at = 0;
+    for (int i = 0; op_val(g, c, i).i != v.i; i++)
+        *at += val_type(g, op_val(g, c, i))->dim[axis];
+    return c;
+}
+
+Status
+new_tile(Lower *l, Val v, Tile *out)
+{
+    int64_t at;
+    const Op *c = only_concat(l, v, &at);
+    if (!c)
+        return plain_tile(l, v, l->p->span[v.i], stored_bufs(l, v), out);
+    Node *n = &l->node[c->out.i];
+    if (n->epoch != l->epoch || n->kind != N_tile) {
+        Tile whole;
+        TRY(new_tile(l, c->out, &whole));
+        n = set_node(l, c->out, N_tile);
+        n->tile = whole;
+    }
+    *out = n->tile;
+    out->off = affine_add(out->off, affine_const(at * out->stride[attr_int(l->cx, c->attr, A_axis, 0)]));
+    return ST_OK;
+}
+
+Node *
+set_node(Lower *l, Val v, NodeKind kind)
+{
+    Node *n = &l->node[v.i];
+    *n = (Node){.epoch = l->p->span[v.i].role == RO_row ? l->epoch : l->stable, .kind = (uint8_t)kind};
+    return n;
+}
+
+/* ---- HBM ---- */
+Status
+hbm_buffer(Lower *l, Val base, Val *buf)
+{
+    const Graph *g = l->g;
+    const Op *op = val_def(g, base);
+    if (l->hbm[base.i].i == 0) {
+        const Type *t = val_type(g, base);
+        if (op->code == T_const)
+            TRY(k_const_buffer(l->out, attr_find(g->cx, op->attr, A_data)->data, (DType)t->dtype, t->rank, t->dim, -1,
+                               op->loc, &l->hbm[base.i]));
+        else
+            TRY(k_buffer(l->out, SP_hbm, BK_scratch, (DType)t->dtype, t->rank, t->dim, 1, -1, NULL, op->loc,
+                         &l->hbm[base.i]));
+    }
+    *buf = l->hbm[base.i];
+    return ST_OK;
+}
+
+Status
+view_in_hbm(Lower *l, Val v, View *w, Val *buf)
+{
+    Val base = l->p->view_base[v.i].i ? l->p->view_base[v.i] : v;
+    if (!view_between(l->g, base, v, w))
+        return fail(l->cx, ST_BUG, l->loc, "lower: a view that fusion accepted has no strided form");
+    return hbm_buffer(l, base, buf);
+}
+
+/* Offset of the current row tile (row) and outer index in v's view. */
+Affine
+hbm_offset(const Lower *l, Val v, const View *w, Span s, bool row)
+{
+    const Type *t = val_type(l->g, v);
+    int64_t rs, os;
+    view_uniform(t, w, s.spine, &rs);
+    view_uniform(t, w, s.outer, &os);
+    Affine off = affine_add(affine_const(w->off), affine_scale(l->outer, os));
+    return row ? affine_add(off, affine_scale(l->row0, rs)) : off;
+}
+
+static void
+push_dim(Ap *ap, int64_t count, int64_t stride)
+{
+    ApDim *last = ap->ndim ? &ap->dim[ap->ndim - 1] : NULL;
+    if (count == 1)
+        return;
+    if (last && last->stride == stride * count && ap->ndim > 1)
+        *last = (ApDim){last->count * count, stride};
+    else if (ap->ndim < MAX_AP_DIMS)
+        ap->dim[ap->ndim++] = (ApDim){count, stride};
+}
+
+/* The row tile of v in HBM: partitions first, then rows per partition, then the free dims. */
+static Ref
+hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, int parts, int64_t per)
+{
+    const Type *t = val_type(l->g, v);
+    Ref r = {.buf = buf};
+    int64_t rs;
+    view_uniform(t, w, s.spine, &rs);
+    r.ap.off = hbm_offset(l, v, w, s, s.role == RO_row);
+    r.ap.dim[r.ap.ndim++] = (ApDim){parts, l->gr->has_matmul ? rs : rs * per};
+    push_dim(&r.ap, per, l->gr->has_matmul ? rs * 128 : rs);
+    for (int i = 0; i < t->rank; i++)
+        if (is_free_dim(s, i))
+            push_dim(&r.ap, t->dim[i], w->stride[i]);
+    return r;
+}
+
+static Ref
+chip_rows(const Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per)
+{
+    const Type *ty = val_type(l->g, v);
+    Ref r = {.buf = t->buf, .ap = {.off = t->off, .nparts = parts}};
+    ApDim head = {1, 0}; /* push_dim never merges into the first dim: give it one to keep apart, then drop it */
+    r.ap.dim[r.ap.ndim++] = head;
+    push_dim(&r.ap, per, t->rstride);
+    for (int i = 0; i < ty->rank; i++)
+        if (is_free_dim(s, i))
+            push_dim(&r.ap, ty->dim[i], t->stride[i]);
+    r.ap.ndim--;
+    for (uint32_t i = 0; i < r.ap.ndim; i++)
+        r.ap.dim[i] = r.ap.dim[i + 1];
+    return r;
+}
+
+Status
+dma(Lower *l, KOp op, const Ref *dst, const Ref *src)
+{
+    Ref in[2] = {*dst, *src};
+    return emit(l, op, in, 2, NULL, 0);
+}
+
+/* Rows that are neighbours in memory: read the other way round and let the DMA transpose. */
+static bool
+wants_transpose(const Ref *src, const Ref *dst, DType dt)
+{
+    const Ap *s = &src->ap, *d = &dst->ap;
+    return s->ndim == 2 && s->dim[0].stride == 1 && s->dim[0].count > 1 && s->dim[1].stride != 1 &&
+           d->ndim == 1 && (dtypes[dt].bytes == 4 || dtypes[dt].bytes == 2);
+}
+
+static Status
+load_rows(Lower *l, Val v, Span s, Tile *out)
+{
+    View w;
+    Val buf;
+    TRY(view_in_hbm(l, v, &w, &buf));
+    TRY(plain_tile(l, v, s, l->in_loop ? l->gr->bufs : 1, out));
+    Ref src = hbm_rows(l, v, &w, buf, s, l->parts, l->per), dst = chip_rows(l, v, out, s, l->parts, l->per);
+    DType dt = val_dtype(l->g, v);
+    if (wants_transpose(&src, &dst, dt) && dt == out->dt) {
+        ApDim rows = src.ap.dim[0];
+        src.ap.dim[0] = src.ap.dim[1];
+        src.ap.dim[1] = rows;
+        return dma(l, K_dma_transpose, &dst, &src);
+    }
+    return dma(l, K_dma_copy, &dst, &src);
+}
+
+/* One row to every partition: to the first lane of each quadrant, then a shuffle spreads it. */
+static Status
+spread(Lower *l, const Ref *row, DType dt, int64_t elems, int parts, Tile *out)
+{
+    static const int64_t lanes[32] = {0};
+    int quads = CEIL_DIV(parts, 32);
+    Val seed;
+    Affine q;
+    TRY(new_buffer(l, SP_sbuf, dt, quads * 32, elems, 1, &seed));
+    TRY(loop_begin(l, quads, &q));
+    Ref dst = {.buf = seed, .ap = {.part = affine_scale(q, 32), .nparts = 1, .ndim = 1, .dim = {{elems, 1}}}};
+    TRY(dma(l, K_dma_copy, &dst, row));
+    TRY(loop_end_of(l, quads));
+    TRY(new_buffer(l, SP_sbuf, dt, quads * 32, elems, 1, &out->buf));
+    Ref all = {.buf = seed, .ap = {.nparts = quads * 32, .ndim = 1, .dim = {{elems, 1}}}};
+    Ref io[2] = {{.buf = out->buf, .ap = all.ap}, all};
+    AttrItem mask = AT_INTS(A_mask, lanes, 32);
+    return emit(l, K_nc_stream_shuffle, io, 2, &mask, 1);
+}
+
+static Status
+load_free(Lower *l, Val v, Span s, Tile *out)
+{
+    View w;
+    Val buf;
+    TRY(view_in_hbm(l, v, &w, &buf));
+    int parts = parts_of(l, s);
+    int64_t elems = row_elems(l->g, v, s);
+    *out = (Tile){.dt = tile_dtype(l, v, s)};
+    tile_strides(l->g, v, s, out);
+    out->rstride = 0;
+    Ref src = hbm_rows(l, v, &w, buf, s, 1, 1);
+    if (parts > 1 && elems * dtypes[out->dt].bytes > TINY_BYTES)
+        return spread(l, &src, out->dt, elems, parts, out);
+    src.ap.dim[0] = (ApDim){parts, 0};
+    TRY(new_buffer(l, SP_sbuf, out->dt, parts, elems, 1, &out->buf));
+    Ref dst = chip_rows(l, v, out, s, parts, 1);
+    return dma(l, K_dma_copy, &dst, &src);
+}
+
+static Status
+fill_tile(Lower *l, Val v, Span s, double value, Tile *out)
+{
+    TRY(plain_tile(l, v, s, 1, out));
+    Ref dst = chip_rows(l, v, out, s, parts_of(l, s), per_of(l, s));
+    AttrItem at = AT_FLT(A_imm0, value);
+    return emit(l, K_memset, &dst, 1, &at, 1);
+}
+
+Status
+find_leaf(Lower *l, Val v, Span s, uint32_t *out)
+{
+    uint32_t k = l->leaf_of[v.i];
+    for (; k; k = l->leaves.p[k].next) {
+        const Span *o = &l->leaves.p[k].span;
+        if (o->role == s.role && o->spine.lo == s.spine.lo && o->spine.hi == s.spine.hi)
+            break;
+    }
+    if (k == 0) {
+        VEC_PUSH(l->cx, l->a, &l->leaves, (Leaf){.v = v, .span = s, .next = l->leaf_of[v.i]});
+        k = l->leaf_of[v.i] = l->leaves.n - 1;
+    }
+    *out = k;
+    return ST_OK;
+}
+
+static Status
+load_leaf(Lower *l, Val v, Span s, Node **out)
+{
+    uint32_t k;
+    TRY(find_leaf(l, v, s, &k));
+    double imm;
+    bool splat = is_splat(l->g, v, &imm);
+    uint32_t now = s.role == RO_row || splat ? l->epoch : l->stable; /* the others are loaded before the row loop */
+    if (l->leaves.p[k].node.epoch != now) {
+        Tile t;
+        if (splat)
+            TRY(fill_tile(l, v, s, imm, &t));
+        else if (s.role == RO_row)
+            TRY(load_rows(l, v, s, &t));
+        else
+            TRY(load_free(l, v, s, &t));
+        l->leaves.p[k].node = (Node){.epoch = now, .kind = N_tile, .tile = t};
+    }
+    *out = &l->leaves.p[k].node;
+    return ST_OK;
+}
+
+Status
+operand(Lower *l, const Op *op, int i, Node **out)
+{
+    Val v = op_val(l->g, op, i);
+    if (!is_member(l, v))
+        return load_leaf(l, v, operand_span(l, op, i), out);
+    *out = &l->node[v.i];
+    uint32_t now = l->p->span[v.i].role == RO_row ? l->epoch : l->stable;
+    if ((*out)->epoch != now)
+        return fail(l->cx, ST_BUG, l->loc, "lower: %s is used before it is computed", op_def(l->g, val_def(l->g, v))->name);
+    return ST_OK;
+}
+
+Status
+operand_tile(Lower *l, const Op *op, int i, Tile *out)
+{
+    Node *n;
+    Val v = op_val(l->g, op, i);
+    TRY(operand(l, op, i, &n));
+    TRY(force(l, v, n));
+    *out = aligned(l, &n->tile, v, op->out);
+    return ST_OK;
+}
+
+Status
+dense_copy(Lower *l, Val v, Span s, const Tile *src, Tile *out)
+{
+    const Type *t = val_type(l->g, v);
+    Instr in = {.op = K_tensor_copy, .rank = t->rank, .per = per_of(l, s), .parts = parts_of(l, s)};
+    TRY(plain_tile(l, v, s, 1, out));
+    for (int i = 0; i < t->rank; i++)
+        in.count[i] = is_free_dim(s, i) ? t->dim[i] : 1;
+    instr_arg(&in, 0, out);
+    instr_arg(&in, 1, src);
+    return emit_instr(l, &in);
+}
+
+/* A stored value's row tile goes to its own buffer, which is an output's or scratch. */
+Status
+store_tile(Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per)
+{
+    Val buf;
+    View w = view_identity(l->g, v);
+    TRY(hbm_buffer(l, v, &buf));
+    Ref src = chip_rows(l, v, t, s, parts, per), dst = hbm_rows(l, v, &w, buf, s, parts, per);
+    return dma(l, K_dma_copy, &dst, &src);
+}
+
+Status
+store_row(Lower *l, Val v)
+{
+    Node *n = &l->node[v.i];
+    TRY(force(l, v, n));
+    return store_tile(l, v, &n->tile, l->p->span[v.i], l->parts, l->per);
+}
+
+Status
+const_tile(Lower *l, double value, DType dt, Tile *out)
+{
+    *out = (Tile){.dt = dt};
+    TRY(new_buffer(l, SP_sbuf, dt, 128, 1, 1, &out->buf));
+    Ref dst = {.buf = out->buf, .ap = {.nparts = 128, .ndim = 0}};
+    AttrItem at = AT_FLT(A_imm0, value);
+    return emit(l, K_memset, &dst, 1, &at, 1);
+}

@@ -1,0 +1,477 @@
+/* lower_matmul.c - matrix products of a row tile.
+ *
+ * The row operand is brought to [contraction, row] once per row tile (stationary); the full operand is [contraction,
+ * column] (moving), kept on chip for the whole group when it fits, else loaded window by window. A window is a run of
+ * columns that PSUM holds; all of K accumulates there, and the instruction that reads the product is emitted per
+ * window, straight from PSUM.
+ */
+#include "pass/lower.h"
+
+#define PE 128            /* rows of the contraction, and columns of the stationary operand, per pass */
+#define BANK_COLUMNS 512  /* f32 columns of a PSUM bank, and of the moving operand */
+#define BANK_BYTES 2048
+#define UNROLL_K 2
+
+/* ---- the row operand ---- */
+typedef struct Rows { /* how the row operand's elements lie in its tile or in HBM */
+    Val v;
+    Span span;
+    int kdim;
+} Rows;
+
+/* lhs is [k mod 128][batch][k / 128][row]. Fills in the strides by the row operand's own dims. */
+static Status
+new_lhs(Lower *l, const Rows *r, DType dt, Tile *out)
+{
+    const Type *t = val_type(l->g, r->v);
+    int64_t k = t->dim[r->kdim], row_count = l->per * PE, n = CEIL_DIV(k, PE) * row_count;
+    *out = (Tile){.dt = dt, .rstride = PE};
+    for (int i = t->rank - 1; i >= 0; i--) {
+        if (!is_free_dim(r->span, i) || i == r->kdim)
+            continue;
+        out->stride[i] = n;
+        n *= t->dim[i];
+    }
+    return new_buffer(l, SP_sbuf, dt, (int)MIN(k, PE), n, l->in_loop ? l->gr->bufs : 1, &out->buf);
+}
+
+/* Walks the batch dims of the row operand as loops; at[] is the index per dim. */
+static Status
+batch_begin(Lower *l, const Rows *r, Affine *at)
+{
+    const Type *t = val_type(l->g, r->v);
+    for (int i = 0; i < t->rank; i++) {
+        at[i] = affine_const(0);
+        if (is_free_dim(r->span, i) && i != r->kdim)
+            TRY(loop_begin(l, t->dim[i], &at[i]));
+    }
+    return ST_OK;
+}
+
+static Status
+batch_end(Lower *l, const Rows *r)
+{
+    const Type *t = val_type(l->g, r->v);
+    for (int i = t->rank - 1; i >= 0; i--)
+        if (is_free_dim(r->span, i) && i != r->kdim)
+            TRY(loop_end_of(l, t->dim[i]));
+    return ST_OK;
+}
+
+static Affine
+at_offset(const Affine *at, const int64_t *stride, int rank)
+{
+    Affine off = affine_const(0);
+    for (int i = 0; i < rank; i++)
+        off = affine_add(off, affine_scale(at[i], stride[i]));
+    return off;
+}
+
+/* From HBM: one DMA for the whole 128-row steps of the contraction, one for the rest; transposed on the way when the
+ * contraction is what lies contiguous. */
+static Status
+load_lhs_block(Lower *l, const Rows *r, const View *w, Val buf, const Tile *lhs, const Affine *at, Affine row, int parts)
+{
+    const Type *t = val_type(l->g, r->v);
+    int64_t k = t->dim[r->kdim], ks = w->stride[r->kdim], rs, full = k / PE, rest = k % PE;
+    view_uniform(t, w, r->span.spine, &rs);
+    Affine src = affine_add(hbm_offset(l, r->v, w, r->span, true), affine_scale(row, rs * PE));
+    src = affine_add(src, at_offset(at, w->stride, t->rank));
+    Affine dst = affine_add(at_offset(at, lhs->stride, t->rank), affine_scale(row, PE));
+    bool transpose = ks == 1 && k > 1 && dtypes[lhs->dt].bytes >= 2;
+    for (int tail = 0; tail < 2; tail++) {
+        int64_t steps = tail ? 1 : full, lanes = tail ? rest : PE;
+        if (steps == 0 || lanes == 0)
+            continue;
+        Ref d = {.buf = lhs->buf, .ap = {.off = dst, .nparts = (int32_t)lanes}}, s = {.buf = buf, .ap = {.off = src}};
+        if (tail) {
+            d.ap.off = affine_add(d.ap.off, affine_const(full * l->per * PE));
+            s.ap.off = affine_add(s.ap.off, affine_const(full * PE * ks));
+        }
+        ApDim rows = {parts, rs}, step = {steps, PE * ks}, lane = {lanes, ks};
+        if (steps > 1)
+            d.ap.dim[d.ap.ndim++] = (ApDim){steps, l->per * PE};
+        d.ap.dim[d.ap.ndim++] = (ApDim){parts, 1};
+        s.ap.dim[s.ap.ndim++] = transpose ? rows : lane;
+        if (steps > 1)
+            s.ap.dim[s.ap.ndim++] = step;
+        s.ap.dim[s.ap.ndim++] = transpose ? lane : rows;
+        TRY(dma(l, transpose ? K_dma_transpose : K_dma_copy, &d, &s));
+    }
+    return ST_OK;
+}
+
+static Status
+load_lhs(Lower *l, const Rows *r, Tile *lhs)
+{
+    View w;
+    Val buf;
+    Affine at[MAX_RANK], row;
+    TRY(view_in_hbm(l, r->v, &w, &buf));
+    TRY(new_lhs(l, r, val_dtype(l->g, r->v), lhs));
+    TRY(batch_begin(l, r, at));
+    TRY(loop_begin(l, l->per, &row));
+    TRY(load_lhs_block(l, r, &w, buf, lhs, at, row, l->parts));
+    TRY(loop_end_of(l, l->per));
+    return batch_end(l, r);
+}
+
+/* `steps` times 128 (or `lanes`) columns of a tile, transposed through PSUM and evicted together. */
+static Status
+transpose_steps(Lower *l, const Tile *src, Affine from, int64_t ks, const Tile *lhs, Affine to, int64_t steps, int64_t lanes)
+{
+    Val psum;
+    TRY(new_buffer(l, SP_psum, src->dt, (int)lanes, steps * PE, 1, &psum));
+    for (int64_t i = 0; i < steps; i++) {
+        Ref io[2] = {{.buf = psum, .ap = {.off = affine_const(i * PE), .nparts = (int32_t)lanes, .ndim = 1,
+                                          .dim = {{l->parts, 1}}}},
+                     {.buf = src->buf, .ap = {.off = affine_add(from, affine_const(i * PE * ks)), .nparts = l->parts,
+                                              .ndim = 1, .dim = {{lanes, ks}}}}};
+        TRY(emit(l, K_nc_transpose, io, 2, NULL, 0));
+    }
+    Ref cp[2] = {{.buf = lhs->buf, .ap = {.off = to, .nparts = (int32_t)lanes}},
+                 {.buf = psum, .ap = {.nparts = (int32_t)lanes}}};
+    for (int a = 0; a < 2; a++) {
+        Ap *ap = &cp[a].ap;
+        if (steps > 1)
+            ap->dim[ap->ndim++] = (ApDim){steps, a == 0 ? l->per * PE : PE};
+        ap->dim[ap->ndim++] = (ApDim){l->parts, 1};
+    }
+    return emit(l, K_tensor_copy, cp, 2, NULL, 0);
+}
+
+static Status
+transpose_block(Lower *l, const Rows *r, const Tile *src, const Tile *lhs, const Affine *at, Affine row)
+{
+    const Type *t = val_type(l->g, r->v);
+    int64_t k = t->dim[r->kdim], ks = src->stride[r->kdim], full = k / PE;
+    int64_t room = MIN(2 * BANK_BYTES / dtypes[src->dt].bytes / PE, MAX(full, 1)), runs = full / room;
+    Affine from = affine_add(affine_add(src->off, at_offset(at, src->stride, t->rank)), affine_scale(row, src->rstride));
+    Affine to = affine_add(at_offset(at, lhs->stride, t->rank), affine_scale(row, PE)), i;
+    if (runs > 0) {
+        TRY(loop_begin(l, runs, &i));
+        TRY(transpose_steps(l, src, affine_add(from, affine_scale(i, room * PE * ks)), ks, lhs,
+                            affine_add(to, affine_scale(i, room * l->per * PE)), room, PE));
+        TRY(loop_end_of(l, runs));
+    }
+    int64_t done = runs * room;
+    for (int tail = 0; tail < 2; tail++) {
+        int64_t steps = tail ? 1 : full - done, lanes = tail ? k % PE : PE;
+        if (steps > 0 && lanes > 0)
+            TRY(transpose_steps(l, src, affine_add(from, affine_const(done * PE * ks)), ks, lhs,
+                                affine_add(to, affine_const(done * l->per * PE)), steps, lanes));
+        done = full;
+    }
+    return ST_OK;
+}
+
+static Status
+transpose_lhs(Lower *l, const Rows *r, const Tile *given, Tile *lhs)
+{
+    Affine at[MAX_RANK], row;
+    Tile src = *given;
+    DType want = val_dtype(l->g, r->v);
+    if (src.dt != want) { /* small rows are kept in f32 */
+        Tile same = src;
+        same.dt = want;
+        TRY(new_buffer(l, SP_sbuf, want, l->parts, row_elems(l->g, r->v, r->span) * l->per, 1, &same.buf));
+        same.off = affine_const(0);
+        TRY(copy_tile(l, r->v, &src, &same));
+        src = same;
+    }
+    TRY(new_lhs(l, r, src.dt, lhs));
+    TRY(batch_begin(l, r, at));
+    TRY(loop_begin(l, l->per, &row));
+    TRY(transpose_block(l, r, &src, lhs, at, row));
+    TRY(loop_end_of(l, l->per));
+    return batch_end(l, r);
+}
+
+/* ---- the full operand ---- */
+typedef struct Full {
+    View w;
+    Val buf;
+    const Type *t;
+    DType dt;
+    int64_t k, ks, cs;
+} Full;
+
+static Status
+full_operand(Lower *l, const Mm *mm, Full *f)
+{
+    f->t = val_type(l->g, mm->full);
+    f->dt = (DType)f->t->dtype;
+    f->k = f->t->dim[mm->kdim];
+    double imm;
+    if (is_splat(l->g, mm->full, &imm)) {
+        f->buf = (Val){0};
+        return ST_OK;
+    }
+    TRY(view_in_hbm(l, mm->full, &f->w, &f->buf));
+    f->ks = f->w.stride[mm->kdim];
+    f->cs = f->w.stride[mm->cdim];
+    return ST_OK;
+}
+
+static Status
+fill_full(Lower *l, const Mm *mm, const Full *f, Val dst, int64_t width)
+{
+    double imm;
+    is_splat(l->g, mm->full, &imm);
+    Ref d = {.buf = dst, .ap = {.nparts = (int32_t)MIN(f->k, PE), .ndim = 1, .dim = {{CEIL_DIV(f->k, PE) * width, 1}}}};
+    AttrItem at = AT_FLT(A_imm0, imm);
+    return emit(l, K_memset, &d, 1, &at, 1);
+}
+
+/* Columns [col, col + width) of one batch element to dst, laid out [k mod 128][k / 128][column]. */
+static Status
+load_full(Lower *l, const Mm *mm, const Full *f, Affine src0, Affine col, int64_t width, Val dst, Affine dst0)
+{
+    int64_t full = f->k / PE, rest = f->k % PE;
+    bool transpose = f->ks == 1 && f->cs != 1 && f->k > 1 && width > 1 && dtypes[f->dt].bytes >= 2;
+    if (f->buf.i == 0)
+        return fill_full(l, mm, f, dst, width);
+    for (int tail = 0; tail < 2; tail++) {
+        int64_t steps = tail ? 1 : full, lanes = tail ? rest : PE;
+        if (steps == 0 || lanes == 0)
+            continue;
+        Ref d = {.buf = dst, .ap = {.off = dst0, .nparts = (int32_t)lanes}};
+        Ref s = {.buf = f->buf, .ap = {.off = affine_add(src0, affine_scale(col, f->cs))}};
+        if (tail) {
+            d.ap.off = affine_add(d.ap.off, affine_const(full * width));
+            s.ap.off = affine_add(s.ap.off, affine_const(full * PE * f->ks));
+        }
+        ApDim cols = {width, f->cs}, lane = {lanes, f->ks};
+        if (steps > 1)
+            d.ap.dim[d.ap.ndim++] = (ApDim){steps, width};
+        d.ap.dim[d.ap.ndim++] = (ApDim){width, 1};
+        s.ap.dim[s.ap.ndim++] = transpose ? cols : lane;
+        if (steps > 1)
+            s.ap.dim[s.ap.ndim++] = (ApDim){steps, PE * f->ks};
+        s.ap.dim[s.ap.ndim++] = transpose ? lane : cols;
+        TRY(dma(l, transpose ? K_dma_transpose : K_dma_copy, &d, &s));
+    }
+    return ST_OK;
+}
+
+/* Offset of a batch element of the full operand, by the result's dims. */
+static Affine
+full_batch(const Lower *l, const Mm *mm, const Full *f, const Affine *at)
+{
+    const Type *res = val_type(l->g, mm->v);
+    int shift = res->rank - f->t->rank;
+    Affine off = f->buf.i ? hbm_offset(l, mm->full, &f->w, mm->full_span, false) : affine_const(0);
+    for (int i = 0; i < f->t->rank - 2; i++)
+        if (f->t->dim[i] != 1 && !in_range(mm->full_span.outer, i))
+            off = affine_add(off, affine_scale(at[i + shift], f->w.stride[i]));
+    return off;
+}
+
+static int64_t
+batch_count(const Lower *l, const Mm *mm, const Full *f)
+{
+    int64_t n = 1;
+    for (int i = 0; i < f->t->rank - 2; i++)
+        n *= in_range(mm->full_span.outer, i) ? 1 : f->t->dim[i];
+    (void)l;
+    return n;
+}
+
+/* ---- the product ---- */
+static void
+describe(const Lower *l, const Op *op, Mm *mm)
+{
+    const Graph *g = l->g;
+    int rank = val_type(g, op->out)->rank;
+    Span s = l->p->span[op->out.i];
+    bool by_columns = s.spine.lo < s.spine.hi && s.spine.hi == rank;
+    int fi = by_columns ? 0 : 1, frank = val_type(g, op_val(g, op, fi))->rank;
+    *mm = (Mm){.v = op->out, .op = g->vals.p[op->out.i].def, .full = op_val(g, op, fi), .full_span = operand_span(l, op, fi)};
+    mm->kdim = by_columns ? frank - 1 : frank - 2;
+    mm->cdim = by_columns ? frank - 2 : frank - 1;
+    mm->col = by_columns ? rank - 2 : rank - 1;
+    mm->k = val_type(g, mm->full)->dim[mm->kdim];
+}
+
+Status
+mm_preload(Lower *l, const Op *op, int64_t *budget)
+{
+    Mm mm;
+    Full f;
+    describe(l, op, &mm);
+    TRY(full_operand(l, &mm, &f));
+    int64_t width = f.t->dim[mm.cdim], elems = CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
+    if (f.buf.i == 0 || batch_count(l, &mm, &f) != 1 || bytes > *budget || elems > 65535)
+        return ST_OK;
+    *budget -= bytes;
+    Tile *t = &l->resident[mm.op.i];
+    *t = (Tile){.dt = f.dt};
+    TRY(new_buffer(l, SP_sbuf, f.dt, (int)MIN(f.k, PE), elems, 1, &t->buf));
+    Affine at[MAX_RANK];
+    for (int i = 0; i < MAX_RANK; i++)
+        at[i] = affine_const(0);
+    return load_full(l, &mm, &f, full_batch(l, &mm, &f, at), affine_const(0), width, t->buf, affine_const(0));
+}
+
+int64_t
+mm_width(const Lower *l, const Mm *mm)
+{
+    int64_t n = val_type(l->g, mm->v)->dim[mm->col];
+    return MIN(n, l->gr->psum_width);
+}
+
+/* One window: all of K into PSUM, 512 columns at a time. */
+static Status
+multiply(Lower *l, const Mm *mm, Val rhs, Affine rhs0, int64_t rhs_row, Affine lhs0, int64_t width, Val psum)
+{
+    int64_t full = mm->k / PE, rest = mm->k % PE;
+    for (int64_t c = 0; c < width; c += BANK_COLUMNS) {
+        int64_t w = MIN(BANK_COLUMNS, width - c);
+        Affine k;
+        Ref in[4] = {{.buf = psum, .ap = {.off = affine_const(c), .nparts = l->parts, .ndim = 1, .dim = {{w, 1}}}},
+                     {.buf = mm->lhs.buf, .ap = {.off = lhs0, .nparts = PE, .ndim = 1, .dim = {{l->parts, 1}}}},
+                     {.buf = rhs, .ap = {.off = affine_add(rhs0, affine_const(c)), .nparts = PE, .ndim = 1, .dim = {{w, 1}}}}};
+        Ref step[4];
+        int64_t loops = full > UNROLL_K ? 1 : full;
+        for (int64_t u = 0; u < loops; u++) {
+            AttrItem acc = AT_INT(A_accumulate, u > 0);
+            for (int a = 0; a < 4; a++)
+                step[a] = in[a];
+            k = affine_const(u);
+            if (full > UNROLL_K) {
+                TRY(loop_begin(l, full, &k));
+                step[3].buf = k.term[0].var;
+            }
+            step[1].ap.off = affine_add(lhs0, affine_scale(k, mm->lhs_ktile));
+            step[2].ap.off = affine_add(in[2].ap.off, affine_scale(k, rhs_row));
+            TRY(emit(l, K_nc_matmul, step, 4, &acc, u > 0));
+            if (full > UNROLL_K)
+                TRY(loop_end_of(l, full));
+        }
+        if (rest) {
+            AttrItem acc = AT_INT(A_accumulate, 1);
+            in[1].ap.off = affine_add(lhs0, affine_const(full * mm->lhs_ktile));
+            in[2].ap.off = affine_add(in[2].ap.off, affine_const(full * rhs_row));
+            in[1].ap.nparts = in[2].ap.nparts = (int32_t)rest;
+            TRY(emit(l, K_nc_matmul, in, 4, &acc, full > 0));
+        }
+    }
+    return ST_OK;
+}
+
+typedef struct Window { /* where a run of windows lies: columns [start + index * width, ...) */
+    int64_t start, count, width;
+} Window;
+
+static Status
+run_windows(Lower *l, const Mm *mm, const Full *f, Affine *at, const Window *w, WindowFn *fn, void *env)
+{
+    const Type *res = val_type(l->g, mm->v);
+    const Tile *resident = &l->resident[mm->op.i];
+    int64_t row_bytes = w->width;
+    Val rhs = resident->buf, psum;
+    Affine i, row, rhs0;
+    if (w->count == 0 || w->width == 0)
+        return ST_OK;
+    TRY(loop_begin(l, w->count, &i));
+    Affine col = affine_add(affine_scale(i, w->width), affine_const(w->start));
+    if (rhs.i) {
+        rhs0 = col;
+        row_bytes = f->t->dim[mm->cdim];
+    } else {
+        TRY(new_buffer(l, SP_sbuf, f->dt, (int)MIN(f->k, PE), CEIL_DIV(f->k, PE) * w->width, l->gr->bufs, &rhs));
+        TRY(load_full(l, mm, f, full_batch(l, mm, f, at), col, w->width, rhs, affine_const(0)));
+        rhs0 = affine_const(0);
+    }
+    TRY(loop_begin(l, l->per, &row));
+    TRY(new_buffer(l, SP_psum, DT_f32, l->parts, w->width, l->gr->psum_bufs, &psum));
+    Affine lhs0 = affine_add(at_offset(at, mm->lhs.stride, res->rank), affine_scale(row, PE));
+    TRY(multiply(l, mm, rhs, rhs0, row_bytes, lhs0, w->width, psum));
+    Tile p = {.buf = psum, .dt = DT_f32, .psum = true};
+    p.stride[mm->col] = 1;
+    at[mm->col] = col;
+    TRY(fn(env, l, p, at, row, w->width));
+    TRY(loop_end_of(l, l->per));
+    return loop_end_of(l, w->count);
+}
+
+Status
+mm_windows(Lower *l, const Mm *mm, WindowFn *fn, void *env)
+{
+    const Type *res = val_type(l->g, mm->v);
+    Span s = l->p->span[mm->v.i];
+    Affine at[MAX_RANK];
+    Full f;
+    TRY(full_operand(l, mm, &f));
+    int64_t n = res->dim[mm->col], width = mm_width(l, mm);
+    for (int i = 0; i < res->rank; i++) {
+        at[i] = affine_const(0);
+        if (is_free_dim(s, i) && i != mm->col)
+            TRY(loop_begin(l, res->dim[i], &at[i]));
+    }
+    Window main = {0, n / width, width}, tail = {n / width * width, 1, n % width};
+    TRY(run_windows(l, mm, &f, at, &main, fn, env));
+    TRY(run_windows(l, mm, &f, at, &tail, fn, env));
+    for (int i = res->rank - 1; i >= 0; i--)
+        if (is_free_dim(s, i) && i != mm->col)
+            TRY(loop_end_of(l, res->dim[i]));
+    return ST_OK;
+}
+
+/* The row operand with its contraction on the partitions; shared by all matmuls that read the same value. */
+static Status
+row_operand(Lower *l, const Op *op, int ri, int kdim, Tile *out)
+{
+    Val v = op_val(l->g, op, ri);
+    Rows r = {.v = v, .span = operand_span(l, op, ri), .kdim = kdim};
+    double imm;
+    if (is_member(l, v) || is_splat(l->g, v, &imm)) {
+        if (l->lhs_epoch[v.i] != l->epoch) {
+            Node *n;
+            TRY(operand(l, op, ri, &n));
+            TRY(force(l, v, n));
+            Tile src = n->tile;
+            TRY(transpose_lhs(l, &r, &src, &l->lhs[v.i]));
+            l->lhs_epoch[v.i] = l->epoch;
+        }
+        *out = l->lhs[v.i];
+        return ST_OK;
+    }
+    uint32_t k;
+    TRY(find_leaf(l, v, r.span, &k));
+    if (l->leaves.p[k].lhs_epoch != l->epoch) {
+        Tile t;
+        TRY(load_lhs(l, &r, &t));
+        l->leaves.p[k].lhs = t;
+        l->leaves.p[k].lhs_epoch = l->epoch;
+    }
+    *out = l->leaves.p[k].lhs;
+    return ST_OK;
+}
+
+Status
+lower_matmul(Lower *l, const Op *op)
+{
+    Mm *mm;
+    NEW(l->cx, l->a, mm, 1);
+    describe(l, op, mm);
+    if (!is_float(val_dtype(l->g, op->out)) || val_dtype(l->g, op->out) == DT_f64)
+        return fail(l->cx, ST_UNSUPPORTED, op->loc, "matmul: the tensor engine multiplies floats, got %s",
+                    dtypes[val_dtype(l->g, op->out)].name);
+    int ri = mm->col == val_type(l->g, op->out)->rank - 2 ? 1 : 0;
+    const Type *rt = val_type(l->g, op_val(l->g, op, ri)), *res = val_type(l->g, op->out);
+    Tile lhs;
+    TRY(row_operand(l, op, ri, ri == 0 ? rt->rank - 1 : rt->rank - 2, &lhs));
+    mm->lhs = lhs;
+    mm->lhs_ktile = l->per * PE;
+    for (int i = 0; i < MAX_RANK; i++)
+        mm->lhs.stride[i] = 0;
+    for (int i = 0; i < rt->rank - 2; i++) /* batch dims, by the result's */
+        if (rt->dim[i] != 1)
+            mm->lhs.stride[i + res->rank - rt->rank] = lhs.stride[i];
+    Node *n = set_node(l, op->out, N_mm);
+    n->mm = mm;
+    n->tile = (Tile){.psum = true, .dt = DT_f32, .buf = {1}}; /* strides come with each window */
+    bool waits = l->uses[op->out.i] == 1 && !l->p->stored[op->out.i];
+    return waits ? ST_OK : force(l, op->out, n);
+}

@@ -1,0 +1,329 @@
+/* lower_reduce.c - reductions: along the free axis, and over the spine.
+ *
+ * A reduction of free dims is one instruction per row tile, or rides along with the activation that makes its operand.
+ * A reduction over the spine keeps a partial result per partition over all row tiles and combines the partitions at
+ * the end: sums through the tensor engine, extremes on gpsimd.
+ */
+#include "pass/lower.h"
+
+#include <math.h>
+
+#define CARRY_ELEMS 64  /* a row shorter than this is summed for all rows of the tile at once instead */
+#define BANK_COLUMNS 512
+
+static const struct { uint8_t alu; double identity; } kinds[T_COUNT] = {
+    [T_reduce_sum] = {ALU_add, 0}, [T_reduce_max] = {ALU_maximum, -INFINITY}, [T_reduce_min] = {ALU_minimum, INFINITY},
+};
+
+static uint32_t
+reduced_dims(const Graph *g, const Op *op)
+{
+    const int64_t *axes;
+    uint32_t set = 0;
+    for (int n = attr_ints(g->cx, op->attr, A_axes, &axes); n-- > 0;)
+        set |= 1u << axes[n];
+    return set;
+}
+
+/* The result's tile with strides by the operand's dims: 0 along what is reduced. */
+static Tile
+by_operand_dims(const Lower *l, const Op *op, const Tile *t)
+{
+    const Type *opd = val_type(l->g, op_val(l->g, op, 0));
+    uint32_t set = reduced_dims(l->g, op);
+    bool keep = attr_int(l->cx, op->attr, A_keepdims, 0) != 0;
+    Tile r = *t;
+    for (int i = 0, at = 0; i < opd->rank; i++) {
+        bool gone = set >> i & 1;
+        r.stride[i] = gone ? 0 : t->stride[at];
+        at += !gone || keep;
+    }
+    return r;
+}
+
+bool
+carried_sum(const Lower *l, Val v, Val *sum)
+{
+    *sum = l->sum_of[v.i];
+    if (sum->i == 0 || !is_float(val_dtype(l->g, v)) || l->p->span[v.i].role != RO_row)
+        return false;
+    const Op *op = val_def(l->g, *sum);
+    const Type *t = val_type(l->g, v);
+    Span s = l->p->span[v.i];
+    uint32_t set = reduced_dims(l->g, op);
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++)
+        n *= (set >> i & 1) && is_free_dim(s, i) ? t->dim[i] : 1;
+    bool alone = row_elems(l->g, v, s) == n && l->per == 1;
+    return n >= CARRY_ELEMS || alone;
+}
+
+Status
+new_sum(Lower *l, Val sum, Tile *out)
+{
+    Tile t;
+    TRY(new_tile(l, sum, &t));
+    set_node(l, sum, N_tile)->tile = t;
+    *out = by_operand_dims(l, val_def(l->g, sum), &t);
+    return ST_OK;
+}
+
+/* All readers subtract it from something: then the reduction can deliver it with the other sign, for free. */
+static bool
+wants_negated(const Lower *l, const Op *op)
+{
+    const Graph *g = l->g;
+    if (l->p->stored[op->out.i] || l->uses[op->out.i] != 1 || !is_float(val_dtype(g, op->out)))
+        return false;
+    const Op *u = graph_op(g, l->user[op->out.i]);
+    return u->code == T_sub && op_val(g, u, 1).i == op->out.i && op_val(g, u, 0).i != op->out.i &&
+           tile_dtype(l, op->out, l->p->span[op->out.i]) == DT_f32;
+}
+
+/* Index space: dims that stay (rows per partition among them), then those reduced. */
+static void
+reduce_space(const Lower *l, const Op *op, const Tile *src, const Tile *dst, bool over_rows, Instr *in)
+{
+    Val v = op_val(l->g, op, 0);
+    const Type *t = val_type(l->g, v);
+    Span s = operand_span(l, op, 0);
+    uint32_t set = reduced_dims(l->g, op);
+    *in = (Instr){.op = K_tensor_reduce, .nargs = 2, .parts = l->parts, .per = over_rows ? 1 : l->per};
+    if (s.role != RO_row) {
+        in->parts = (int)MIN(l->gr->rows, 128);
+        in->per = 1;
+    }
+    in->arg[0] = *dst;
+    in->arg[1] = *src;
+    int n = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < t->rank; i++) {
+            bool row = over_rows && i == s.spine.lo && s.spine.lo < s.spine.hi;
+            bool gone = (set >> i & 1) || row;
+            if (gone != (pass == 1))
+                continue;
+            in->count[n] = row ? l->per : is_free_dim(s, i) ? t->dim[i] : 1;
+            in->arg[0].stride[n] = gone ? 0 : dst->stride[i];
+            in->arg[1].stride[n] = row ? src->rstride : src->stride[i];
+            n++;
+            in->trailing += gone;
+        }
+    in->rank = n;
+}
+
+/* Integers: exact sums by halving, on the engine with native integers. */
+static Status
+sum_integers(Lower *l, const Op *op, Tile *src, const Tile *dst)
+{
+    Instr in;
+    reduce_space(l, op, src, dst, false, &in);
+    int64_t n = 1, kept = in.per;
+    for (int i = 0; i < in.rank; i++)
+        *(i < in.rank - in.trailing ? &kept : &n) *= in.count[i];
+    Val buf;
+    TRY(new_buffer(l, SP_sbuf, dst->dt, in.parts, kept * n, 1, &buf));
+    Instr copy = in; /* gather [kept, n] */
+    copy.op = K_tensor_copy;
+    copy.trailing = 0;
+    copy.arg[0] = (Tile){.buf = buf, .dt = dst->dt};
+    int64_t st = 1;
+    for (int i = in.rank - 1; i >= 0; i--) {
+        copy.arg[0].stride[i] = st;
+        st *= in.count[i];
+    }
+    copy.arg[0].rstride = st;
+    TRY(emit_instr(l, &copy));
+    for (int64_t m = n; m > 1; m = (m + 1) / 2) {
+        int64_t h = (m + 1) / 2;
+        Instr add = {.op = K_tensor_tensor, .nargs = 3, .parts = in.parts, .per = kept, .rank = 1, .count = {m - h}};
+        for (int a = 0; a < 3; a++)
+            add.arg[a] = (Tile){.buf = buf, .dt = dst->dt, .stride = {1}, .rstride = n};
+        add.arg[2].off = affine_const(h);
+        add.at[add.nat++] = AT_INT(A_op, ALU_add);
+        add.at[add.nat++] = AT_INT(A_engine, EN_gpsimd);
+        TRY(emit_instr(l, &add));
+    }
+    for (int i = in.rank - in.trailing; i < in.rank; i++)
+        copy.count[i] = 1;
+    copy.arg[1] = copy.arg[0];
+    copy.arg[0] = in.arg[0];
+    return emit_instr(l, &copy);
+}
+
+Status
+lower_reduce(Lower *l, const Op *op)
+{
+    Tile src, dst, by_dims;
+    Node *n = &l->node[op->out.i];
+    Val v = op_val(l->g, op, 0);
+    if (n->epoch == l->epoch && n->kind == N_tile && l->sum_of[v.i].i == op->out.i)
+        return ST_OK; /* carried along with its operand */
+    Node *from;
+    TRY(operand(l, op, 0, &from));
+    TRY(force(l, v, from));
+    src = from->tile;
+    TRY(new_tile(l, op->out, &dst));
+    by_dims = by_operand_dims(l, op, &dst);
+    n = set_node(l, op->out, N_tile);
+    n->tile = dst;
+    Instr in;
+    if (is_integer(dst.dt) && op->code == T_reduce_sum)
+        return sum_integers(l, op, &src, &by_dims);
+    reduce_space(l, op, &src, &by_dims, false, &in);
+    in.at[in.nat++] = AT_INT(A_op, kinds[op->code].alu);
+    if (wants_negated(l, op)) {
+        in.at[in.nat++] = AT_INT(A_negate, 1);
+        n->negated = true;
+    }
+    int64_t reduced = 1;
+    for (int i = in.rank - in.trailing; i < in.rank; i++)
+        reduced *= in.count[i];
+    if (reduced > 1)
+        return emit_instr(l, &in);
+    n->negated = false; /* nothing to reduce: a copy */
+    in.op = K_tensor_copy;
+    in.trailing = in.nat = 0;
+    return emit_instr(l, &in);
+}
+
+/* ---- over the spine ---- */
+static int64_t
+kept_elems(const Lower *l, const Op *op)
+{
+    return type_numel(val_type(l->g, op->out));
+}
+
+static DType
+acc_dtype(const Lower *l, const Op *op)
+{
+    DType dt = val_dtype(l->g, op->out);
+    return is_integer(dt) ? dt : DT_f32;
+}
+
+static Ref
+acc_ref(const Lower *l, const Op *op, int parts, int64_t from, int64_t n)
+{
+    Ref r = {.buf = l->acc[op->out.i].buf, .ap = {.nparts = parts, .off = affine_const(from), .ndim = 1}};
+    r.ap.dim[0] = (ApDim){n, 1};
+    return r;
+}
+
+Status
+acc_begin(Lower *l, const Op *op)
+{
+    Tile *acc = &l->acc[op->out.i];
+    const Type *t = val_type(l->g, op->out);
+    int parts = (int)MIN(l->gr->rows, 128);
+    double identity = kinds[op->code].identity;
+    *acc = (Tile){.dt = acc_dtype(l, op)};
+    if (is_integer(acc->dt) && identity != 0)
+        identity = identity < 0 ? -dtypes[acc->dt].max - (dtypes[acc->dt].kind == DK_int) : dtypes[acc->dt].max;
+    if (dtypes[acc->dt].kind == DK_uint && identity < 0)
+        identity = 0;
+    int64_t n = 1;
+    for (int i = t->rank - 1; i >= 0; i--) {
+        acc->stride[i] = n;
+        n *= t->dim[i];
+    }
+    TRY(new_buffer(l, SP_sbuf, acc->dt, parts, n, 1, &acc->buf));
+    Ref dst = acc_ref(l, op, parts, 0, n);
+    AttrItem at = AT_FLT(A_imm0, identity);
+    return emit(l, K_memset, &dst, 1, &at, 1);
+}
+
+Status
+acc_add(Lower *l, const Op *op)
+{
+    Node *n;
+    Val v = op_val(l->g, op, 0);
+    TRY(operand(l, op, 0, &n));
+    TRY(force(l, v, n));
+    Tile src = n->tile, acc = by_operand_dims(l, op, &l->acc[op->out.i]);
+    Instr in;
+    reduce_space(l, op, &src, &acc, true, &in);
+    int64_t reduced = 1;
+    for (int i = in.rank - in.trailing; i < in.rank; i++)
+        reduced *= in.count[i];
+    Instr add = in;
+    add.op = K_tensor_tensor;
+    add.nargs = 3;
+    add.arg[2] = in.arg[1];
+    add.arg[1] = in.arg[0];
+    for (int i = in.rank - in.trailing; i < in.rank; i++)
+        add.count[i] = 1;
+    if (reduced > 1) { /* this tile's rows and free dims first, then into the accumulator */
+        TRY(new_buffer(l, SP_sbuf, acc.dt, l->parts, kept_elems(l, op), 1, &in.arg[0].buf));
+        in.at[in.nat++] = AT_INT(A_op, kinds[op->code].alu);
+        TRY(emit_instr(l, &in));
+        add.arg[2] = in.arg[0];
+    }
+    add.trailing = 0;
+    add.at[add.nat++] = AT_INT(A_op, kinds[op->code].alu);
+    if (is_integer(acc.dt) && op->code == T_reduce_sum)
+        add.at[add.nat++] = AT_INT(A_engine, EN_gpsimd);
+    return emit_instr(l, &add);
+}
+
+/* Sum over partitions: a row of ones times the accumulator. */
+static Status
+sum_partitions(Lower *l, const Op *op, int parts, int64_t n, Val row)
+{
+    Tile ones;
+    TRY(const_tile(l, 1.0, DT_f32, &ones));
+    for (int tail = 0; tail < 2; tail++) {
+        int64_t count = tail ? 1 : n / BANK_COLUMNS, width = tail ? n % BANK_COLUMNS : BANK_COLUMNS;
+        Affine c;
+        Val psum;
+        if (count == 0 || width == 0)
+            continue;
+        TRY(loop_begin(l, count, &c));
+        Affine at = affine_add(affine_scale(c, BANK_COLUMNS), affine_const(tail ? n - width : 0));
+        TRY(new_buffer(l, SP_psum, DT_f32, 1, width, 1, &psum));
+        Ref mm[4] = {{.buf = psum, .ap = {.nparts = 1, .ndim = 1, .dim = {{width, 1}}}},
+                     {.buf = ones.buf, .ap = {.nparts = parts, .ndim = 1, .dim = {{1, 1}}}},
+                     acc_ref(l, op, parts, 0, width)};
+        mm[2].ap.off = at;
+        TRY(emit(l, K_nc_matmul, mm, 4, NULL, 0));
+        Ref cp[2] = {{.buf = row, .ap = {.off = at, .nparts = 1, .ndim = 1, .dim = {{width, 1}}}}, mm[0]};
+        TRY(emit(l, K_tensor_copy, cp, 2, NULL, 0));
+        TRY(loop_end_of(l, count));
+    }
+    return ST_OK;
+}
+
+static Status
+scale_by_minus_one(Lower *l, const Ref *x)
+{
+    Ref in[4] = {*x, *x};
+    AttrItem at[2] = {AT_INT(A_op0, ALU_multiply), AT_FLT(A_imm0, -1.0)};
+    return emit(l, K_tensor_scalar, in, 4, at, 2);
+}
+
+/* The hardware has a largest over partitions, but no smallest: change signs around it. */
+static Status
+reduce_partitions(Lower *l, const Op *op, int parts, int64_t n, Val row)
+{
+    Ref src = acc_ref(l, op, parts, 0, n);
+    Ref io[2] = {{.buf = row, .ap = {.nparts = 1, .ndim = 1, .dim = {{n, 1}}}}, src};
+    AttrItem at = AT_INT(A_op, op->code == T_reduce_sum ? ALU_add : ALU_maximum);
+    if (op->code == T_reduce_min)
+        TRY(scale_by_minus_one(l, &src));
+    TRY(emit(l, K_tensor_partition_reduce, io, 2, &at, 1));
+    return op->code == T_reduce_min ? scale_by_minus_one(l, &io[0]) : ST_OK;
+}
+
+Status
+acc_end(Lower *l, const Op *op)
+{
+    Tile row = l->acc[op->out.i];
+    int64_t n = kept_elems(l, op);
+    int parts = (int)MIN(l->gr->rows, 128);
+    if (parts > 1) {
+        TRY(new_buffer(l, SP_sbuf, row.dt, 1, n, 1, &row.buf));
+        if (op->code == T_reduce_sum && !is_integer(row.dt))
+            TRY(sum_partitions(l, op, parts, n, row.buf));
+        else
+            TRY(reduce_partitions(l, op, parts, n, row.buf));
+    }
+    return store_tile(l, op->out, &row, (Span){.role = RO_free}, 1, 1);
+}

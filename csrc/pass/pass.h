@@ -1,0 +1,27 @@
+/* pass.h - one file, one pass. A pass reads one graph and builds another. */
+#ifndef NKIGEN_PASS_H
+#define NKIGEN_PASS_H
+
+#include "cost/cost.h"
+#include "tensor/tensor.h"
+#include "tile/tile.h"
+
+typedef enum NarrowPolicy { NARROW_warn, NARROW_error } NarrowPolicy;
+typedef struct CompileOptions {
+    int target; /* Target */
+    NarrowPolicy narrow;
+    const char *plan; /* forced plan text, or NULL */
+    int64_t row_bytes; /* fuse: at most so many bytes of a value's row in a partition; 0: the default */
+    int64_t max_ops;   /* fuse: at most so many ops in a group; 0: no limit */
+} CompileOptions;
+
+/* tensor IR -> tensor IR; *out is a new graph */
+Status pass_canonicalize(const Graph *in, const CompileOptions *opt, Graph **out); /* canonicalize.c: fold, share, drop what nobody uses */
+Status pass_narrow(const Graph *in, const CompileOptions *opt, Graph **out);       /* narrow.c: f64 i64 u64 -> f32 i32 u32 */
+Status pass_idiom(const Graph *in, const CompileOptions *opt, Graph **out);        /* idiom.c: sigmoid, silu, gelu, rsqrt, square */
+Status pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out);    /* decompose.c: only F_CORE ops remain */
+Status graph_liveness(const Graph *g, bool **live); /* canonicalize.c: per op, whether an output needs it; inputs always; in cx->scratch */
+Status graph_finish(const Graph *in, Graph *out, const Val *map); /* canonicalize.c: carries names, outputs and aliases over */
+Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);      /* outputs.c: every output an op of its own */
+
+#endif

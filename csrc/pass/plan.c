@@ -1,0 +1,278 @@
+/* plan.c - the decisions of a plan: tile sizes, copies, PSUM windows, what stays on chip; and its text form.
+ *
+ * in:   the groups that fuse has formed
+ * out:  the decisions of every group; the lowered, scheduled and allocated program for them
+ * rule: decisions only change speed, never meaning. A first guess comes from sizes; while the program is small enough
+ *       to try, candidates are lowered and priced, group by group, and the cheapest is kept. A plan that does not fit
+ *       is cut down until it does: smaller tiles, single copies, then smaller groups (in the driver).
+ */
+#include "pass/plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TILE_BYTES 32768    /* of the widest value of a group: long DMAs, room for several values and copies */
+#define MIN_TILES 4         /* row tiles of a large group, so that loads overlap with compute */
+#define WORK_BYTES 53248    /* SBUF left for tiles when full matmul operands stay on chip */
+#define TRY_MEMBERS 400     /* trying is for programs up to this size: each try costs about 0.3 us per op and member */
+#define TRY_GROUPS 8
+
+static int64_t
+value_bytes(const Graph *g, Val v, Span s)
+{
+    const Type *t = val_type(g, v);
+    int64_t n = type_numel(t) / MAX(range_size(t, s.spine), 1) / MAX(range_size(t, s.outer), 1);
+    return n * dtypes[t->dtype].bytes;
+}
+
+/* The widest row of any value that the group touches row by row. */
+static int64_t
+widest_row(const Plan *p, const Group *gr)
+{
+    const Graph *g = p->g;
+    int64_t most = 1;
+    for (uint32_t k = 0; k < gr->n; k++) {
+        const Op *op = graph_op(g, p->member.p[gr->first + k]);
+        Span s = p->span[op->out.i];
+        if (s.role == RO_row)
+            most = MAX(most, value_bytes(g, op->out, s));
+        for (int i = 0; i < op->nin; i++) {
+            Edge e = operand_edge(g, op, i, s);
+            if (e.role == RO_row)
+                most = MAX(most, value_bytes(g, op_val(g, op, i), (Span){.spine = e.spine, .outer = e.outer}));
+        }
+    }
+    return most;
+}
+
+/* Rows per partition: as many as the bytes allow, and a divisor of the rows when one is near. */
+static int64_t
+rows_for(int64_t rows, int64_t row_bytes, int64_t tile_bytes)
+{
+    int64_t most = MAX(1, MIN(tile_bytes / row_bytes, rows / 128 / MIN_TILES));
+    for (int64_t r = most; r > most / 2; r--)
+        if (rows % (128 * r) == 0)
+            return r;
+    return most;
+}
+
+static void
+first_guess(const Plan *p, const Hw *hw, Group *gr)
+{
+    gr->bufs = 2;
+    gr->psum_width = 1024;
+    gr->psum_bufs = 2;
+    gr->resident = gr->has_matmul ? (int64_t)hw->sbuf_usable - WORK_BYTES : 0;
+    gr->per_tile = gr->has_matmul ? 1 : (int32_t)rows_for(gr->rows, widest_row(p, gr), TILE_BYTES);
+}
+
+/* One step smaller; false when there is none. */
+static bool
+cut_down(Group *gr)
+{
+    if (gr->per_tile > 1)
+        gr->per_tile /= 2;
+    else if (gr->psum_bufs > 1)
+        gr->psum_bufs = 1;
+    else if (gr->resident > 0)
+        gr->resident = gr->resident > 65536 ? gr->resident / 2 : 0;
+    else if (gr->bufs > 1)
+        gr->bufs = 1;
+    else if (gr->psum_width > 512)
+        gr->psum_width = 512;
+    else
+        return false;
+    return true;
+}
+
+static Status
+realize(const Plan *p, const CompileOptions *opt, Graph **out)
+{
+    Graph *lowered = NULL, *scheduled = NULL;
+    Status st = pass_lower(p, opt, &lowered);
+    if (st == ST_OK)
+        st = pass_schedule(lowered, opt, &scheduled);
+    if (st == ST_OK)
+        st = pass_allocate(scheduled, opt, out);
+    if (lowered)
+        graph_free(lowered);
+    if (scheduled)
+        graph_free(scheduled);
+    return st;
+}
+
+/* Modelled time of the program for the plan as it stands; < 0 when it does not fit. */
+static Status
+price(const Plan *p, const CompileOptions *opt, double *us)
+{
+    Graph *g = NULL;
+    Cost *c;
+    *us = -1;
+    NEW(p->g->cx, &p->g->cx->scratch, c, 1);
+    Status st = realize(p, opt, &g);
+    if (st == ST_OK)
+        st = cost_program(g, c);
+    if (st == ST_OK)
+        *us = c->time_us;
+    if (g)
+        graph_free(g);
+    return st == ST_LIMIT ? ST_OK : st;
+}
+
+/* Try the neighbours of a group's decisions; keep what is cheaper. */
+static Status
+improve(Plan *p, const CompileOptions *opt, Group *gr, double *best)
+{
+    static const int32_t widths[] = {512, 2048};
+    Group start = *gr, keep = *gr;
+    int64_t rows = MAX(gr->rows / 128, 1);
+    for (int k = 0; k < 4; k++) {
+        double us;
+        *gr = start;
+        if (k == 0 && start.per_tile > 1)
+            gr->per_tile /= 2;
+        else if (k == 1 && start.per_tile * 2 <= rows)
+            gr->per_tile *= 2;
+        else if (k >= 2 && gr->has_matmul)
+            gr->psum_width = widths[k - 2];
+        else
+            continue;
+        TRY(price(p, opt, &us));
+        if (us >= 0 && (*best < 0 || us < *best * 0.999)) {
+            *best = us;
+            keep = *gr;
+        }
+    }
+    *gr = keep;
+    return ST_OK;
+}
+
+static bool
+is_worth_trying(const Plan *p)
+{
+    return p->member.n <= TRY_MEMBERS && p->groups.n <= TRY_GROUPS;
+}
+
+/* Until it fits: cut the groups down, the largest consumers of room first would need blame; all step together. */
+static Status
+fit(Plan *p, const CompileOptions *opt, Graph **out)
+{
+    for (;;) {
+        Status st = realize(p, opt, out);
+        bool smaller = false;
+        if (st != ST_LIMIT)
+            return st;
+        for (uint32_t k = 0; k < p->groups.n; k++)
+            smaller |= cut_down(&p->groups.p[k]);
+        if (!smaller)
+            return st;
+    }
+}
+
+Status
+pass_plan(Plan *p, const CompileOptions *opt, Graph **best)
+{
+    const Hw *hw = hw_get(opt->target);
+    for (uint32_t k = 0; k < p->groups.n; k++)
+        first_guess(p, hw, &p->groups.p[k]);
+    if (opt->plan)
+        TRY(plan_apply(p, opt->plan));
+    if (!opt->plan && is_worth_trying(p)) {
+        double us;
+        TRY(price(p, opt, &us));
+        for (uint32_t k = 0; k < p->groups.n; k++)
+            TRY(improve(p, opt, &p->groups.p[k], &us));
+    }
+    return fit(p, opt, best);
+}
+
+/* ---- text ---- */
+static void
+print_range(Text *t, const char *what, Range r)
+{
+    if (r.lo < r.hi)
+        text_put(t, " %s=[%d, %d)", what, r.lo, r.hi);
+}
+
+static void
+print_member(const Plan *p, OpId o, Text *t)
+{
+    static const char *const roles[] = {"none", "row", "free", "mat", "acc"};
+    const Op *op = graph_op(p->g, o);
+    Span s = p->span[op->out.i];
+    text_put(t, "    # %s", roles[s.role]);
+    print_range(t, "spine", s.spine);
+    print_range(t, "outer", s.outer);
+    text_put(t, "%s: %s ", p->stored[op->out.i] ? " stored" : "", op_def(p->g, op)->name);
+    print_type(val_type(p->g, op->out), t);
+    text_puts(t, "\n");
+}
+
+/* Decisions are lines that plan_apply reads back; what they are about stands in comments. */
+Status
+plan_print(const Plan *p, Text *t)
+{
+    text_put(t, "plan %s {\n", target_names[p->target]);
+    for (uint32_t k = 0; k < p->groups.n; k++) {
+        const Group *gr = &p->groups.p[k];
+        text_put(t, "  group %u rows=%lld outer=%lld per_tile=%d bufs=%d psum_width=%d psum_bufs=%d resident=%lld\n", k,
+                 (long long)gr->rows, (long long)gr->outer, gr->per_tile, gr->bufs, gr->psum_width, gr->psum_bufs,
+                 (long long)gr->resident);
+        for (uint32_t m = 0; m < gr->n; m++)
+            print_member(p, p->member.p[gr->first + m], t);
+    }
+    text_puts(t, "}\n");
+    return t->st;
+}
+
+static Status
+apply_line(Plan *p, const char *line, int number)
+{
+    unsigned k;
+    long long rows, outer, per, bufs, width, psum, resident;
+    int n = sscanf(line, " group %u rows=%lld outer=%lld per_tile=%lld bufs=%lld psum_width=%lld psum_bufs=%lld resident=%lld",
+                   &k, &rows, &outer, &per, &bufs, &width, &psum, &resident);
+    if (n != 8)
+        return fail_at(p->g->cx, number, 1, "plan: expected `group K rows= outer= per_tile= bufs= psum_width= psum_bufs= "
+                                            "resident=`");
+    if (k >= p->groups.n)
+        return fail_at(p->g->cx, number, 1, "plan: group %u of a plan with %u groups", k, p->groups.n);
+    Group *gr = &p->groups.p[k];
+    if (rows != gr->rows || outer != gr->outer)
+        return fail_at(p->g->cx, number, 1, "plan: group %u has rows=%lld outer=%lld here, not rows=%lld outer=%lld", k,
+                       (long long)gr->rows, (long long)gr->outer, rows, outer);
+    bool ok = per >= 1 && per <= MAX(gr->rows / 128, 1) && bufs >= 1 && bufs <= 8 && width >= 512 && width <= 4096 &&
+              width % 512 == 0 && psum >= 1 && psum <= 8 && resident >= 0 && resident <= 1 << 20;
+    if (!ok)
+        return fail_at(p->g->cx, number, 1, "plan: group %u: per_tile in 1..%lld, bufs and psum_bufs in 1..8, psum_width a "
+                                            "multiple of 512 up to 4096, resident up to 1048576", k,
+                       (long long)MAX(gr->rows / 128, 1));
+    gr->per_tile = (int32_t)per;
+    gr->bufs = (int32_t)bufs;
+    gr->psum_width = (int32_t)width;
+    gr->psum_bufs = (int32_t)psum;
+    gr->resident = resident;
+    return ST_OK;
+}
+
+Status
+plan_apply(Plan *p, const char *text)
+{
+    int number = 1;
+    for (const char *at = text; *at; number++) {
+        const char *end = strchr(at, '\n');
+        size_t n = end ? (size_t)(end - at) : strlen(at);
+        char line[400];
+        if (n >= sizeof line)
+            n = sizeof line - 1;
+        memcpy(line, at, n);
+        line[n] = 0;
+        const char *word = line + strspn(line, " \t");
+        if (strncmp(word, "group", 5) == 0)
+            TRY(apply_line(p, line, number));
+        else if (*word && *word != '#' && *word != '}' && strncmp(word, "plan", 4) != 0)
+            return fail_at(p->g->cx, number, 1, "plan: cannot read `%.40s`", word);
+        at = end ? end + 1 : at + n + strlen(at + n);
+    }
+    return ST_OK;
+}

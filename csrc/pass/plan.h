@@ -1,0 +1,84 @@
+/* plan.h - what fuse and plan decide, as data: which ops share a loop nest, how its tiles are cut, where values live.
+ *
+ * A group is a loop nest over row tiles. Its ops share a *spine*: a run of neighbouring dims whose flattened index is
+ * the row; 128 rows lie on the partitions at a time. Optionally an *outer* run of dims is looped over, one index at a
+ * time, around it. All other dims are free: a row of a value lies along the free axis of its partition. An op is in a
+ * group when a row of its result needs only the same row of its operands, and all of the operands without the spine.
+ */
+#ifndef NKIGEN_PLAN_H
+#define NKIGEN_PLAN_H
+
+#include "pass/pass.h"
+
+typedef struct Range { int8_t lo, hi; } Range; /* dims [lo, hi) of a value; lo == hi: none */
+
+typedef enum Role { /* how a group sees a value */
+    RO_none,
+    RO_row,  /* carries the spine */
+    RO_free, /* the same for every row: replicated over the partitions */
+    RO_mat,  /* full matmul operand: contraction on the partitions */
+    RO_acc,  /* result of a reduction over the spine: complete after the last row tile */
+} Role;
+
+typedef struct Span { /* where a group's dims lie in one value */
+    uint8_t role;
+    Range spine, outer;
+} Span;
+
+typedef struct Group {
+    int64_t rows, outer;   /* iterations: spine and outer sizes */
+    uint32_t first, n;     /* members: Plan.member[first .. first + n), ascending op ids */
+    bool has_matmul;
+    /* decisions of plan.c */
+    int32_t per_tile;      /* rows per partition in one tile (without matmul), or 128-row blocks in one tile */
+    int32_t bufs;          /* copies of what is loaded and stored, 1 or 2 */
+    int32_t psum_width;    /* f32 columns of one matmul result in PSUM */
+    int32_t psum_bufs;     /* copies of it, so that the next product may begin while this one is read */
+    int64_t resident;      /* SBUF bytes per partition for full matmul operands that stay for the whole group */
+} Group;
+
+typedef struct Plan {
+    const Graph *g;        /* the decomposed tensor graph it is about */
+    int target;
+    VEC(Group) groups;     /* in order of execution */
+    VEC(OpId) member;
+    uint32_t *group_of;    /* by op: 1 + index of its group; 0: source, dead, or a view of a materialised value */
+    Span *span;            /* by val: in the group that computes it */
+    uint8_t *stored;       /* by val: lives in HBM when its group is done (output or read by another group) */
+    Val *view_base;        /* by val: a layout op's result that is a view of this stored value; 0: not a view */
+} Plan;
+
+/* ranges.c - how dims correspond across an op: the one rule that fusion, planning and lowering share */
+typedef struct Edge { uint8_t role; Range spine, outer; } Edge; /* RO_none: not row-local */
+/* Given the span of op's result (for RO_acc: of its operand), what the op needs of operand i. */
+Edge operand_edge(const Graph *g, const Op *op, int i, Span result);
+int64_t range_size(const Type *t, Range r);
+
+/* fuse.c */
+Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
+/* plan.c: fills the decisions; lowers and prices a few candidates when the program is small enough to try */
+Status pass_plan(Plan *p, const CompileOptions *opt, Graph **best);
+Status plan_print(const Plan *p, Text *t);
+Status plan_apply(Plan *p, const char *text); /* forced decisions */
+
+Status copy_interface(const Graph *in, Graph *out); /* inputs, outputs, aliases; ids are the same in both */
+
+/* lower.c: tile program without addresses. schedule.c, allocate.c: tile -> tile */
+Status pass_lower(const Plan *p, const CompileOptions *opt, Graph **out);
+Status pass_schedule(const Graph *in, const CompileOptions *opt, Graph **out);
+/* ST_LIMIT when it does not fit; the caller plans again with smaller tiles */
+Status pass_allocate(const Graph *in, const CompileOptions *opt, Graph **out);
+
+/* view.c - a value as a strided view of what lies in HBM */
+typedef struct View {
+    Val base;                  /* input, constant, or stored value */
+    int64_t off;               /* elements */
+    int64_t stride[MAX_RANK];  /* by dim of the viewed value */
+} View;
+View view_identity(const Graph *g, Val v);
+bool view_step(const Graph *g, const Op *op, const View *from, View *to); /* op's result, given its operand */
+bool view_between(const Graph *g, Val base, Val v, View *out); /* v through layout ops from base; false: no strided form */
+bool view_uniform(const Type *t, const View *w, Range r, int64_t *stride); /* the run r has one stride */
+bool is_layout(const Graph *g, Val v); /* defined by a layout op */
+
+#endif

@@ -1,0 +1,140 @@
+/* view.c - a value as a strided view of what lies in HBM.
+ *
+ * Layout ops compose into one offset and one stride per dim, until a reshape meets strides that it cannot express.
+ * The composition of a chain never copies anything: it becomes the access pattern of a DMA.
+ */
+#include "pass/plan.h"
+
+View
+view_identity(const Graph *g, Val v)
+{
+    View w = {.base = v};
+    const Type *t = val_type(g, v);
+    int64_t s = 1;
+    for (int i = t->rank - 1; i >= 0; i--) {
+        w.stride[i] = s;
+        s *= t->dim[i];
+    }
+    return w;
+}
+
+/* `w` addresses op's result, `from` op's operand: rewrite what w says in terms of the strides of the operand. */
+static bool
+through_reshape(const Type *res, const Type *opd, const int64_t *from, int64_t *to)
+{
+    int i = 0, j = 0;
+    for (int k = 0; k < res->rank; k++)
+        to[k] = 0;
+    while (i < res->rank || j < opd->rank) { /* match runs of dims with equal products */
+        int i0 = i, j0 = j;
+        int64_t a = i < res->rank ? res->dim[i++] : 1, b = j < opd->rank ? opd->dim[j++] : 1;
+        while (a != b) {
+            if (a < b) {
+                if (i == res->rank)
+                    return false;
+                a *= res->dim[i++];
+            } else {
+                if (j == opd->rank)
+                    return false;
+                b *= opd->dim[j++];
+            }
+        }
+        int64_t run = 0; /* the operand's run must have one stride */
+        for (int d = j - 1; d >= j0; d--) {
+            if (opd->dim[d] == 1)
+                continue;
+            if (run == 0)
+                run = from[d];
+            else if (from[d] != run)
+                return false;
+            run = from[d] * opd->dim[d];
+        }
+        int64_t unit = 0;
+        for (int d = j - 1; d >= j0 && unit == 0; d--)
+            unit = opd->dim[d] == 1 ? 0 : from[d];
+        for (int d = i - 1; d >= i0; d--) {
+            to[d] = unit;
+            unit *= res->dim[d];
+        }
+    }
+    return true;
+}
+
+/* The view of op's result, given the view of its operand. */
+bool
+view_step(const Graph *g, const Op *op, const View *from, View *to)
+{
+    const Type *res = val_type(g, op->out), *opd = val_type(g, op_val(g, op, 0));
+    const int64_t *a, *b;
+    *to = (View){.base = from->base, .off = from->off};
+    int shift = res->rank - opd->rank;
+    switch (op->code) {
+    case T_reshape:
+        return type_numel(res) > 0 && through_reshape(res, opd, from->stride, to->stride);
+    case T_transpose:
+        attr_ints(g->cx, op->attr, A_perm, &a);
+        for (int i = 0; i < res->rank; i++)
+            to->stride[i] = from->stride[a[i]];
+        return true;
+    case T_broadcast_to:
+        for (int i = shift; i < res->rank; i++)
+            to->stride[i] = opd->dim[i - shift] == res->dim[i] ? from->stride[i - shift] : 0;
+        return true;
+    case T_slice:
+        attr_ints(g->cx, op->attr, A_start, &a);
+        attr_ints(g->cx, op->attr, A_step, &b);
+        for (int i = 0; i < res->rank; i++) {
+            to->off += a[i] * from->stride[i];
+            to->stride[i] = b[i] * from->stride[i];
+        }
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool
+is_layout(const Graph *g, Val v)
+{
+    return (op_def(g, val_def(g, v))->flags & F_LAYOUT) != 0;
+}
+
+bool
+view_between(const Graph *g, Val base, Val v, View *out)
+{
+    Val chain[32]; /* canonical graphs merge neighbours of a kind: chains are short */
+    int n = 0;
+    while (v.i != base.i) {
+        if (n == COUNT_OF(chain) || !is_layout(g, v))
+            return false;
+        chain[n++] = v;
+        v = op_val(g, val_def(g, v), 0);
+    }
+    *out = view_identity(g, base);
+    while (n-- > 0) {
+        View next;
+        if (!view_step(g, val_def(g, chain[n]), out, &next))
+            return false;
+        *out = next;
+    }
+    return true;
+}
+
+bool
+view_uniform(const Type *t, const View *w, Range r, int64_t *stride)
+{
+    int64_t run = 0;
+    bool seen = false;
+    *stride = 0;
+    for (int i = r.hi - 1; i >= r.lo; i--) {
+        if (t->dim[i] == 1)
+            continue;
+        if (!seen)
+            *stride = w->stride[i];
+        else if (w->stride[i] != run)
+            return false;
+        seen = true;
+        run = w->stride[i] * t->dim[i];
+    }
+    return true;
+}

@@ -1,0 +1,287 @@
+/* array.c - dtypes, constants and operands: how Python and NumPy objects enter the graph.
+ *
+ * The core sees pointers, shapes and its own dtypes. bf16 and fp8 are the ml_dtypes types. A Python scalar is a weak
+ * operand, as in NumPy 2; a NumPy scalar or array is a strong one.
+ */
+#include "py/py.h"
+
+#include <string.h>
+
+static const char *
+ml_dtypes_name(DType dt)
+{
+    switch (dt) {
+    case DT_bf16:
+    case DT_fp8_e4m3:
+    case DT_fp8_e4m3fn:
+    case DT_fp8_e5m2:
+    case DT_fp8_e3m4:
+        return dtypes[dt].np;
+    default:
+        return NULL;
+    }
+}
+
+int
+np_dtypes_init(State *st)
+{
+    PyObject *ml = PyImport_ImportModule("ml_dtypes");
+
+    if (!ml)
+        return -1;
+    for (int i = DT_none + 1; i < DT_COUNT; i++) {
+        const char *custom = ml_dtypes_name((DType)i);
+        PyObject *type = custom ? PyObject_GetAttrString(ml, custom) : PyUnicode_FromString(dtypes[i].np);
+        PyArray_Descr *d = NULL;
+
+        if (type)
+            PyArray_DescrConverter(type, &d);
+        Py_XDECREF(type);
+        if (!d) {
+            Py_DECREF(ml);
+            return -1;
+        }
+        st->np_dtype[i] = (PyObject *)d;
+    }
+    Py_DECREF(ml);
+    return 0;
+}
+
+DType
+dtype_of_descr(const State *st, const PyArray_Descr *d)
+{
+    int size;
+
+    if (d->type_num >= NPY_USERDEF) {
+        for (int i = DT_none + 1; i < DT_COUNT; i++)
+            if (((PyArray_Descr *)st->np_dtype[i])->type_num == d->type_num)
+                return (DType)i;
+        return DT_none;
+    }
+    if (d->type_num == NPY_LONGDOUBLE)
+        return DT_none;
+    size = (int)PyDataType_ELSIZE(d);
+    switch (d->kind) {
+    case 'b':
+        return DT_bool;
+    case 'i':
+        return size == 1 ? DT_i8 : size == 2 ? DT_i16 : size == 4 ? DT_i32 : DT_i64;
+    case 'u':
+        return size == 1 ? DT_u8 : size == 2 ? DT_u16 : size == 4 ? DT_u32 : DT_u64;
+    case 'f':
+        return size == 2 ? DT_f16 : size == 4 ? DT_f32 : DT_f64;
+    default:
+        return DT_none;
+    }
+}
+
+static void
+dtype_names(char *buf, size_t n)
+{
+    size_t at = 0;
+
+    for (int i = DT_none + 1; i < DT_COUNT && at < n; i++)
+        at += (size_t)snprintf(buf + at, n - at, "%s%s", i > 1 ? ", " : "", dtypes[i].name);
+}
+
+static int
+bad_dtype(State *st, Session *s, PyObject *o)
+{
+    char names[300];
+    PyObject *text = PyObject_Str(o);
+    const char *t = text ? PyUnicode_AsUTF8(text) : NULL;
+
+    dtype_names(names, sizeof(names));
+    if (!t) {
+        PyErr_Clear();
+        t = "this dtype";
+    }
+    if (s)
+        raise_here(s, E_DType, "dtype %.100s is not supported; the dtypes are %s", t, names);
+    else
+        raise_plain(st, E_DType, "dtype %.100s is not supported; the dtypes are %s", t, names);
+    Py_XDECREF(text);
+    return -1;
+}
+
+int
+dtype_of_object(State *st, Session *s, PyObject *o, DType *out)
+{
+    PyArray_Descr *d = NULL;
+
+    if (PyUnicode_Check(o)) {
+        Py_ssize_t n;
+        const char *t = PyUnicode_AsUTF8AndSize(o, &n);
+
+        if (!t)
+            return -1;
+        if (dtype_from_name(t, (size_t)n, out) && *out != DT_none)
+            return 0;
+    }
+    if (o == Py_None || !PyArray_DescrConverter(o, &d) || !d) {
+        PyErr_Clear();
+        return bad_dtype(st, s, o);
+    }
+    *out = dtype_of_descr(st, d);
+    Py_DECREF(d);
+    return *out == DT_none ? bad_dtype(st, s, o) : 0;
+}
+
+PyObject *
+np_type_object(const State *st, DType dt)
+{
+    return Py_NewRef(st->np_dtype[dt]);
+}
+
+int
+const_of_array(Session *s, PyArrayObject *a, Val *out)
+{
+    int rank = PyArray_NDIM(a);
+    DType dt = dtype_of_descr(s->st, PyArray_DESCR(a));
+    int64_t dim[MAX_RANK];
+    PyArrayObject *c;
+    Status st;
+
+    if (dt == DT_none)
+        return bad_dtype(s->st, s, (PyObject *)PyArray_DESCR(a));
+    if (rank > MAX_RANK) {
+        raise_here(s, E_Unsupported, "an array of %d dims; at most %d are supported", rank, MAX_RANK);
+        return -1;
+    }
+    for (int i = 0; i < rank; i++)
+        dim[i] = PyArray_DIM(a, i);
+    Py_INCREF(s->st->np_dtype[dt]); /* stolen below */
+    c = (PyArrayObject *)PyArray_FromArray(a, (PyArray_Descr *)s->st->np_dtype[dt], NPY_ARRAY_CARRAY_RO);
+    if (!c)
+        return -1;
+    st = t_const(s->graph, dt, rank, dim, PyArray_DATA(c), here(s), out);
+    Py_DECREF(c);
+    if (st == ST_OK)
+        return 0;
+    raise_status(s, st, E_Shape);
+    return -1;
+}
+
+static int
+scalar_operand(Session *s, const char *what, PyObject *o, Val *out, char *weak)
+{
+    Status st;
+
+    if (PyBool_Check(o)) {
+        *weak = 'b';
+        st = t_full_int(s->graph, DT_bool, 0, NULL, o == Py_True, here(s), out);
+    } else if (PyLong_Check(o)) {
+        int overflow;
+        long long v = PyLong_AsLongLongAndOverflow(o, &overflow);
+
+        if (overflow) {
+            raise_here(s, E_DType, "%s: the integer does not fit in 64 bits", what);
+            return -1;
+        }
+        *weak = 'i';
+        st = t_full_int(s->graph, DT_i64, 0, NULL, v, here(s), out);
+    } else {
+        *weak = 'f';
+        st = t_full(s->graph, DT_f64, 0, NULL, PyFloat_AS_DOUBLE(o), here(s), out);
+    }
+    if (st == ST_OK)
+        return 0;
+    raise_status(s, st, E_Shape);
+    return -1;
+}
+
+int
+operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak)
+{
+    PyObject *a;
+    int r;
+
+    *weak = 0;
+    if (is_traced(o)) {
+        *out = val_of(o);
+        return usable(s, o) ? 0 : -1;
+    }
+    if (PyArray_Check(o))
+        return const_of_array(s, (PyArrayObject *)o, out);
+    if (PyArray_IsScalar(o, Generic)) { /* before float: numpy.float64 is one */
+        a = PyArray_FromScalar(o, NULL);
+        r = a ? const_of_array(s, (PyArrayObject *)a, out) : -1;
+        Py_XDECREF(a);
+        return r;
+    }
+    if (PyLong_Check(o) || PyFloat_Check(o))
+        return scalar_operand(s, what, o, out, weak);
+    if (PyList_Check(o) || PyTuple_Check(o)) {
+        a = PyArray_FROM_O(o);
+        if (!a)
+            return -1;
+        r = const_of_array(s, (PyArrayObject *)a, out);
+        Py_DECREF(a);
+        return r;
+    }
+    raise_here(s, E_DType, "%s: an operand of type %.100s; expected an array or a real number", what,
+               Py_TYPE(o)->tp_name);
+    return -1;
+}
+
+PyObject *
+array_of_data(Session *s, const Data *d, const Type *ty)
+{
+    npy_intp dim[MAX_RANK];
+    PyObject *a;
+
+    for (int i = 0; i < ty->rank; i++)
+        dim[i] = (npy_intp)ty->dim[i];
+    a = PyArray_NewFromDescr(&PyArray_Type, (PyArray_Descr *)np_type_object(s->st, (DType)ty->dtype), ty->rank,
+                             dim, NULL, (void *)(uintptr_t)d->p, 0, NULL);
+    if (!a)
+        return NULL;
+    if (PyArray_SetBaseObject((PyArrayObject *)a, Py_NewRef((PyObject *)s)) < 0) {
+        Py_DECREF(a);
+        return NULL;
+    }
+    return a;
+}
+
+int
+dims_of(Session *s, const char *what, PyObject *o, int64_t *dim, int *n)
+{
+    PyObject *seq;
+    Py_ssize_t len;
+
+    if (PyIndex_Check(o) && !is_traced(o) && !PySequence_Check(o)) {
+        *n = 1;
+        dim[0] = PyNumber_AsSsize_t(o, PyExc_OverflowError);
+        if (dim[0] != -1 || !PyErr_Occurred())
+            return 0;
+        PyErr_Clear();
+        raise_here(s, E_Shape, "%s: a number out of range", what);
+        return -1;
+    }
+    if (is_traced(o) || PyUnicode_Check(o) || !(seq = PySequence_Tuple(o))) {
+        PyErr_Clear();
+        raise_here(s, E_DType, "%s: expected an integer or a sequence of integers, got %.100s", what,
+                   Py_TYPE(o)->tp_name);
+        return -1;
+    }
+    len = PyTuple_GET_SIZE(seq);
+    if (len > MAX_RANK) {
+        Py_DECREF(seq);
+        raise_here(s, E_Unsupported, "%s: %zd dims; at most %d are supported", what, len, MAX_RANK);
+        return -1;
+    }
+    *n = (int)len;
+    for (Py_ssize_t i = 0; i < len; i++) {
+        PyObject *item = PyTuple_GET_ITEM(seq, i);
+
+        dim[i] = PyIndex_Check(item) ? PyNumber_AsSsize_t(item, PyExc_OverflowError) : -1;
+        if (!PyIndex_Check(item) || (dim[i] == -1 && PyErr_Occurred())) {
+            PyErr_Clear();
+            raise_here(s, E_DType, "%s: expected integers, got %.100s", what, Py_TYPE(item)->tp_name);
+            Py_DECREF(seq);
+            return -1;
+        }
+    }
+    Py_DECREF(seq);
+    return 0;
+}

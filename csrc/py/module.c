@@ -1,0 +1,293 @@
+/* module.c - the module nkigen._core: multi-phase init, all state in the module state.
+ *
+ * in:   numpy, ml_dtypes and nkigen.errors importable
+ * out:  types Session, TracedArray, Program; functions parse, targets, dtype_name, np_dtype
+ */
+#define NKIGEN_IMPORTS_NUMPY
+#include "py/py.h"
+
+#include <string.h>
+
+static State *
+state_of(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+State *
+state_of_type(PyTypeObject *t)
+{
+    return PyType_GetModuleState(t);
+}
+
+static PyObject *
+core_parse(PyObject *module, PyObject *text)
+{
+    State *st = state_of(module);
+    Py_ssize_t n;
+    const char *p;
+    Session *s;
+    Graph *g = NULL;
+    PyObject *r;
+    Status status;
+
+    if (!PyUnicode_Check(text))
+        return raise_plain(st, E_DType, "parse: expected str, got %.100s", Py_TYPE(text)->tp_name);
+    p = PyUnicode_AsUTF8AndSize(text, &n);
+    s = p ? session_new(st, NULL) : NULL;
+    if (!s)
+        return NULL;
+    status = driver_parse(&s->cx, p, (size_t)n, &g);
+    s->graph = g;
+    if (status == ST_OK)
+        r = program_new(s, g, "parsed", NULL);
+    else
+        r = raise_status(s, status, E_Parse);
+    Py_DECREF(s);
+    return r;
+}
+
+static PyObject *
+core_targets(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *t = PyTuple_New(TG_COUNT);
+
+    for (int i = 0; t && i < TG_COUNT; i++) {
+        PyObject *name = PyUnicode_FromString(target_names[i]);
+
+        if (!name)
+            Py_CLEAR(t);
+        else
+            PyTuple_SET_ITEM(t, i, name);
+    }
+    return t;
+}
+
+static PyObject *
+core_dtype_name(PyObject *module, PyObject *o)
+{
+    DType dt;
+
+    if (dtype_of_object(state_of(module), NULL, o, &dt) < 0)
+        return NULL;
+    return PyUnicode_FromString(dtypes[dt].name);
+}
+
+static PyObject *
+core_np_dtype(PyObject *module, PyObject *o)
+{
+    DType dt;
+
+    if (dtype_of_object(state_of(module), NULL, o, &dt) < 0)
+        return NULL;
+    return np_type_object(state_of(module), dt);
+}
+
+static PyObject *
+op_row(const OpDef *d)
+{
+    return Py_BuildValue("{ssssszszss}", "name", d->name, "class", d->cls, "np", d->np, "isa", d->isa, "doc",
+                         d->doc ? d->doc : "");
+}
+
+static PyObject *
+core_op_table(PyObject *Py_UNUSED(module), PyObject *name)
+{
+    const Dialect *d = PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "tile") == 0 ? &tile_dialect
+                                                                                                  : &tensor_dialect;
+    PyObject *list = PyList_New(0);
+
+    for (int i = 1; list && i < d->nops; i++) {
+        PyObject *row = op_row(&d->ops[i]);
+
+        if (!row || PyList_Append(list, row) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(row);
+    }
+    return list;
+}
+
+static PyObject *
+core_blas(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(state_of(module)->sgemm.fn != NULL);
+}
+
+static PyMethodDef core_methods[] = {
+    {"parse", core_parse, METH_O,
+     "parse($module, text, /)\n--\n\nThe Program that a text says, tensor or tile IR; ParseError with line and column."},
+    {"targets", core_targets, METH_NOARGS, "targets($module, /)\n--\n\nNames of the targets."},
+    {"dtype_name", core_dtype_name, METH_O,
+     "dtype_name($module, dtype, /)\n--\n\nShort name of a dtype, such as 'bf16'; DTypeError for one that is not ours."},
+    {"np_dtype", core_np_dtype, METH_O,
+     "np_dtype($module, dtype, /)\n--\n\nThe NumPy dtype of a short name or of anything numpy.dtype takes."},
+    {"op_table", core_op_table, METH_O,
+     "op_table($module, dialect, /)\n--\n\nRows of the 'tensor' or 'tile' op table, a list of dicts."},
+    {"has_blas", core_blas, METH_NOARGS,
+     "has_blas($module, /)\n--\n\nWhether the simulator's matrix products go through NumPy's BLAS."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- init ---- */
+
+static int
+errors_init(State *st)
+{
+    static const char *const names[E_COUNT] = {
+        "NkigenError", "TraceError", "ShapeError", "IndexingError", "DTypeError",
+        "UnsupportedError", "VerifyError", "ParseError", "HardwareLimitError", "InternalError"};
+    PyObject *m = PyImport_ImportModule("nkigen.errors");
+
+    for (int i = 0; m && i < E_COUNT; i++)
+        if (!(st->error[i] = PyObject_GetAttrString(m, names[i])))
+            Py_CLEAR(m);
+    Py_XDECREF(m);
+    return m ? 0 : -1;
+}
+
+static PyObject *
+folder_of(const char *module)
+{
+    PyObject *m = PyImport_ImportModule(module), *file = m ? PyObject_GetAttrString(m, "__file__") : NULL, *r = NULL;
+    Py_ssize_t slash;
+
+    if (file && PyUnicode_Check(file)) {
+        slash = PyUnicode_FindChar(file, '/', 0, PyUnicode_GET_LENGTH(file), -1);
+        r = PyUnicode_Substring(file, 0, slash + 1);
+    }
+    Py_XDECREF(file);
+    Py_XDECREF(m);
+    return r;
+}
+
+/* Frames of NumPy and of these modules of ours are never the user's. */
+static int
+skip_init(State *st)
+{
+    static const char *const own[] = {"ops.py", "trace.py", "compile.py", "display.py", "errors.py"};
+    PyObject *ours = folder_of("nkigen.errors"), *np = folder_of("numpy");
+
+    st->skip = ours && np ? PyTuple_New(COUNT_OF(own) + 1) : NULL;
+    for (int i = 0; st->skip && i < COUNT_OF(own); i++) {
+        PyObject *path = PyUnicode_FromFormat("%U%s", ours, own[i]);
+
+        if (!path)
+            Py_CLEAR(st->skip);
+        else
+            PyTuple_SET_ITEM(st->skip, i, path);
+    }
+    if (st->skip)
+        PyTuple_SET_ITEM(st->skip, COUNT_OF(own), Py_NewRef(np));
+    Py_XDECREF(ours);
+    Py_XDECREF(np);
+    return st->skip ? 0 : -1;
+}
+
+static PyTypeObject *
+type_new(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *t = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+
+    if (t && PyModule_AddType(module, t) < 0)
+        Py_CLEAR(t);
+    return t;
+}
+
+static int
+core_exec(PyObject *module)
+{
+    State *st = state_of(module);
+
+    if (PyArray_ImportNumPyAPI() < 0 || PyUFunc_ImportUFuncAPI() < 0)
+        return -1;
+    st->np = PyImport_ImportModule("numpy");
+    st->no_value = st->np ? PyObject_GetAttrString(st->np, "_NoValue") : NULL;
+    if (!st->no_value || errors_init(st) < 0 || np_dtypes_init(st) < 0 || skip_init(st) < 0 ||
+        functions_init(st) < 0)
+        return -1;
+    st->session = type_new(module, &session_spec);
+    st->traced = type_new(module, &traced_spec);
+    st->program = type_new(module, &program_spec);
+    if (!st->session || !st->traced || !st->program)
+        return -1;
+    sgemm_find(st);
+    return 0;
+}
+
+static int
+core_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    State *st = state_of(module);
+
+    for (int i = 0; i < E_COUNT; i++)
+        Py_VISIT(st->error[i]);
+    for (int i = 0; i < DT_COUNT; i++)
+        Py_VISIT(st->np_dtype[i]);
+    for (int i = 0; i < T_COUNT; i++)
+        Py_VISIT(st->reference[i]);
+    Py_VISIT(st->np);
+    Py_VISIT(st->ops);
+    Py_VISIT(st->no_value);
+    Py_VISIT(st->ufuncs);
+    Py_VISIT(st->functions);
+    Py_VISIT(st->skip);
+    Py_VISIT(st->session);
+    Py_VISIT(st->traced);
+    Py_VISIT(st->program);
+    return 0;
+}
+
+static int
+core_clear(PyObject *module)
+{
+    State *st = state_of(module);
+
+    for (int i = 0; i < E_COUNT; i++)
+        Py_CLEAR(st->error[i]);
+    for (int i = 0; i < DT_COUNT; i++)
+        Py_CLEAR(st->np_dtype[i]);
+    for (int i = 0; i < T_COUNT; i++)
+        Py_CLEAR(st->reference[i]);
+    Py_CLEAR(st->np);
+    Py_CLEAR(st->ops);
+    Py_CLEAR(st->no_value);
+    Py_CLEAR(st->ufuncs);
+    Py_CLEAR(st->functions);
+    Py_CLEAR(st->skip);
+    Py_CLEAR(st->session);
+    Py_CLEAR(st->traced);
+    Py_CLEAR(st->program);
+    return 0;
+}
+
+static void
+core_free(void *module)
+{
+    core_clear((PyObject *)module);
+}
+
+static PyModuleDef_Slot core_slots[] = {
+    {Py_mod_exec, core_exec},
+#if PY_VERSION_HEX >= 0x030c0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "nkigen._core",
+    .m_doc = "The C core of nkigen. Use nkigen.trace and nkigen.compile.",
+    .m_size = sizeof(State),
+    .m_methods = core_methods,
+    .m_slots = core_slots,
+    .m_traverse = core_traverse,
+    .m_clear = core_clear,
+    .m_free = core_free,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&core_module);
+}

@@ -1,0 +1,493 @@
+/* program.c - Program: one stage of a compilation, or a program read from text.
+ *
+ * A Program is immutable and equal to every other with the same text. Tensor programs run in the reference interpreter,
+ * tile programs in the simulator; tile programs also have a cost, hardware rules to keep, and a NKI form.
+ */
+#include "py/py.h"
+
+#include <string.h>
+
+#define MAX_VIOLATIONS 100
+#define MAX_IO 4096
+
+static bool
+is_tile(const Program *p)
+{
+    return p->graph && p->graph->dialect == &tile_dialect;
+}
+
+PyObject *
+program_new(Session *s, const Graph *g, const char *name, const char *text)
+{
+    Program *p = PyObject_GC_New(Program, s->st->program);
+
+    if (!p)
+        return NULL;
+    p->session = (Session *)Py_NewRef((PyObject *)s);
+    p->graph = g;
+    p->name = PyUnicode_FromString(name);
+    p->text = text && !g ? PyUnicode_FromString(text) : NULL;
+    PyObject_GC_Track(p);
+    if (!p->name || (!g && !p->text))
+        Py_CLEAR(p);
+    return (PyObject *)p;
+}
+
+static int
+program_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((Program *)self)->session);
+    return 0;
+}
+
+static void
+program_dealloc(PyObject *self)
+{
+    Program *p = (Program *)self;
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(p->name);
+    Py_CLEAR(p->text);
+    Py_CLEAR(p->session);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* What `emit` writes, as a str. */
+static PyObject *
+written(Session *s, const Graph *g, Status (*emit)(const Graph *, Text *))
+{
+    PyObject *r = NULL;
+    Arena arena;
+    Text t;
+    Status st;
+
+    if (!session_enter(s))
+        return NULL;
+    arena_init(&arena, &s->cx.mem);
+    text_init(&t, &s->cx, &arena);
+    st = emit(g, &t);
+    if (st == ST_OK)
+        st = t.st;
+    if (st == ST_OK)
+        r = PyUnicode_DecodeUTF8(t.n ? t.p : "", (Py_ssize_t)t.n, "replace");
+    else
+        raise_status(s, st, E_Internal);
+    arena_free(&arena);
+    session_leave(s);
+    return r;
+}
+
+static PyObject *
+program_str(PyObject *self)
+{
+    Program *p = (Program *)self;
+
+    if (!p->text)
+        p->text = written(p->session, p->graph, graph_print);
+    return Py_XNewRef(p->text);
+}
+
+static PyObject *
+program_repr(PyObject *self)
+{
+    Program *p = (Program *)self;
+    const char *kind = !p->graph ? "plan" : p->graph->dialect->name;
+
+    if (!p->graph)
+        return PyUnicode_FromFormat("<Program %R, plan>", p->name);
+    return PyUnicode_FromFormat("<Program %R, %s IR, %u ops>", p->name, kind, p->graph->ops.n - 1);
+}
+
+static PyObject *
+program_richcompare(PyObject *a, PyObject *b, int op)
+{
+    PyObject *x, *y, *r = NULL;
+
+    if (Py_TYPE(a) != Py_TYPE(b) || (op != Py_EQ && op != Py_NE))
+        Py_RETURN_NOTIMPLEMENTED;
+    x = program_str(a);
+    y = x ? program_str(b) : NULL;
+    if (y)
+        r = PyObject_RichCompare(x, y, op);
+    Py_XDECREF(x);
+    Py_XDECREF(y);
+    return r;
+}
+
+static Py_hash_t
+program_hash(PyObject *self)
+{
+    PyObject *text = program_str(self);
+    Py_hash_t h = text ? PyObject_Hash(text) : -1;
+
+    Py_XDECREF(text);
+    return h;
+}
+
+/* ---- inputs and outputs ---- */
+
+/* The tile IR's input or output buffers by index; the tensor IR has them in lists. */
+int
+program_io(Session *s, const Graph *g, bool outputs, Val *v, int max)
+{
+    int n = 0;
+
+    if (g->dialect != &tile_dialect) {
+        const Val *p = outputs ? g->outputs.p : g->inputs.p;
+
+        n = (int)MIN(outputs ? g->outputs.n : g->inputs.n, (uint32_t)max);
+        if (n)
+            memcpy(v, p, sizeof(Val) * (size_t)n);
+        return n;
+    }
+    FOR_OPS(g, o) {
+        const Op *op = graph_op(g, o);
+        int64_t i;
+
+        if (op->code != K_buffer || attr_int(&s->cx, op->attr, A_kind, BK_tile) != (outputs ? BK_output : BK_input))
+            continue;
+        i = attr_int(&s->cx, op->attr, A_index, 0);
+        if (i < 0 || i >= max)
+            continue;
+        while (n <= i)
+            v[n++] = (Val){0};
+        v[i] = op->out;
+    }
+    return n;
+}
+
+/* [(name, dtype name, shape)] */
+static PyObject *
+describe(Program *p, bool outputs)
+{
+    Session *s = p->session;
+    Val *v = p->graph ? PyMem_Malloc(sizeof(Val) * MAX_IO) : NULL;
+    int n = v ? program_io(s, p->graph, outputs, v, MAX_IO) : 0;
+    PyObject *list = PyTuple_New(n);
+
+    if (p->graph && !v) {
+        Py_XDECREF(list);
+        return PyErr_NoMemory();
+    }
+    for (int i = 0; list && i < n; i++) {
+        const Type *ty = val_type(p->graph, v[i]);
+        PyObject *shape = PyTuple_New(ty->rank), *item;
+
+        for (int k = 0; shape && k < ty->rank; k++)
+            PyTuple_SET_ITEM(shape, k, PyLong_FromLongLong(ty->dim[k]));
+        item = Py_BuildValue("(ssN)", str_get(&s->cx, p->graph->vals.p[v[i].i].name), dtypes[ty->dtype].name, shape);
+        if (!item)
+            Py_CLEAR(list);
+        else
+            PyTuple_SET_ITEM(list, i, item);
+    }
+    PyMem_Free(v);
+    return list;
+}
+
+static PyObject *
+get_inputs(PyObject *self, void *Py_UNUSED(closure))
+{
+    return describe((Program *)self, false);
+}
+
+static PyObject *
+get_outputs(PyObject *self, void *Py_UNUSED(closure))
+{
+    return describe((Program *)self, true);
+}
+
+static PyObject *
+get_name(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(((Program *)self)->name);
+}
+
+static PyObject *
+get_kind(PyObject *self, void *Py_UNUSED(closure))
+{
+    Program *p = (Program *)self;
+
+    return PyUnicode_FromString(p->graph ? p->graph->dialect->name : "plan");
+}
+
+static PyObject *
+get_ops(PyObject *self, void *Py_UNUSED(closure))
+{
+    const Graph *g = ((Program *)self)->graph;
+    PyObject *t = PyTuple_New(g ? (Py_ssize_t)g->ops.n - 1 : 0);
+
+    for (uint32_t i = 1; t && g && i < g->ops.n; i++) {
+        PyObject *name = PyUnicode_InternFromString(g->dialect->ops[g->ops.p[i].code].name);
+
+        if (!name)
+            Py_CLEAR(t);
+        else
+            PyTuple_SET_ITEM(t, i - 1, name);
+    }
+    return t;
+}
+
+static PyObject *
+get_aliases(PyObject *self, void *Py_UNUSED(closure))
+{
+    const Graph *g = ((Program *)self)->graph;
+    PyObject *d = PyDict_New();
+
+    for (uint32_t i = 0; d && g && i < g->aliases.n; i++) {
+        PyObject *k, *v;
+
+        if (g->aliases.p[i] < 0)
+            continue;
+        k = PyLong_FromUnsignedLong(i);
+        v = PyLong_FromLong(g->aliases.p[i]);
+        if (!k || !v || PyDict_SetItem(d, k, v) < 0)
+            Py_CLEAR(d);
+        Py_XDECREF(k);
+        Py_XDECREF(v);
+    }
+    return d;
+}
+
+/* ---- checks ---- */
+
+static PyObject *
+violation(Session *s, const Graph *g, OpId op, LocId loc, const char *rule, const char *text)
+{
+    PyObject *display = PyImport_ImportModule("nkigen.display"), *where = NULL, *r = NULL;
+    Arena arena;
+    Text t;
+
+    if (!display)
+        return NULL;
+    arena_init(&arena, &s->cx.mem);
+    text_init(&t, &s->cx, &arena);
+    if (op.i && op.i < g->ops.n && print_op(g, op, &t) != ST_OK)
+        t.n = 0;
+    where = loc_object(s, loc);
+    if (where)
+        r = PyObject_CallMethod(display, "Violation", "sss#O", rule ? rule : "", text ? text : "", t.n ? t.p : "",
+                                (Py_ssize_t)t.n, where);
+    Py_XDECREF(where);
+    Py_DECREF(display);
+    arena_free(&arena);
+    return r;
+}
+
+static int
+append_violation(PyObject *list, PyObject *v)
+{
+    int r = v ? PyList_Append(list, v) : -1;
+
+    Py_XDECREF(v);
+    return r;
+}
+
+PyObject *
+violations_list(Session *s, const Graph *g)
+{
+    PyObject *list = PyList_New(0);
+    Violations found = {0};
+    Arena arena;
+    Status st;
+    int r = 0;
+
+    if (!list || !session_enter(s)) {
+        Py_XDECREF(list);
+        return NULL;
+    }
+    arena_init(&arena, &s->cx.mem);
+    if (g->dialect == &tile_dialect) {
+        st = tile_verify_all(g, &arena, MAX_VIOLATIONS, &found);
+        for (uint32_t i = 0; st == ST_OK && r == 0 && i < found.n; i++)
+            r = append_violation(list, violation(s, g, found.p[i].op, found.p[i].loc, found.p[i].rule,
+                                                 found.p[i].text));
+    } else {
+        st = tensor_verify(g);
+        if (st != ST_OK && st != ST_NOMEM) {
+            r = append_violation(list, violation(s, g, (OpId){0}, s->cx.err.loc, "tensor", s->cx.err.msg));
+            st = ST_OK;
+        }
+    }
+    arena_free(&arena);
+    session_leave(s);
+    if (st != ST_OK)
+        raise_status(s, st, E_Verify);
+    if (st != ST_OK || r < 0)
+        Py_CLEAR(list);
+    return list;
+}
+
+static PyObject *
+program_verify(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Program *p = (Program *)self;
+
+    return p->graph ? violations_list(p->session, p->graph) : PyList_New(0);
+}
+
+/* ---- running, pricing, emitting ---- */
+
+static PyObject *
+program_run(PyObject *self, PyObject *args)
+{
+    Program *p = (Program *)self;
+    PyObject *const *item = ((PyTupleObject *)args)->ob_item;
+    Py_ssize_t n = PyTuple_GET_SIZE(args);
+
+    if (!p->graph)
+        return raise_plain(p->session->st, E_Unsupported, "a plan does not run");
+    return is_tile(p) ? simulate_run(p->session, p->graph, item, n) : reference_run(p->session, p->graph, item, n);
+}
+
+static int
+put(PyObject *dict, const char *key, PyObject *value)
+{
+    int r = value ? PyDict_SetItemString(dict, key, value) : -1;
+
+    Py_XDECREF(value);
+    return r;
+}
+
+static PyObject *
+instruction_counts(const Cost *c)
+{
+    PyObject *d = PyDict_New();
+
+    for (int i = 1; d && i < K_COUNT; i++) {
+        const OpDef *row = &tile_dialect.ops[i];
+        const char *name = row->isa ? row->isa : row->name;
+        PyObject *old;
+
+        if (!c->instr[i])
+            continue;
+        old = PyDict_GetItemString(d, name);
+        if (put(d, name, PyLong_FromLongLong(c->instr[i] + (old ? PyLong_AsLongLong(old) : 0))) < 0)
+            Py_CLEAR(d);
+    }
+    return d;
+}
+
+PyObject *
+cost_dict(const Cost *c)
+{
+    PyObject *d = PyDict_New(), *engines = PyDict_New();
+    bool bad = !d || !engines;
+
+    for (int i = 0; !bad && i < EN_COUNT; i++)
+        if (c->engine_us[i] > 0)
+            bad = put(engines, enum_name(AK_engine, i), PyFloat_FromDouble(c->engine_us[i])) < 0;
+    bad = bad || put(d, "instructions", instruction_counts(c)) < 0 ||
+          put(d, "instruction_count", PyLong_FromLongLong(c->instr_total)) < 0 ||
+          put(d, "hbm_read_bytes", PyLong_FromLongLong(c->hbm_read)) < 0 ||
+          put(d, "hbm_write_bytes", PyLong_FromLongLong(c->hbm_write)) < 0 ||
+          put(d, "hbm_min_bytes", PyLong_FromLongLong(c->hbm_min)) < 0 ||
+          put(d, "flops", PyLong_FromLongLong(c->flops)) < 0 ||
+          put(d, "time_us", PyFloat_FromDouble(c->time_us)) < 0 ||
+          put(d, "engine_us", Py_XNewRef(engines)) < 0 ||
+          put(d, "roofline_us", PyFloat_FromDouble(c->roofline_us)) < 0 ||
+          put(d, "sbuf_peak_bytes", PyLong_FromLongLong(c->sbuf_peak)) < 0 ||
+          put(d, "psum_peak_banks", PyLong_FromLong(c->psum_peak_banks)) < 0;
+    Py_XDECREF(engines);
+    if (bad)
+        Py_CLEAR(d);
+    return d;
+}
+
+static PyObject *
+program_cost(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Program *p = (Program *)self;
+    PyObject *display, *cls, *none, *kw, *r = NULL;
+    Cost c = {0};
+    Status st;
+
+    if (!is_tile(p))
+        return raise_plain(p->session->st, E_Unsupported, "only a tile program has a cost");
+    if (!session_enter(p->session))
+        return NULL;
+    st = cost_program(p->graph, &c);
+    session_leave(p->session);
+    if (st != ST_OK)
+        return raise_status(p->session, st, E_Verify);
+    display = PyImport_ImportModule("nkigen.display");
+    cls = display ? PyObject_GetAttrString(display, "Cost") : NULL;
+    kw = cls ? cost_dict(&c) : NULL;
+    none = kw ? PyTuple_New(0) : NULL;
+    if (none)
+        r = PyObject_Call(cls, none, kw);
+    Py_XDECREF(none);
+    Py_XDECREF(kw);
+    Py_XDECREF(cls);
+    Py_XDECREF(display);
+    return r;
+}
+
+static PyObject *
+program_nki(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Program *p = (Program *)self;
+
+    if (!is_tile(p))
+        return raise_plain(p->session->st, E_Unsupported, "only a tile program has a NKI form");
+    return written(p->session, p->graph, emit_nki);
+}
+
+static PyObject *
+program_html(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *display = PyImport_ImportModule("nkigen.display"), *r;
+
+    if (!display)
+        return NULL;
+    r = PyObject_CallMethod(display, "program_html", "O", self);
+    Py_DECREF(display);
+    return r;
+}
+
+static PyMethodDef program_methods[] = {
+    {"run", program_run, METH_VARARGS,
+     "run($self, /, *arrays)\n--\n\nRun on one array per input; an array, or a tuple of them when there are several outputs.\n\n"
+     "Tensor programs run in NumPy, tile programs in the simulator."},
+    {"verify", program_verify, METH_NOARGS,
+     "verify($self, /)\n--\n\nThe rules this program breaks, a list of Violation; empty when it is legal."},
+    {"cost", program_cost, METH_NOARGS, "cost($self, /)\n--\n\nModelled Cost of a tile program."},
+    {"nki", program_nki, METH_NOARGS, "nki($self, /)\n--\n\nNKI Python source of a tile program."},
+    {"_repr_html_", program_html, METH_NOARGS, "_repr_html_($self, /)\n--\n\nThe Jupyter view."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef program_getset[] = {
+    {"name", get_name, NULL, "Name of the stage.", NULL},
+    {"kind", get_kind, NULL, "'tensor', 'tile' or 'plan'.", NULL},
+    {"inputs", get_inputs, NULL, "(name, dtype, shape) per input.", NULL},
+    {"outputs", get_outputs, NULL, "(name, dtype, shape) per output.", NULL},
+    {"aliases", get_aliases, NULL, "{k: j}: output k updates input j.", NULL},
+    {"ops", get_ops, NULL, "Names of the ops in program order.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot program_slots[] = {
+    {Py_tp_doc, "One stage of a compilation. str() prints it, nkigen.parse() reads the text back; equal texts are equal\n"
+                "programs."},
+    {Py_tp_dealloc, program_dealloc},
+    {Py_tp_traverse, program_traverse},
+    {Py_tp_str, program_str},
+    {Py_tp_repr, program_repr},
+    {Py_tp_richcompare, program_richcompare},
+    {Py_tp_hash, program_hash},
+    {Py_tp_methods, program_methods},
+    {Py_tp_getset, program_getset},
+    {0, NULL},
+};
+
+PyType_Spec program_spec = {
+    .name = "nkigen._core.Program",
+    .basicsize = sizeof(Program),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = program_slots,
+};

@@ -1,0 +1,158 @@
+/* py.h - the Python boundary: the only layer that includes Python.h and the NumPy C API.
+ *
+ * Everything hangs from the module state. A Session owns one compilation: its Ctx, the traced graph and the compiled
+ * stages. TracedArray, Program and the arrays made of constants hold a reference to their Session, so graphs outlive
+ * whatever points into them.
+ */
+#ifndef NKIGEN_PY_H
+#define NKIGEN_PY_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#define NPY_NO_DEPRECATED_API NPY_2_0_API_VERSION
+#define NPY_TARGET_VERSION NPY_2_0_API_VERSION
+#define PY_ARRAY_UNIQUE_SYMBOL nkigen_ARRAY_API
+#define PY_UFUNC_UNIQUE_SYMBOL nkigen_UFUNC_API
+#ifndef NKIGEN_IMPORTS_NUMPY
+#define NO_IMPORT_ARRAY
+#define NO_IMPORT_UFUNC
+#endif
+#include <numpy/arrayobject.h>
+#include <numpy/ufuncobject.h>
+
+#include "driver/driver.h"
+
+typedef enum Error { /* classes of nkigen.errors */
+    E_Nkigen, E_Trace, E_Shape, E_Index, E_DType, E_Unsupported, E_Verify, E_Parse, E_HardwareLimit, E_Internal,
+    E_COUNT
+} Error;
+
+typedef struct Sgemm { /* cblas_sgemm of the BLAS that NumPy uses */
+    void *fn; /* NULL: none found */
+    bool ilp64;
+} Sgemm;
+
+typedef struct State { /* of the module */
+    PyObject *error[E_COUNT];
+    PyObject *np_dtype[DT_COUNT]; /* PyArray_Descr */
+    PyObject *reference[T_COUNT]; /* what the reference interpreter calls; NULL for the ops it knows itself */
+    PyObject *np, *ops;           /* modules numpy and nkigen.ops; ops is imported when first needed */
+    PyObject *no_value;           /* numpy._NoValue */
+    PyObject *ufuncs;             /* dict: ufunc -> its TOp, 0 when it has none */
+    PyObject *functions;          /* dict: NumPy function -> row of functions.def */
+    PyObject *skip;               /* tuple of file name prefixes whose frames are not the user's */
+    PyTypeObject *session, *traced, *program;
+    Sgemm sgemm;
+} State;
+
+typedef struct Session { /* one trace and at most one compile */
+    PyObject_HEAD
+    State *st; /* borrowed: the type keeps the module */
+    Ctx cx;
+    bool has_cx;
+    Graph *graph; /* traced or parsed */
+    Compiled compiled;
+    bool has_compiled, open; /* open: ops may be added */
+    const void *last_code;   /* the code object of the last location, a user's */
+    PyObject *user_codes;    /* {address: code}: keeps alive what locations point to */
+    PyObject *other_codes;   /* {address: code}: frames to skip */
+    PyThread_type_lock lock; /* held while C code uses cx without the GIL */
+    unsigned long owner;     /* thread that holds the lock */
+    bool locked;
+    PyObject *label;         /* str: name of the traced function */
+} Session;
+
+typedef struct Traced { /* a TracedArray */
+    PyObject_HEAD
+    Session *session;
+    Graph *graph;
+    Val val;
+} Traced;
+
+typedef struct Program { /* one stage: a graph or the plan's text; immutable */
+    PyObject_HEAD
+    Session *session;
+    const Graph *graph; /* NULL for a plan */
+    PyObject *name;
+    PyObject *text; /* str, made when first asked for */
+} Program;
+
+/* errors.c - Status and locations to exceptions; the only place that makes them.
+ * All return NULL (or -1) with the exception set. */
+Error error_of(Status st, Error user);
+PyObject *raise_status(Session *s, Status st, Error user);         /* from s->cx.err; `user` is what ST_USER means here */
+PyObject *raise_here(Session *s, Error e, const char *fmt, ...);   /* at the user's current line */
+PyObject *raise_plain(State *st, Error e, const char *fmt, ...);   /* no location */
+PyObject *loc_object(Session *s, LocId loc);                       /* (code, offset), (None, line, column) or None */
+LocId here(Session *s);                                            /* the user's current expression */
+bool session_enter(Session *s); /* takes the lock; false with an exception set when this thread already holds it */
+void session_leave(Session *s);
+
+/* array.c - dtypes and arrays in and out */
+int np_dtypes_init(State *st);
+DType dtype_of_descr(const State *st, const PyArray_Descr *d); /* DT_none: not ours */
+int dtype_of_object(State *st, Session *s, PyObject *o, DType *out); /* text, NumPy dtype, scalar type; typed error */
+PyObject *np_type_object(const State *st, DType dt); /* new reference to the descr */
+int const_of_array(Session *s, PyArrayObject *a, Val *out);    /* a strong array constant */
+/* A Python or NumPy object as an operand; weak as in promote(). Raises at the user's line. */
+int operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak);
+PyObject *array_of_data(Session *s, const Data *d, const Type *ty); /* read-only view on a constant */
+int dims_of(Session *s, const char *what, PyObject *o, int64_t *dim, int *n); /* an int or a sequence of ints */
+
+/* session.c */
+extern PyType_Spec session_spec;
+Session *session_new(State *st, PyObject *label);
+
+/* traced.c */
+extern PyType_Spec traced_spec;
+bool is_traced(PyObject *o);
+PyObject *traced_new(Session *s, Val v);
+PyObject *traced_binary(Session *s, TOp op, PyObject *a, PyObject *b);
+PyObject *traced_unary(Session *s, TOp op, PyObject *a);
+PyObject *traced_result(Session *s, Status st, Val v); /* the value, or the exception of a failed builder call */
+static inline Val val_of(PyObject *o) { return ((Traced *)o)->val; }
+static inline const Type *type_of(Session *s, Val v) { return val_type(s->graph, v); }
+int traced_operand(Session *s, const char *what, PyObject *o, Val *out); /* like operand_of, scalars as strong */
+bool usable(Session *s, PyObject *traced); /* belongs to s and s is still open; else an exception is set */
+
+/* index.c */
+PyObject *traced_subscript(PyObject *self, PyObject *key);
+int traced_ass_subscript(PyObject *self, PyObject *key, PyObject *value);
+
+/* functions.c - NumPy functions and methods, table-driven from functions.def */
+#define MAX_PARAMS 12
+int functions_init(State *st);
+PyObject *call_function(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs);
+PyObject *traced_array_ufunc(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *traced_array_function(PyObject *self, PyObject *args);
+Session *session_of_args(PyObject *args); /* borrowed: that of the first TracedArray found, NULL when there is none */
+enum {
+#define FN(id, name, sig) FN_##id,
+#define METHOD(id, name, sig, doc) FN_m_##id,
+#include "py/functions.def"
+    FN_COUNT
+};
+#define FN(id, name, sig)
+#define METHOD(id, name, sig, doc) PyObject *method_##id(PyObject *self, PyObject *args, PyObject *kwargs);
+#include "py/functions.def"
+
+/* program.c */
+extern PyType_Spec program_spec;
+PyObject *program_new(Session *s, const Graph *g, const char *name, const char *text);
+PyObject *cost_dict(const Cost *c);
+PyObject *violations_list(Session *s, const Graph *g);
+
+/* reference.c - tensor IR through NumPy; arrays as given, checked against the inputs' types */
+PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n);
+
+/* simulate.c - tile IR through the simulator, without the GIL */
+void sgemm_find(State *st);
+PyObject *simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n);
+int program_io(Session *s, const Graph *g, bool outputs, Val *v, int max); /* how many; tile IR: its buffers by index */
+PyArrayObject *array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const char *name);
+
+/* module.c */
+State *state_of_type(PyTypeObject *t);
+
+#endif

@@ -1,0 +1,295 @@
+/* session.c - a Session: one trace, at most one compile, and everything that the two allocate.
+ *
+ * in:   names, dtypes and shapes of the parameters; then TracedArrays as results
+ * out:  Programs of the stages, the cost, the warnings
+ * rule: ops may be added while the session is open; finish() and close() end that for good.
+ */
+#include "py/py.h"
+
+#include <ctype.h>
+#include <string.h>
+
+/* A name that the text form can hold: letters, digits and '_', not starting with a digit. */
+static void
+plain_name(const char *in, char *out, size_t cap)
+{
+    size_t n = 0;
+
+    if (isdigit((unsigned char)in[0]) || !in[0])
+        out[n++] = '_';
+    for (; *in && n + 1 < cap; in++)
+        out[n++] = isalnum((unsigned char)*in) && (unsigned char)*in < 128 ? *in : '_';
+    out[n] = 0;
+}
+
+static Status
+session_init_graph(Session *s, const char *label)
+{
+    char name[64];
+
+    TRY(intern_init(&s->cx));
+    if (!label)
+        return ST_OK;
+    plain_name(label, name, sizeof(name));
+    return graph_new(&s->cx, &tensor_dialect, name, &s->graph);
+}
+
+/* label NULL: no graph yet (a parsed program brings its own). */
+Session *
+session_new(State *st, PyObject *label)
+{
+    Session *s = (Session *)st->session->tp_alloc(st->session, 0);
+    const char *text = NULL;
+    Status r;
+
+    if (!s)
+        return NULL;
+    s->st = st;
+    s->user_codes = PyDict_New();
+    s->other_codes = PyDict_New();
+    s->lock = PyThread_allocate_lock();
+    s->label = label ? Py_NewRef(label) : NULL;
+    if (!s->user_codes || !s->other_codes || !s->lock || (label && !(text = PyUnicode_AsUTF8(label)))) {
+        if (!PyErr_Occurred())
+            PyErr_NoMemory();
+        Py_DECREF(s);
+        return NULL;
+    }
+    ctx_init(&s->cx);
+    s->has_cx = true;
+    r = session_init_graph(s, text);
+    if (r != ST_OK) {
+        raise_status(s, r, E_Internal);
+        Py_DECREF(s);
+        return NULL;
+    }
+    s->open = label != NULL;
+    return s;
+}
+
+static PyObject *
+session_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"name", NULL};
+    PyObject *label;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U:Session", names, &label))
+        return NULL;
+    return (PyObject *)session_new(state_of_type(type), label);
+}
+
+static int
+session_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Session *s = (Session *)self;
+
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(s->user_codes);
+    Py_VISIT(s->other_codes);
+    return 0;
+}
+
+/* tp_clear keeps the code objects: locations may still point to them, and they are part of no cycle of ours. */
+static void
+session_dealloc(PyObject *self)
+{
+    Session *s = (Session *)self;
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    if (s->has_compiled)
+        compiled_free(&s->compiled);
+    if (s->graph)
+        graph_free(s->graph);
+    if (s->has_cx)
+        ctx_free(&s->cx);
+    if (s->lock)
+        PyThread_free_lock(s->lock);
+    Py_CLEAR(s->user_codes);
+    Py_CLEAR(s->other_codes);
+    Py_CLEAR(s->label);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static bool
+must_be_open(Session *s)
+{
+    if (s->open)
+        return true;
+    raise_plain(s->st, E_Trace, "the trace is finished");
+    return false;
+}
+
+static PyObject *
+session_input(PyObject *self, PyObject *args)
+{
+    Session *s = (Session *)self;
+    const char *name;
+    char plain[64];
+    PyObject *dtype, *shape;
+    int64_t dim[MAX_RANK];
+    DType dt;
+    int rank;
+    Val v;
+
+    if (!PyArg_ParseTuple(args, "sOO:input", &name, &dtype, &shape) || !must_be_open(s))
+        return NULL;
+    if (dtype_of_object(s->st, NULL, dtype, &dt) < 0 || dims_of(s, "shape", shape, dim, &rank) < 0)
+        return NULL;
+    for (int i = 0; i < rank; i++)
+        if (dim[i] < 0)
+            return raise_plain(s->st, E_Shape, "parameter '%s' has a negative dim: %lld", name, (long long)dim[i]);
+    plain_name(name, plain, sizeof(plain));
+    return traced_result(s, t_input(s->graph, plain, dt, rank, dim, (LocId){0}, &v), v);
+}
+
+static PyObject *
+session_finish(PyObject *self, PyObject *outputs)
+{
+    Session *s = (Session *)self;
+    Status st = ST_OK;
+
+    if (!PyTuple_Check(outputs))
+        return raise_plain(s->st, E_Trace, "finish() expects a tuple of traced arrays");
+    if (!must_be_open(s))
+        return NULL;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(outputs); i++) {
+        PyObject *o = PyTuple_GET_ITEM(outputs, i);
+
+        if (!is_traced(o))
+            return raise_plain(s->st, E_Trace, "finish() expects traced arrays, got %.100s", Py_TYPE(o)->tp_name);
+        if (!usable(s, o))
+            return NULL;
+        st = st == ST_OK ? t_output(s->graph, val_of(o)) : st;
+    }
+    s->open = false;
+    if (st == ST_OK)
+        st = tensor_verify(s->graph);
+    if (st != ST_OK)
+        return raise_status(s, st, E_Internal);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+session_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ((Session *)self)->open = false;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+session_compile(PyObject *self, PyObject *args)
+{
+    Session *s = (Session *)self;
+    CompileOptions opt = {0};
+    const char *target, *narrow;
+    Status st;
+
+    if (!PyArg_ParseTuple(args, "ssz:compile", &target, &narrow, &opt.plan))
+        return NULL;
+    opt.target = target_from_name(target, strlen(target));
+    if (opt.target < 0)
+        return raise_plain(s->st, E_Nkigen, "there is no target '%.100s'", target);
+    opt.narrow = strcmp(narrow, "error") == 0 ? NARROW_error : NARROW_warn;
+    if (s->open || !s->graph || s->has_compiled)
+        return raise_plain(s->st, E_Trace, "a session compiles once, after finish()");
+    if (!session_enter(s))
+        return NULL;
+    st = compile_graph(s->graph, &opt, &s->compiled);
+    session_leave(s);
+    if (st != ST_OK)
+        return raise_status(s, st, E_Nkigen);
+    s->has_compiled = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+session_stages(PyObject *self, void *Py_UNUSED(closure))
+{
+    Session *s = (Session *)self;
+    PyObject *list = PyList_New(0);
+
+    for (int i = 0; list && s->has_compiled && i < s->compiled.nstages; i++) {
+        const Stage *stage = &s->compiled.stage[i];
+        PyObject *p = program_new(s, stage->graph, stage->name, stage->text);
+
+        if (!p || PyList_Append(list, p) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(p);
+    }
+    return list;
+}
+
+static PyObject *
+session_program(PyObject *self, void *Py_UNUSED(closure))
+{
+    Session *s = (Session *)self;
+
+    if (s->open || !s->graph)
+        return raise_plain(s->st, E_Trace, "the trace is not finished");
+    return program_new(s, s->graph, "traced", NULL);
+}
+
+static PyObject *
+session_cost(PyObject *self, void *Py_UNUSED(closure))
+{
+    Session *s = (Session *)self;
+
+    if (!s->has_compiled)
+        return raise_plain(s->st, E_Trace, "not compiled");
+    return cost_dict(&s->compiled.cost);
+}
+
+static PyObject *
+session_warnings(PyObject *self, void *Py_UNUSED(closure))
+{
+    Session *s = (Session *)self;
+    PyObject *list = PyList_New(0);
+
+    for (uint32_t i = 0; list && i < s->cx.nwarnings; i++) {
+        PyObject *where = loc_object(s, s->cx.warnings[i].loc);
+        PyObject *item = where ? Py_BuildValue("(sN)", s->cx.warnings[i].msg, where) : NULL;
+
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static PyMethodDef session_methods[] = {
+    {"input", session_input, METH_VARARGS,
+     "input($self, name, dtype, shape, /)\n--\n\nDeclare the next parameter; returns its TracedArray."},
+    {"finish", session_finish, METH_O,
+     "finish($self, outputs, /)\n--\n\nDeclare the results, a tuple of TracedArrays, and end the trace."},
+    {"close", session_close, METH_NOARGS, "close($self, /)\n--\n\nEnd the trace without results."},
+    {"compile", session_compile, METH_VARARGS,
+     "compile($self, target, narrow, plan, /)\n--\n\nRun the pipeline; once per session."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef session_getset[] = {
+    {"stages", session_stages, NULL, "Programs of all stages, in order.", NULL},
+    {"program", session_program, NULL, "The traced tensor program.", NULL},
+    {"cost", session_cost, NULL, "Modelled cost of the last stage, as a dict.", NULL},
+    {"warnings", session_warnings, NULL, "List of (message, place).", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot session_slots[] = {
+    {Py_tp_doc, "Session(name)\n--\n\nOne trace and its compilation."},
+    {Py_tp_new, session_tp_new},
+    {Py_tp_dealloc, session_dealloc},
+    {Py_tp_traverse, session_traverse},
+    {Py_tp_methods, session_methods},
+    {Py_tp_getset, session_getset},
+    {0, NULL},
+};
+
+PyType_Spec session_spec = {
+    .name = "nkigen._core.Session",
+    .basicsize = sizeof(Session),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = session_slots,
+};

@@ -1,0 +1,245 @@
+/* simulate.c - tile programs in the simulator: arrays in and out, the GIL released, products through NumPy's BLAS.
+ *
+ * in:   one array per input buffer, in any memory order
+ * out:  fresh C-order arrays, one per output buffer
+ * rule: signals are looked at now and then, so that an interrupt ends a long run.
+ */
+#include "py/py.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+#define MAX_IO 4096
+
+/* ---- NumPy's BLAS ---- */
+
+enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 }; /* of cblas.h */
+typedef void Sgemm32(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda,
+                     const float *b, int ldb, float beta, float *c, int ldc);
+typedef void Sgemm64(int order, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                     int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+
+static void
+gemm(void *env, int m, int n, int k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc,
+     bool accumulate)
+{
+    const Sgemm *blas = env;
+    float beta = accumulate ? 1.0f : 0.0f;
+
+    if (blas->ilp64) {
+        Sgemm64 *f;
+
+        memcpy(&f, &blas->fn, sizeof(f));
+        f(ROW_MAJOR, TRANS, NO_TRANS, m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
+    } else {
+        Sgemm32 *f;
+
+        memcpy(&f, &blas->fn, sizeof(f));
+        f(ROW_MAJOR, TRANS, NO_TRANS, m, n, k, 1.0f, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+    }
+}
+
+/* NumPy's own extension module is loaded and linked to its BLAS: symbols are looked up through it. */
+void
+sgemm_find(State *st)
+{
+    static const struct {
+        const char *name;
+        bool ilp64;
+    } known[] = {
+        {"scipy_cblas_sgemm64_", true},
+        {"cblas_sgemm64_", true},
+        {"cblas_sgemm$NEWLAPACK$ILP64", true},
+        {"scipy_cblas_sgemm", false},
+        {"cblas_sgemm", false},
+    };
+    PyObject *umath = PyImport_ImportModule("numpy._core._multiarray_umath");
+    PyObject *file = umath ? PyObject_GetAttrString(umath, "__file__") : NULL;
+    const char *path = file ? PyUnicode_AsUTF8(file) : NULL;
+    void *lib = path ? dlopen(path, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+
+    PyErr_Clear();
+    for (int i = 0; lib && !st->sgemm.fn && i < COUNT_OF(known); i++) {
+        st->sgemm.fn = dlsym(lib, known[i].name);
+        st->sgemm.ilp64 = known[i].ilp64;
+    }
+    if (lib)
+        dlclose(lib); /* NumPy keeps it loaded */
+    Py_XDECREF(file);
+    Py_XDECREF(umath);
+}
+
+/* ---- arguments ---- */
+
+static bool
+same_shape(PyArrayObject *a, const Type *ty)
+{
+    if (PyArray_NDIM(a) != ty->rank)
+        return false;
+    for (int i = 0; i < ty->rank; i++)
+        if (PyArray_DIM(a, i) != ty->dim[i])
+            return false;
+    return true;
+}
+
+/* 64-bit data for what was narrowed to 32 bits. */
+static bool
+narrows(DType from, DType to)
+{
+    return dtypes[from].kind == dtypes[to].kind && dtypes[from].bytes == 8 && dtypes[to].bytes == 4;
+}
+
+PyArrayObject *
+array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const char *name)
+{
+    PyArrayObject *a, *c;
+    PyObject *shape;
+    DType dt;
+
+    a = (PyArrayObject *)PyArray_FROM_O(arg);
+    if (!a)
+        return NULL;
+    dt = dtype_of_descr(s->st, PyArray_DESCR(a));
+    if (dt != (DType)ty->dtype && !narrows(dt, (DType)ty->dtype)) {
+        raise_plain(s->st, E_DType, "argument %zd%s%s%s: expected dtype %s, got %s", i + 1, *name ? " ('" : "", name,
+                    *name ? "')" : "", dtypes[ty->dtype].name, dt ? dtypes[dt].name : PyArray_DESCR(a)->typeobj->tp_name);
+        Py_DECREF(a);
+        return NULL;
+    }
+    if (!same_shape(a, ty)) {
+        char want[MAX_RANK * 22 + 3];
+        size_t n = 0;
+
+        want[n++] = '(';
+        for (int k = 0; k < ty->rank; k++)
+            n += (size_t)snprintf(want + n, sizeof(want) - n, k ? ", %lld" : "%lld", (long long)ty->dim[k]);
+        snprintf(want + n, sizeof(want) - n, ty->rank == 1 ? ",)" : ")");
+        shape = PyObject_GetAttrString((PyObject *)a, "shape");
+        Py_SETREF(shape, shape ? PyObject_Str(shape) : NULL);
+        if (shape)
+            raise_plain(s->st, E_Shape, "argument %zd%s%s%s: expected shape %s, got %s", i + 1, *name ? " ('" : "",
+                        name, *name ? "')" : "", want, PyUnicode_AsUTF8(shape));
+        Py_XDECREF(shape);
+        Py_DECREF(a);
+        return NULL;
+    }
+    c = (PyArrayObject *)PyArray_FromArray(a, (PyArray_Descr *)np_type_object(s->st, (DType)ty->dtype),
+                                           NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+    Py_DECREF(a);
+    return c;
+}
+
+/* ---- running ---- */
+
+typedef struct Run {
+    Val in[MAX_IO], out[MAX_IO];
+    PyObject *in_array[MAX_IO], *out_array[MAX_IO];
+    const void *in_data[MAX_IO];
+    void *out_data[MAX_IO];
+    int nin, nout;
+    PyThreadState *thread;
+} Run;
+
+static bool
+poll(void *env)
+{
+    Run *r = env;
+    bool go_on;
+
+    PyEval_RestoreThread(r->thread);
+    go_on = PyErr_CheckSignals() == 0;
+    r->thread = PyEval_SaveThread();
+    return go_on;
+}
+
+static int
+prepare(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, Run *r)
+{
+    r->nin = program_io(s, g, false, r->in, MAX_IO);
+    r->nout = program_io(s, g, true, r->out, MAX_IO);
+    if (n != r->nin) {
+        raise_plain(s->st, E_DType, "expected %d arrays, got %zd", r->nin, n);
+        return -1;
+    }
+    for (int i = 0; i < r->nin; i++) {
+        const char *name = str_get(&s->cx, g->vals.p[r->in[i].i].name);
+
+        if (!r->in[i].i) {
+            raise_plain(s->st, E_Verify, "the program has no input buffer %d", i);
+            return -1;
+        }
+        r->in_array[i] = (PyObject *)array_argument(s, args[i], val_type(g, r->in[i]), i, name);
+        if (!r->in_array[i])
+            return -1;
+        r->in_data[i] = PyArray_DATA((PyArrayObject *)r->in_array[i]);
+    }
+    for (int i = 0; i < r->nout; i++) {
+        const Type *ty = val_type(g, r->out[i]);
+        npy_intp dim[MAX_RANK];
+
+        if (!r->out[i].i) {
+            raise_plain(s->st, E_Verify, "the program has no output buffer %d", i);
+            return -1;
+        }
+        for (int k = 0; k < ty->rank; k++)
+            dim[k] = (npy_intp)ty->dim[k];
+        r->out_array[i] = PyArray_NewFromDescr(&PyArray_Type,
+                                               (PyArray_Descr *)np_type_object(s->st, (DType)ty->dtype), ty->rank, dim,
+                                               NULL, NULL, 0, NULL);
+        if (!r->out_array[i])
+            return -1;
+        r->out_data[i] = PyArray_DATA((PyArrayObject *)r->out_array[i]);
+    }
+    return 0;
+}
+
+static PyObject *
+results(Run *r)
+{
+    PyObject *t;
+
+    if (r->nout == 1)
+        return Py_NewRef(r->out_array[0]);
+    t = PyTuple_New(r->nout);
+    for (int i = 0; t && i < r->nout; i++)
+        PyTuple_SET_ITEM(t, i, Py_NewRef(r->out_array[i]));
+    return t;
+}
+
+static PyObject *
+simulate(Session *s, const Graph *g, Run *r)
+{
+    EvalOptions opt = {.gemm = s->st->sgemm.fn ? gemm : NULL, .gemm_env = &s->st->sgemm, .poll = poll, .poll_env = r};
+    PyObject *out = NULL;
+    Status st;
+
+    if (!session_enter(s))
+        return NULL;
+    r->thread = PyEval_SaveThread();
+    st = tile_eval(g, r->in_data, r->out_data, &opt);
+    PyEval_RestoreThread(r->thread);
+    if (st == ST_OK && !PyErr_Occurred())
+        out = results(r);
+    else if (st != ST_OK)
+        raise_status(s, st, E_Verify);
+    session_leave(s);
+    return out;
+}
+
+PyObject *
+simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n)
+{
+    Run *r = PyMem_Calloc(1, sizeof(*r));
+    PyObject *out = NULL;
+
+    if (!r)
+        return PyErr_NoMemory();
+    if (prepare(s, g, args, n, r) == 0)
+        out = simulate(s, g, r);
+    for (int i = 0; i < MAX_IO; i++) {
+        Py_XDECREF(r->in_array[i]);
+        Py_XDECREF(r->out_array[i]);
+    }
+    PyMem_Free(r);
+    return out;
+}

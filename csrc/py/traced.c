@@ -1,0 +1,503 @@
+/* traced.c - TracedArray: what a kernel's arrays are while it is traced.
+ *
+ * Operators call the builder straight; each costs one op, one location and one small object. The type is final, so
+ * "is it traced" is one comparison. Anything that would need the elements is a TraceError.
+ */
+#include "py/py.h"
+
+#include <string.h>
+
+static PyObject *traced_repr(PyObject *self);
+
+bool
+is_traced(PyObject *o)
+{
+    return Py_TYPE(o)->tp_repr == traced_repr; /* final: no subclass inherits the slot */
+}
+
+PyObject *
+traced_new(Session *s, Val v)
+{
+    PyTypeObject *type = s->st->traced;
+    Traced *t = PyObject_GC_New(Traced, type);
+
+    if (!t)
+        return NULL;
+    t->session = (Session *)Py_NewRef((PyObject *)s);
+    t->graph = s->graph;
+    t->val = v;
+    PyObject_GC_Track(t);
+    return (PyObject *)t;
+}
+
+static int
+traced_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((Traced *)self)->session);
+    return 0;
+}
+
+static void
+traced_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Py_DECREF(((Traced *)self)->session);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+PyObject *
+traced_result(Session *s, Status st, Val v)
+{
+    return st == ST_OK ? traced_new(s, v) : raise_status(s, st, E_Shape);
+}
+
+bool
+usable(Session *s, PyObject *traced)
+{
+    Session *own = ((Traced *)traced)->session;
+
+    if (own == s && s->open)
+        return true;
+    raise_here(own, E_Trace,
+               own->open ? "this array belongs to another kernel that is being traced"
+                         : "this array belongs to a trace that is finished ('%s'); pass arrays in as parameters and "
+                           "out as results",
+               own->label ? PyUnicode_AsUTF8(own->label) : "");
+    return false;
+}
+
+int
+traced_operand(Session *s, const char *what, PyObject *o, Val *out)
+{
+    char weak;
+
+    return operand_of(s, what, o, out, &weak);
+}
+
+/* ---- operators ---- */
+
+PyObject *
+traced_binary(Session *s, TOp op, PyObject *a, PyObject *b)
+{
+    const char *name = tensor_dialect.ops[op].np;
+    char weak_a, weak_b;
+    Val x, y, v = {0};
+
+    if (operand_of(s, name, a, &x, &weak_a) < 0 || operand_of(s, name, b, &y, &weak_b) < 0)
+        return NULL;
+    return traced_result(s, t_binary_np(s->graph, op, x, weak_a, y, weak_b, here(s), &v), v);
+}
+
+PyObject *
+traced_unary(Session *s, TOp op, PyObject *a)
+{
+    Val x, v = {0};
+
+    if (traced_operand(s, tensor_dialect.ops[op].np, a, &x) < 0)
+        return NULL;
+    return traced_result(s, t_unary(s->graph, op, x, here(s), &v), v);
+}
+
+static Session *
+session_of_pair(PyObject *a, PyObject *b)
+{
+    return ((Traced *)(is_traced(a) ? a : b))->session;
+}
+
+#define BINARY(slot, op)                                 \
+    static PyObject *slot(PyObject *a, PyObject *b)      \
+    {                                                    \
+        return traced_binary(session_of_pair(a, b), op, a, b); \
+    }
+#define UNARY(slot, op)                                          \
+    static PyObject *slot(PyObject *a)                           \
+    {                                                            \
+        return traced_unary(((Traced *)a)->session, op, a);      \
+    }
+BINARY(nb_add, T_add)
+BINARY(nb_subtract, T_sub)
+BINARY(nb_multiply, T_mul)
+BINARY(nb_true_divide, T_div)
+BINARY(nb_floor_divide, T_floor_divide)
+BINARY(nb_remainder, T_remainder)
+UNARY(nb_negative, T_neg)
+UNARY(nb_positive, T_positive)
+UNARY(nb_absolute, T_abs)
+
+static PyObject *
+nb_power(PyObject *a, PyObject *b, PyObject *mod)
+{
+    Session *s;
+
+    if (!is_traced(a) && !is_traced(b))
+        return raise_here(((Traced *)mod)->session, E_Unsupported, "pow: a modulus is not supported");
+    s = session_of_pair(a, b);
+    if (mod != Py_None)
+        return raise_here(s, E_Unsupported, "pow: a modulus is not supported");
+    return traced_binary(s, T_power, a, b);
+}
+
+static PyObject *
+nb_matmul(PyObject *a, PyObject *b)
+{
+    PyObject *const args[] = {a, b};
+
+    return call_function(session_of_pair(a, b), FN_matmul, args, 2, NULL);
+}
+
+/* & | ^ ~ are logical on bool; on integers they have no tensor op. */
+static PyObject *
+bitwise(Session *s, TOp op, const char *name, PyObject *a, PyObject *b)
+{
+    char weak_a, weak_b = 'b';
+    Val x, y, v = {0};
+
+    if (operand_of(s, name, a, &x, &weak_a) < 0)
+        return NULL;
+    y = x;
+    if (b && operand_of(s, name, b, &y, &weak_b) < 0)
+        return NULL;
+    if (val_dtype(s->graph, x) != DT_bool || val_dtype(s->graph, y) != DT_bool) {
+        DType other = val_dtype(s->graph, val_dtype(s->graph, x) != DT_bool ? x : y);
+
+        if (is_float(other))
+            return raise_here(s, E_DType, "%s: not defined for %s", name, dtypes[other].name);
+        return raise_here(s, E_Unsupported, "%s: supported for bool only, got %s", name, dtypes[other].name);
+    }
+    if (!b)
+        return traced_result(s, t_unary(s->graph, op, x, here(s), &v), v);
+    return traced_result(s, t_binary_np(s->graph, op, x, weak_a, y, weak_b, here(s), &v), v);
+}
+
+static PyObject *
+nb_and(PyObject *a, PyObject *b)
+{
+    return bitwise(session_of_pair(a, b), T_logical_and, "bitwise_and", a, b);
+}
+
+static PyObject *
+nb_or(PyObject *a, PyObject *b)
+{
+    return bitwise(session_of_pair(a, b), T_logical_or, "bitwise_or", a, b);
+}
+
+static PyObject *
+nb_xor(PyObject *a, PyObject *b)
+{
+    return bitwise(session_of_pair(a, b), T_logical_xor, "bitwise_xor", a, b);
+}
+
+static PyObject *
+nb_invert(PyObject *a)
+{
+    return bitwise(((Traced *)a)->session, T_logical_not, "invert", a, NULL);
+}
+
+#define NO_BINARY(slot, name)                                                                     \
+    static PyObject *slot(PyObject *a, PyObject *b)                                               \
+    {                                                                                             \
+        return raise_here(session_of_pair(a, b), E_Unsupported, "%s: not supported", name);       \
+    }
+NO_BINARY(nb_lshift, "left_shift")
+NO_BINARY(nb_rshift, "right_shift")
+NO_BINARY(nb_divmod, "divmod")
+
+static PyObject *
+traced_richcompare(PyObject *a, PyObject *b, int code)
+{
+    static const TOp ops[] = {[Py_LT] = T_less, [Py_LE] = T_less_equal, [Py_EQ] = T_equal,
+                              [Py_NE] = T_not_equal, [Py_GT] = T_greater, [Py_GE] = T_greater_equal};
+
+    return traced_binary(((Traced *)a)->session, ops[code], a, b);
+}
+
+/* ---- what would need the elements ---- */
+
+static PyObject *
+unknown(PyObject *self, const char *what, const char *hint)
+{
+    return raise_here(((Traced *)self)->session, E_Trace, "%s of a traced array is not known while tracing; %s", what,
+                      hint);
+}
+
+static int
+nb_bool(PyObject *self)
+{
+    unknown(self, "the truth value", "use numpy.where for a choice per element, and decide on shapes and Python values");
+    return -1;
+}
+
+static PyObject *
+nb_int(PyObject *self)
+{
+    return unknown(self, "the integer value", "use .astype to convert elements");
+}
+
+static PyObject *
+nb_float(PyObject *self)
+{
+    return unknown(self, "the float value", "use .astype to convert elements");
+}
+
+static PyObject *
+nb_index(PyObject *self)
+{
+    return unknown(self, "the value", "an index or a size must be a Python integer");
+}
+
+static PyObject *
+traced_item(PyObject *self, PyObject *Py_UNUSED(args))
+{
+    return unknown(self, "the value", "keep it as an array");
+}
+
+static PyObject *
+traced_array(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    return unknown(self, "the content", "a function that needs a NumPy array of it cannot be traced");
+}
+
+static Py_hash_t
+traced_hash(PyObject *self)
+{
+    raise_here(((Traced *)self)->session, E_DType, "a traced array is not hashable");
+    return -1;
+}
+
+/* ---- sequence ---- */
+
+static Py_ssize_t
+traced_length(PyObject *self)
+{
+    Traced *t = (Traced *)self;
+    const Type *ty = val_type(t->graph, t->val);
+
+    if (ty->rank)
+        return (Py_ssize_t)ty->dim[0];
+    raise_here(t->session, E_DType, "len() of a 0-d array");
+    return -1;
+}
+
+static PyObject *
+traced_iter(PyObject *self)
+{
+    Py_ssize_t n = traced_length(self);
+    PyObject *list, *it;
+
+    if (n < 0 || !(list = PyList_New(n)))
+        return NULL;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *key = PyLong_FromSsize_t(i);
+        PyObject *item = key ? traced_subscript(self, key) : NULL;
+
+        Py_XDECREF(key);
+        if (!item) {
+            Py_DECREF(list);
+            return NULL;
+        }
+        PyList_SET_ITEM(list, i, item);
+    }
+    it = PyObject_GetIter(list);
+    Py_DECREF(list);
+    return it;
+}
+
+static int
+traced_contains(PyObject *self, PyObject *Py_UNUSED(value))
+{
+    unknown(self, "membership", "compare and reduce instead");
+    return -1;
+}
+
+/* ---- attributes ---- */
+
+static PyObject *
+get_shape(PyObject *self, void *Py_UNUSED(closure))
+{
+    Traced *t = (Traced *)self;
+    const Type *ty = val_type(t->graph, t->val);
+    PyObject *shape = PyTuple_New(ty->rank);
+
+    for (int i = 0; shape && i < ty->rank; i++) {
+        PyObject *d = PyLong_FromLongLong(ty->dim[i]);
+
+        if (!d)
+            Py_CLEAR(shape);
+        else
+            PyTuple_SET_ITEM(shape, i, d);
+    }
+    return shape;
+}
+
+static PyObject *
+get_strides(PyObject *self, void *Py_UNUSED(closure))
+{
+    Traced *t = (Traced *)self;
+    const Type *ty = val_type(t->graph, t->val);
+    PyObject *strides = PyTuple_New(ty->rank);
+    int64_t step = dtypes[ty->dtype].bytes;
+
+    for (int i = ty->rank - 1; strides && i >= 0; i--) {
+        PyObject *d = PyLong_FromLongLong(step);
+
+        if (!d)
+            Py_CLEAR(strides);
+        else
+            PyTuple_SET_ITEM(strides, i, d);
+        step *= ty->dim[i];
+    }
+    return strides;
+}
+
+static PyObject *
+get_ndim(PyObject *self, void *Py_UNUSED(closure))
+{
+    Traced *t = (Traced *)self;
+
+    return PyLong_FromLong(val_type(t->graph, t->val)->rank);
+}
+
+static PyObject *
+get_size(PyObject *self, void *Py_UNUSED(closure))
+{
+    Traced *t = (Traced *)self;
+
+    return PyLong_FromLongLong(type_numel(val_type(t->graph, t->val)));
+}
+
+static PyObject *
+get_dtype(PyObject *self, void *Py_UNUSED(closure))
+{
+    Traced *t = (Traced *)self;
+
+    return np_type_object(t->session->st, val_dtype(t->graph, t->val));
+}
+
+static PyObject *
+get_itemsize(PyObject *self, void *Py_UNUSED(closure))
+{
+    Traced *t = (Traced *)self;
+
+    return PyLong_FromLong(dtypes[val_dtype(t->graph, t->val)].bytes);
+}
+
+static PyObject *
+get_nbytes(PyObject *self, void *Py_UNUSED(closure))
+{
+    Traced *t = (Traced *)self;
+    const Type *ty = val_type(t->graph, t->val);
+
+    return PyLong_FromLongLong(type_numel(ty) * dtypes[ty->dtype].bytes);
+}
+
+static PyObject *
+get_T(PyObject *self, void *Py_UNUSED(closure))
+{
+    return call_function(((Traced *)self)->session, FN_transpose, &self, 1, NULL);
+}
+
+static PyObject *
+get_mT(PyObject *self, void *Py_UNUSED(closure))
+{
+    return call_function(((Traced *)self)->session, FN_matrix_transpose, &self, 1, NULL);
+}
+
+static PyObject *
+get_real(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self);
+}
+
+static PyObject *
+traced_repr(PyObject *self)
+{
+    Traced *t = (Traced *)self;
+    const Type *ty = val_type(t->graph, t->val);
+    char dims[MAX_RANK * 22 + 1] = "";
+    size_t n = 0;
+
+    for (int i = 0; i < ty->rank; i++)
+        n += (size_t)snprintf(dims + n, sizeof(dims) - n, "%s%lld", i ? ", " : "", (long long)ty->dim[i]);
+    return PyUnicode_FromFormat("TracedArray(%s[%s], %%%u)", dtypes[ty->dtype].name, dims, t->val.i);
+}
+
+static PyMethodDef traced_methods[] = {
+#define METHOD(id, name, sig, doc) {name, (PyCFunction)(void (*)(void))method_##id, METH_VARARGS | METH_KEYWORDS, doc},
+#include "py/functions.def"
+    {"item", traced_item, METH_VARARGS, "item($self, /, *args)\n--\n\nAlways a TraceError: the value is not known."},
+    {"tolist", traced_item, METH_NOARGS, "tolist($self, /)\n--\n\nAlways a TraceError: the values are not known."},
+    {"__array__", (PyCFunction)(void (*)(void))traced_array, METH_VARARGS | METH_KEYWORDS,
+     "__array__($self, /, dtype=None, *, copy=None)\n--\n\nAlways a TraceError: the content is not known."},
+    {"__array_ufunc__", (PyCFunction)(void (*)(void))traced_array_ufunc, METH_VARARGS | METH_KEYWORDS,
+     "__array_ufunc__($self, ufunc, method, /, *inputs, **kwargs)\n--\n\nNumPy's protocol for ufuncs."},
+    {"__array_function__", traced_array_function, METH_VARARGS,
+     "__array_function__($self, func, types, args, kwargs, /)\n--\n\nNumPy's protocol for functions."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef traced_getset[] = {
+    {"shape", get_shape, NULL, "Dims, a tuple of int.", NULL},
+    {"ndim", get_ndim, NULL, "Number of dims.", NULL},
+    {"size", get_size, NULL, "Number of elements.", NULL},
+    {"dtype", get_dtype, NULL, "NumPy dtype; bf16 and fp8 are those of ml_dtypes.", NULL},
+    {"itemsize", get_itemsize, NULL, "Bytes per element.", NULL},
+    {"nbytes", get_nbytes, NULL, "Bytes of all elements.", NULL},
+    {"strides", get_strides, NULL, "Bytes to step per axis, as for a C-ordered array.", NULL},
+    {"T", get_T, NULL, "All axes reversed.", NULL},
+    {"mT", get_mT, NULL, "The last two axes exchanged.", NULL},
+    {"real", get_real, NULL, "The array itself.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot traced_slots[] = {
+    {Py_tp_doc, "An array of a kernel that is being traced: shape and dtype are known, elements are not.\n\n"
+                "It behaves like numpy.ndarray in operators, methods and NumPy functions; what it cannot do is a typed\n"
+                "error at the user's line. In-place operators rebind the name and change no other array."},
+    {Py_tp_dealloc, traced_dealloc},
+    {Py_tp_traverse, traced_traverse},
+    {Py_tp_repr, traced_repr},
+    {Py_tp_hash, traced_hash},
+    {Py_tp_richcompare, traced_richcompare},
+    {Py_tp_iter, traced_iter},
+    {Py_tp_methods, traced_methods},
+    {Py_tp_getset, traced_getset},
+    {Py_nb_add, nb_add},
+    {Py_nb_subtract, nb_subtract},
+    {Py_nb_multiply, nb_multiply},
+    {Py_nb_true_divide, nb_true_divide},
+    {Py_nb_floor_divide, nb_floor_divide},
+    {Py_nb_remainder, nb_remainder},
+    {Py_nb_power, nb_power},
+    {Py_nb_matrix_multiply, nb_matmul},
+    {Py_nb_negative, nb_negative},
+    {Py_nb_positive, nb_positive},
+    {Py_nb_absolute, nb_absolute},
+    {Py_nb_and, nb_and},
+    {Py_nb_or, nb_or},
+    {Py_nb_xor, nb_xor},
+    {Py_nb_invert, nb_invert},
+    {Py_nb_lshift, nb_lshift},
+    {Py_nb_rshift, nb_rshift},
+    {Py_nb_divmod, nb_divmod},
+    {Py_nb_bool, nb_bool},
+    {Py_nb_int, nb_int},
+    {Py_nb_float, nb_float},
+    {Py_nb_index, nb_index},
+    {Py_mp_length, traced_length},
+    {Py_mp_subscript, traced_subscript},
+    {Py_mp_ass_subscript, traced_ass_subscript},
+    {Py_sq_contains, traced_contains},
+    {0, NULL},
+};
+
+PyType_Spec traced_spec = {
+    .name = "nkigen._core.TracedArray",
+    .basicsize = sizeof(Traced),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = traced_slots,
+};

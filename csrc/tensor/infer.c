@@ -1,0 +1,359 @@
+/* infer.c - result types of the tensor ops: NumPy's shape rules on static shapes.
+ *
+ * in:   an op whose operands are in the graph; it need not be appended itself
+ * out:  the type of its result, or an error that says what was given and what was expected
+ * rule: dtypes of operands are equal already (the builder promotes); no rule looks beyond the operands' types.
+ */
+#include "tensor/tensor.h"
+
+#include <stdio.h>
+
+const char *
+shape_text(char buf[MAX_SHAPE_TEXT], int rank, const int64_t *dim)
+{
+    size_t n = 0;
+    buf[n++] = '(';
+    for (int i = 0; i < rank && n < MAX_SHAPE_TEXT - 30; i++)
+        n += (size_t)snprintf(buf + n, MAX_SHAPE_TEXT - n, i ? ", %lld" : "%lld",
+                              (long long)dim[i]);
+    snprintf(buf + n, MAX_SHAPE_TEXT - n, rank == 1 ? ",)" : ")");
+    return buf;
+}
+
+static const Type *
+in_type(const Graph *g, const Op *op, int i)
+{
+    return val_type(g, op_val(g, op, i));
+}
+
+static const char *
+np(const Op *op)
+{
+    return t_np_name((TOp)op->code);
+}
+
+/* Interns a result type; refuses ranks and sizes that nothing after us could handle. */
+static Status
+result(Ctx *cx, const Op *op, DType dt, int rank, const int64_t *dim, TyId *out)
+{
+    char text[MAX_SHAPE_TEXT];
+    if (rank > MAX_RANK)
+        return fail(cx, ST_UNSUPPORTED, op->loc,
+                    "%s: arrays of %d dimensions are not supported, at most %d", np(op), rank,
+                    MAX_RANK);
+    double n = 1;
+    for (int i = 0; i < rank; i++) {
+        if (dim[i] < 0)
+            return fail(cx, ST_USER, op->loc, "%s: negative dimensions are not allowed: %s",
+                        np(op), shape_text(text, rank, dim));
+        n *= (double)MAX(dim[i], 1);
+    }
+    if (n > (double)MAX_NUMEL)
+        return fail(cx, ST_USER, op->loc, "%s: an array of shape %s is too large", np(op),
+                    shape_text(text, rank, dim));
+    return tensor_type(cx, dt, rank, dim, out);
+}
+
+Status
+infer_same(Ctx *cx, const Graph *g, const Op *op, TyId *out)
+{
+    (void)cx;
+    *out = g->vals.p[op_val(g, op, 0).i].type;
+    return ST_OK;
+}
+
+Status
+broadcast_dims(Ctx *cx, LocId loc, const char *what, const Type *a, const Type *b, int *rank,
+               int64_t *dim)
+{
+    int r = MAX(a->rank, b->rank);
+    for (int i = 1; i <= r; i++) {
+        int64_t da = i <= a->rank ? a->dim[a->rank - i] : 1;
+        int64_t db = i <= b->rank ? b->dim[b->rank - i] : 1;
+        if (da != db && da != 1 && db != 1) {
+            char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
+            return fail(cx, ST_USER, loc, "%s: shapes %s and %s do not broadcast", what,
+                        shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
+        }
+        dim[r - i] = da == 1 ? db : da;
+    }
+    *rank = r;
+    return ST_OK;
+}
+
+static Status
+same_dtype(Ctx *cx, const Op *op, const Type *a, const Type *b)
+{
+    if (a->dtype != b->dtype)
+        return fail(cx, ST_TYPE, op->loc, "%s: operands must have one dtype, got %s and %s", np(op),
+                    dtypes[a->dtype].name, dtypes[b->dtype].name);
+    return ST_OK;
+}
+
+Status
+infer_broadcast(Ctx *cx, const Graph *g, const Op *op, TyId *out)
+{
+    TyId ta = g->vals.p[op_val(g, op, 0).i].type, tb = g->vals.p[op_val(g, op, 1).i].type;
+    if (ta.i == tb.i) {
+        *out = ta;
+        return ST_OK;
+    }
+    const Type *a = type_get(cx, ta), *b = type_get(cx, tb);
+    int rank;
+    int64_t dim[MAX_RANK];
+    TRY(same_dtype(cx, op, a, b));
+    TRY(broadcast_dims(cx, op->loc, np(op), a, b, &rank, dim));
+    return result(cx, op, (DType)a->dtype, rank, dim, out);
+}
+
+Status
+infer_compare(Ctx *cx, const Graph *g, const Op *op, TyId *out)
+{
+    const Type *a = in_type(g, op, 0), *b = in_type(g, op, op->nin - 1);
+    int rank;
+    int64_t dim[MAX_RANK];
+    TRY(same_dtype(cx, op, a, b));
+    TRY(broadcast_dims(cx, op->loc, np(op), a, b, &rank, dim));
+    return result(cx, op, DT_bool, rank, dim, out);
+}
+
+Status
+infer_where(Ctx *cx, const Graph *g, const Op *op, TyId *out)
+{
+    const Type *c = in_type(g, op, 0), *a = in_type(g, op, 1), *b = in_type(g, op, 2);
+    if (c->dtype != DT_bool)
+        return fail(cx, ST_TYPE, op->loc, "where: the condition must be bool, got %s",
+                    dtypes[c->dtype].name);
+    TRY(same_dtype(cx, op, a, b));
+    int rank;
+    int64_t dim[MAX_RANK];
+    TRY(broadcast_dims(cx, op->loc, "where", a, b, &rank, dim));
+    Type ab = {.rank = (uint8_t)rank};
+    for (int i = 0; i < rank; i++)
+        ab.dim[i] = dim[i];
+    TRY(broadcast_dims(cx, op->loc, "where", c, &ab, &rank, dim));
+    return result(cx, op, (DType)a->dtype, rank, dim, out);
+}
+
+Status
+infer_reduce(Ctx *cx, const Graph *g, const Op *op, TyId *out)
+{
+    const Type *a = in_type(g, op, 0);
+    const int64_t *axes;
+    int n = attr_ints(cx, op->attr, A_axes, &axes), rank = 0;
+    bool keep = attr_int(cx, op->attr, A_keepdims, 0);
+    int64_t dim[MAX_RANK], numel = 1;
+    unsigned reduced = 0;
+    for (int i = 0; i < n; i++) {
+        if (axes[i] < 0 || axes[i] >= a->rank)
+            return fail(cx, ST_USER, op->loc,
+                        "%s: axis %lld is out of bounds for array of dimension %d", np(op),
+                        (long long)axes[i], a->rank);
+        if (i && axes[i] <= axes[i - 1])
+            return fail(cx, ST_USER, op->loc, "%s: axes must be ascending and distinct", np(op));
+        reduced |= 1u << axes[i];
+    }
+    bool empty = false;
+    for (int i = 0; i < a->rank; i++) {
+        bool r = reduced >> i & 1;
+        empty |= r && a->dim[i] == 0;
+        if (!r || keep)
+            dim[rank++] = r ? 1 : a->dim[i];
+        numel *= r ? 1 : a->dim[i];
+    }
+    if (empty && numel && op->code != T_reduce_sum)
+        return fail(cx, ST_USER, op->loc,
+                    "%s: zero-size array to a reduction that has no identity", np(op));
+    return result(cx, op, (DType)a->dtype, rank, dim, out);
+}
+
+/* NumPy has no matmul loop for its extension dtypes and takes the one for f32. */
+static DType
+matmul_dtype(DType d)
+{
+    return is_float(d) && d != DT_f16 && d != DT_f64 ? DT_f32 : d;
+}
+
+static Status
+matmul_batch(Ctx *cx, const Op *op, const Type *a, const Type *b, int *rank, int64_t *dim)
+{
+    Type ba = *a, bb = *b;
+    ba.rank = (uint8_t)MAX(a->rank - 2, 0);
+    bb.rank = (uint8_t)MAX(b->rank - 2, 0);
+    if (broadcast_dims(cx, op->loc, "matmul", &ba, &bb, rank, dim) == ST_OK)
+        return ST_OK;
+    char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
+    return fail(cx, ST_USER, op->loc, "matmul: leading dimensions do not broadcast: %s @ %s",
+                shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
+}
+
+Status
+infer_matmul(Ctx *cx, const Graph *g, const Op *op, TyId *out)
+{
+    const Type *a = in_type(g, op, 0), *b = in_type(g, op, 1);
+    char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
+    TRY(same_dtype(cx, op, a, b));
+    if (a->dtype == DT_bool)
+        return fail(cx, ST_UNSUPPORTED, op->loc,
+                    "matmul: bool operands are not supported; convert them with astype");
+    if (a->rank == 0 || b->rank == 0)
+        return fail(cx, ST_USER, op->loc, "matmul: operands need at least one dimension, got %s @ %s",
+                    shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
+    int64_t ka = a->dim[a->rank - 1], kb = b->dim[b->rank == 1 ? 0 : b->rank - 2];
+    if (ka != kb)
+        return fail(cx, ST_USER, op->loc, "matmul: inner dimensions differ: %s @ %s",
+                    shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
+    int rank;
+    int64_t dim[MAX_RANK + 2];
+    TRY(matmul_batch(cx, op, a, b, &rank, dim));
+    if (a->rank > 1)
+        dim[rank++] = a->dim[a->rank - 2];
+    if (b->rank > 1)
+        dim[rank++] = b->dim[b->rank - 1];
+    return result(cx, op, matmul_dtype((DType)a->dtype), rank, dim, out);
+}
+
+static Status
+infer_transpose(Ctx *cx, const Type *a, const Op *op, TyId *out)
+{
+    const int64_t *perm;
+    int n = attr_ints(cx, op->attr, A_perm, &perm);
+    int64_t dim[MAX_RANK];
+    unsigned seen = 0;
+    if (n != a->rank)
+        return fail(cx, ST_USER, op->loc, "transpose: %d axes given for array of dimension %d", n,
+                    a->rank);
+    for (int i = 0; i < n; i++) {
+        if (perm[i] < 0 || perm[i] >= n)
+            return fail(cx, ST_USER, op->loc,
+                        "transpose: axis %lld is out of bounds for array of dimension %d",
+                        (long long)perm[i], n);
+        if (seen >> perm[i] & 1)
+            return fail(cx, ST_USER, op->loc, "transpose: repeated axis %lld", (long long)perm[i]);
+        seen |= 1u << perm[i];
+        dim[i] = a->dim[perm[i]];
+    }
+    return result(cx, op, (DType)a->dtype, n, dim, out);
+}
+
+static Status
+infer_reshape(Ctx *cx, const Type *a, const Op *op, TyId *out)
+{
+    const int64_t *dim;
+    int n = attr_ints(cx, op->attr, A_shape, &dim);
+    char text[MAX_SHAPE_TEXT];
+    TRY(result(cx, op, (DType)a->dtype, n, dim, out));
+    if (type_numel(type_get(cx, *out)) != type_numel(a))
+        return fail(cx, ST_USER, op->loc, "reshape: cannot reshape array of size %lld into shape %s",
+                    (long long)type_numel(a), shape_text(text, n, dim));
+    return ST_OK;
+}
+
+static Status
+infer_broadcast_to(Ctx *cx, const Type *a, const Op *op, TyId *out)
+{
+    const int64_t *dim;
+    int n = attr_ints(cx, op->attr, A_shape, &dim);
+    bool ok = n >= a->rank;
+    for (int i = 1; ok && i <= a->rank; i++)
+        ok = a->dim[a->rank - i] == dim[n - i] || a->dim[a->rank - i] == 1;
+    if (!ok) {
+        char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
+        return fail(cx, ST_USER, op->loc, "broadcast_to: shape %s does not broadcast to %s",
+                    shape_text(ta, a->rank, a->dim), shape_text(tb, n, dim));
+    }
+    return result(cx, op, (DType)a->dtype, n, dim, out);
+}
+
+static Status
+infer_slice(Ctx *cx, const Type *a, const Op *op, TyId *out)
+{
+    const int64_t *start, *step, *size;
+    int n = attr_ints(cx, op->attr, A_start, &start);
+    if (n != a->rank || attr_ints(cx, op->attr, A_step, &step) != n ||
+        attr_ints(cx, op->attr, A_size, &size) != n)
+        return fail(cx, ST_USER, op->loc, "slice: start, step and size need %d entries each",
+                    a->rank);
+    for (int i = 0; i < n; i++) {
+        int64_t last;
+        if (size[i] == 0)
+            continue;
+        if (size[i] < 0 || __builtin_mul_overflow(step[i], size[i] - 1, &last) ||
+            __builtin_add_overflow(last, start[i], &last) || start[i] < 0 ||
+            start[i] >= a->dim[i] || last < 0 || last >= a->dim[i])
+            return fail(cx, ST_USER, op->loc,
+                        "slice: %lld elements from %lld with step %lld leave axis %d of size %lld",
+                        (long long)size[i], (long long)start[i], (long long)step[i], i,
+                        (long long)a->dim[i]);
+    }
+    return result(cx, op, (DType)a->dtype, n, size, out);
+}
+
+static Status
+infer_concat(Ctx *cx, const Graph *g, const Op *op, TyId *out)
+{
+    if (op->nin == 0)
+        return fail(cx, ST_USER, op->loc, "concatenate: need at least one array");
+    const Type *a = in_type(g, op, 0);
+    int64_t axis = attr_int(cx, op->attr, A_axis, 0), dim[MAX_RANK], sum = 0;
+    if (axis < 0 || axis >= a->rank)
+        return fail(cx, ST_USER, op->loc,
+                    "concatenate: axis %lld is out of bounds for array of dimension %d",
+                    (long long)axis, a->rank);
+    for (int k = 0; k < op->nin; k++) {
+        const Type *b = in_type(g, op, k);
+        TRY(same_dtype(cx, op, a, b));
+        bool ok = a->rank == b->rank;
+        for (int i = 0; ok && i < a->rank; i++)
+            ok = i == axis || a->dim[i] == b->dim[i];
+        if (!ok) {
+            char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
+            return fail(cx, ST_USER, op->loc,
+                        "concatenate: shapes %s and %s differ in more than axis %lld",
+                        shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim),
+                        (long long)axis);
+        }
+        sum += b->dim[axis];
+    }
+    for (int i = 0; i < a->rank; i++)
+        dim[i] = i == axis ? sum : a->dim[i];
+    return result(cx, op, (DType)a->dtype, a->rank, dim, out);
+}
+
+Status
+infer_layout(Ctx *cx, const Graph *g, const Op *op, TyId *out)
+{
+    switch ((TOp)op->code) {
+    case T_transpose:
+        return infer_transpose(cx, in_type(g, op, 0), op, out);
+    case T_reshape:
+        return infer_reshape(cx, in_type(g, op, 0), op, out);
+    case T_broadcast_to:
+        return infer_broadcast_to(cx, in_type(g, op, 0), op, out);
+    case T_slice:
+        return infer_slice(cx, in_type(g, op, 0), op, out);
+    case T_concat:
+        return infer_concat(cx, g, op, out);
+    default:
+        return fail(cx, ST_BUG, op->loc, "%s is no layout op", np(op));
+    }
+}
+
+Status
+infer_attr(Ctx *cx, const Graph *g, const Op *op, TyId *out)
+{
+    if (op->code == T_input) { /* its type is given, not inferred */
+        *out = g->vals.p[op->out.i].type;
+        return ST_OK;
+    }
+    int64_t dt = attr_int(cx, op->attr, A_dtype, DT_none);
+    if (dt <= DT_none || dt >= DT_COUNT)
+        return fail(cx, ST_USER, op->loc, "%s: no dtype", np(op));
+    if (op->nin) {
+        const Type *a = in_type(g, op, 0);
+        return result(cx, op, (DType)dt, a->rank, a->dim, out);
+    }
+    const int64_t *dim;
+    int n = attr_ints(cx, op->attr, A_shape, &dim);
+    return result(cx, op, (DType)dt, n, dim, out);
+}

@@ -1,0 +1,78 @@
+/* tensor.h - tensor IR: whole tensors, SSA, static shapes, NumPy semantics.
+ *
+ * The builder (t_*) is the only way to make ops: it infers types, inserts promotion casts, folds and shares pure ops.
+ * Canonical form is what the builder gives.
+ */
+#ifndef NKIGEN_TENSOR_H
+#define NKIGEN_TENSOR_H
+
+#include "ir/ir.h"
+
+typedef enum TOp {
+    T_none,
+#define OP(id, ...) T_##id,
+#include "tensor/ops.def"
+#undef OP
+    T_COUNT
+} TOp;
+extern const Dialect tensor_dialect;
+#define MAX_SHAPE_TEXT 200 /* "(a, b, ...)" of MAX_RANK dims */
+#define MAX_NUMEL ((int64_t)1 << 48)
+
+/* dialect.c */
+const char *t_np_name(TOp op);
+TOp t_from_np_ufunc(const char *name); /* T_none: no such op. "true_divide", "absolute" and other aliases included */
+
+/* infer.c */
+Status infer_same(Ctx *, const Graph *, const Op *, TyId *);      /* unary: the operand's type */
+Status infer_broadcast(Ctx *, const Graph *, const Op *, TyId *); /* binary: equal dtypes, broadcast shapes */
+Status infer_compare(Ctx *, const Graph *, const Op *, TyId *);   /* the same, bool result */
+Status infer_where(Ctx *, const Graph *, const Op *, TyId *);
+Status infer_reduce(Ctx *, const Graph *, const Op *, TyId *);
+Status infer_matmul(Ctx *, const Graph *, const Op *, TyId *);    /* NumPy's rules, 1-d operands included */
+Status infer_layout(Ctx *, const Graph *, const Op *, TyId *);    /* reshape transpose broadcast_to slice concat */
+Status infer_attr(Ctx *, const Graph *, const Op *, TyId *);      /* full, const, input, cast: from attributes */
+const char *shape_text(char buf[MAX_SHAPE_TEXT], int rank, const int64_t *dim); /* returns buf */
+Status broadcast_dims(Ctx *, LocId loc, const char *what, const Type *a, const Type *b, int *rank, int64_t *dim);
+
+/* promote.c - NumPy 2's promotion. weak: a Python scalar, 'b', 'i', 'f' or 0 for an array.
+ * ml_dtypes' formats make two rules out of one: promote is what the loops of a ufunc take (bf16 + i32 is f64, bf16 + 2.0
+ * is f32), promote_common is np.result_type, which where and concatenate use (bf16 with i32 is a TypeError). */
+Status promote(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char weak_b, DType *out);
+Status promote_common(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char weak_b, DType *out);
+DType promote_unary(TOp op, DType a); /* exp(i32) is f64, negative(bool) fails as DT_none, ... as NumPy's loops do */
+
+/* build.c - ops with inference, folding and sharing */
+Status t_emit(Graph *g, TOp op, const Val *in, int nin, AttrId attr, LocId loc, Val *out); /* any pure op from its parts */
+Status t_input(Graph *g, const char *name, DType dt, int rank, const int64_t *dim, LocId loc, Val *out);
+Status t_const(Graph *g, DType dt, int rank, const int64_t *dim, const void *p, LocId loc, Val *out); /* C order; all-equal becomes full */
+Status t_full(Graph *g, DType dt, int rank, const int64_t *dim, double v, LocId loc, Val *out);
+Status t_full_int(Graph *g, DType dt, int rank, const int64_t *dim, int64_t v, LocId loc, Val *out);
+Status t_unary(Graph *g, TOp op, Val a, LocId loc, Val *out);          /* casts to the loop dtype first */
+Status t_binary(Graph *g, TOp op, Val a, Val b, LocId loc, Val *out);  /* operands of equal dtype */
+Status t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, LocId loc, Val *out); /* promotes first */
+Status t_where(Graph *g, Val c, Val a, Val b, LocId loc, Val *out);
+Status t_where_np(Graph *g, Val c, Val a, char weak_a, Val b, char weak_b, LocId loc, Val *out); /* promotes first */
+Status t_cast(Graph *g, Val a, DType dt, LocId loc, Val *out);
+Status t_reduce(Graph *g, TOp op, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out); /* axes may be negative, any order; n < 0: all axes */
+Status t_mean(Graph *g, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out);
+Status t_var(Graph *g, Val a, const int64_t *axes, int n, double ddof, bool keepdims, LocId loc, Val *out);
+Status t_matmul(Graph *g, Val a, Val b, LocId loc, Val *out); /* equal dtypes; bf16 and fp8 give f32, as NumPy does; reshapes 1-d operands */
+Status t_matmul_np(Graph *g, Val a, Val b, LocId loc, Val *out); /* promotes first */
+Status t_transpose(Graph *g, Val a, const int64_t *perm, int n, LocId loc, Val *out); /* n 0: reverse all */
+Status t_reshape(Graph *g, Val a, const int64_t *dim, int n, LocId loc, Val *out);    /* one -1 allowed */
+Status t_broadcast_to(Graph *g, Val a, const int64_t *dim, int n, LocId loc, Val *out);
+Status t_slice(Graph *g, Val a, const int64_t *start, const int64_t *step, const int64_t *size, LocId loc, Val *out);
+Status t_concat(Graph *g, const Val *v, int n, int64_t axis, LocId loc, Val *out); /* promotes first; axis may be negative */
+Status t_output(Graph *g, Val v); /* alias -1 */
+/* Rebuild one op in another graph (operands already mapped): the way passes copy. Goes through fold and sharing. */
+Status t_clone(Graph *out, const Graph *in, OpId o, const Val *map, Val *result);
+
+/* fold.c - called by the builder for every pure op; *out stays 0 when there is nothing to fold */
+Status t_fold(Graph *g, TOp op, const Val *in, int nin, AttrId attr, TyId type, LocId loc, Val *out);
+bool is_splat(const Graph *g, Val v, double *value); /* v is a full op (through layout ops); value may be NULL */
+
+/* verify.c */
+Status tensor_verify(const Graph *g);
+
+#endif

@@ -1,0 +1,218 @@
+/* verify.c - the hardware verifier: walks a tile program once and applies the rules of its target.
+ *
+ * in:   any tile program, before or after allocation
+ * out:  violations in program order: op, location, rule, text with the numbers given and allowed
+ * rule: time is linear in the program text, never in loop counts or data. A rule only fires when it is surely broken,
+ *       whatever the loops do; what needs values (exact poison) is the simulator's.
+ */
+#include "tile/verify.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static Status
+push_violation(Check *c, OpId o, const char *rule, const char *fmt, va_list ap)
+{
+    const Op *op = graph_op(c->g, o);
+    char buf[512], *text;
+    int n = 0;
+    if (o.i != 0)
+        n = snprintf(buf, sizeof(buf), "%s: ", op_def(c->g, op)->name);
+    vsnprintf(buf + n, sizeof(buf) - (size_t)n, fmt, ap);
+    NEW(c->cx, c->a, text, strlen(buf) + 1);
+    memcpy(text, buf, strlen(buf) + 1);
+    VEC_PUSH(c->cx, c->a, c->out, (Violation){o, op->loc, rule, text});
+    return ST_OK;
+}
+
+void
+report(Check *c, const char *rule, const char *fmt, ...)
+{
+    va_list ap;
+    if (is_full(c))
+        return;
+    va_start(ap, fmt);
+    c->st = push_violation(c, c->at, rule, fmt, ap);
+    va_end(ap);
+}
+
+void
+report_at(Check *c, OpId o, const char *rule, const char *fmt, ...)
+{
+    va_list ap;
+    if (is_full(c))
+        return;
+    va_start(ap, fmt);
+    c->st = push_violation(c, o, rule, fmt, ap);
+    va_end(ap);
+}
+
+static int64_t
+gcd(int64_t a, int64_t b)
+{
+    while (b != 0) {
+        int64_t r = a % b;
+        a = b;
+        b = r;
+    }
+    return a < 0 ? -a : a;
+}
+
+/* One varying term and few iterations are enumerated; several are bounded by the gcd of their coefficients. */
+int64_t
+affine_residue_max(const Check *c, const Affine *a, int64_t mod)
+{
+    enum { FEW = 4096 };
+    int64_t g = mod, base = ((a->c % mod) + mod) % mod, best = 0, one = 0, steps = 0;
+    int varying = 0;
+    for (uint32_t i = 0; i < a->nterms; i++) {
+        int64_t count = c->val[a->term[i].var.i].count, step = a->term[i].coef % mod;
+        if (count <= 1 || step == 0)
+            continue;
+        g = gcd(g, step);
+        varying++;
+        one = step;
+        steps = count;
+    }
+    if (varying == 0)
+        return base;
+    if (varying > 1 || steps > FEW)
+        return mod - g + base % g;
+    for (int64_t k = 0, r = base; k < steps && k <= mod; k++, r = (r + one + mod) % mod)
+        best = MAX(best, r);
+    return best;
+}
+
+/* The values of an affine expression over all iterations: [*lo, *hi]. */
+static inline void
+affine_range(const Check *c, const Affine *a, int64_t *lo, int64_t *hi)
+{
+    *lo = *hi = a->c;
+    for (uint32_t i = 0; i < a->nterms; i++) {
+        int64_t far = a->term[i].coef * (c->val[a->term[i].var.i].count - 1);
+        *(far < 0 ? lo : hi) += far;
+    }
+}
+
+/* A partition number that no buffer has stays one. */
+static inline int32_t
+clamp(int64_t part)
+{
+    enum { FAR = 1 << 20 };
+    return (int32_t)MAX(-FAR, MIN(part, FAR));
+}
+
+static void
+load_operand(Check *c, int i)
+{
+    Operand in = *op_in(c->g, c->op, i);
+    Opnd *x = &c->in[i];
+    if (in.v.i == 0 || in.ap.i == 0) {
+        x->ap = NULL;
+        x->v = in.v.i ? &c->val[in.v.i] : NULL;
+        return;
+    }
+    const Ap *ap = x->ap = ap_get(c->cx, in.ap);
+    int64_t count = 1, near = 0, far = 0, lo, hi, plo = 0, phi = 0;
+    x->v = &c->val[in.v.i];
+    for (uint32_t d = 0; d < ap->ndim; d++) {
+        int64_t reach = (ap->dim[d].count - 1) * ap->dim[d].stride;
+        count *= ap->dim[d].count;
+        *(reach < 0 ? &near : &far) += reach;
+    }
+    affine_range(c, &ap->off, &lo, &hi);
+    if (ap->nparts > 0)
+        affine_range(c, &ap->part, &plo, &phi);
+    int32_t np = MAX(clamp(ap->nparts), 1);
+    x->role = i == KI_dst ? operand_role(c->g, c->op, i) : c->def->operand[i].role & R_update;
+    x->count = count;
+    x->near = near;
+    x->far = far;
+    x->all = (Region){clamp(plo), clamp(phi) + np, lo + near, hi + far + 1};
+    x->first = (Region){clamp(ap->part.c), clamp(ap->part.c) + np, ap->off.c + near, ap->off.c + far + 1};
+}
+
+static void
+check_loop(Check *c)
+{
+    VInfo *v = &c->val[c->op->out.i];
+    v->is = V_LOOP;
+    v->decl = c->at.i;
+    v->count = attr_int(c->cx, c->op->attr, A_count, 0);
+    if (v->count >= 1)
+        return;
+    report(c, "loop-count", "runs %lld times, at least 1 is needed", (long long)v->count);
+    v->count = 1;
+}
+
+static void
+check_op(Check *c)
+{
+    c->op = graph_op(c->g, c->at);
+    c->def = op_def(c->g, c->op);
+    if (c->op->code == K_buffer) {
+        check_buffer_decl(c);
+    } else if (c->op->code == K_loop) {
+        check_loop(c);
+    } else if (is_instr(c->g, c->op)) {
+        c->engine = instr_engine(c->g, c->op);
+        for (int i = 0; i < c->op->nin; i++)
+            load_operand(c, i);
+        check_instr(c);
+        check_access(c);
+    }
+}
+
+/* Insertion sort by op: all but the few that come from whole-program rules are in order already. */
+static void
+sort_violations(Violations *v)
+{
+    for (uint32_t i = 1; i < v->n; i++) {
+        Violation x = v->p[i];
+        uint32_t k = i;
+        for (; k > 0 && v->p[k - 1].op.i > x.op.i; k--)
+            v->p[k] = v->p[k - 1];
+        v->p[k] = x;
+    }
+}
+
+static Status
+run_check(Check *c)
+{
+    NEW(c->cx, &c->work, c->val, c->g->vals.n + 1);
+    VEC_PUSH(c->cx, &c->work, &c->writes, (Write){0}); /* index 0 ends the chains */
+    for (c->at.i = 1; c->at.i < c->g->ops.n && !is_full(c); c->at.i++)
+        check_op(c);
+    check_buffers(c);
+    check_interface(c);
+    check_outputs(c);
+    sort_violations(c->out);
+    return c->st;
+}
+
+Status
+tile_verify_all(const Graph *g, Arena *a, int max, Violations *out)
+{
+    Check c = {.g = g, .cx = g->cx, .a = a, .hw = hw_get(g->target), .out = out, .max = (uint32_t)MAX(max, 0)};
+    c.target = c.hw->name;
+    *out = (Violations){0};
+    TRY(graph_check(g));
+    arena_init(&c.work, &g->cx->mem);
+    Status st = run_check(&c);
+    arena_free(&c.work);
+    return st;
+}
+
+Status
+tile_verify(const Graph *g)
+{
+    Arena a;
+    Violations v = {0};
+    arena_init(&a, &g->cx->mem);
+    Status st = tile_verify_all(g, &a, 1, &v);
+    if (st == ST_OK && v.n > 0)
+        st = fail(g->cx, ST_LIMIT, v.p[0].loc, "%s [%s]", v.p[0].text, v.p[0].rule);
+    arena_free(&a);
+    return st;
+}

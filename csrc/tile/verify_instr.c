@@ -1,0 +1,731 @@
+/* verify_instr.c - rules of single instructions: operand spaces, shapes, dtypes, operators, engines.
+ *
+ * One check_NAME per row of ops.def beside the rules all instructions share. Facts: nisa-facts section 2.
+ */
+#include "tile/verify.h"
+
+#include <math.h>
+
+#define BIT(x) (1u << (x))
+enum {
+    M_BITWISE = BIT(ALU_bitwise_and) | BIT(ALU_bitwise_or) | BIT(ALU_bitwise_xor) | BIT(ALU_left_shift) |
+                BIT(ALU_right_shift),
+    M_UNARY = BIT(ALU_abs) | BIT(ALU_rsqrt),
+    M_COMPARE = BIT(ALU_equal) | BIT(ALU_not_equal) | BIT(ALU_greater_equal) | BIT(ALU_greater) |
+                BIT(ALU_less_equal) | BIT(ALU_less),
+    M_LOGICAL = BIT(ALU_logical_and) | BIT(ALU_logical_or) | BIT(ALU_logical_xor),
+    M_ARITH = BIT(ALU_add) | BIT(ALU_subtract) | BIT(ALU_multiply) | BIT(ALU_maximum) | BIT(ALU_minimum),
+    M_BINARY = M_ARITH | M_COMPARE | M_LOGICAL, /* what the vector engine does in f32 */
+    M_REDUCE = M_ARITH | M_LOGICAL | BIT(ALU_bitwise_and) | BIT(ALU_bitwise_or) | BIT(ALU_bitwise_xor),
+    M_ROW_REDUCE = BIT(ALU_add) | BIT(ALU_multiply) | BIT(ALU_maximum) | BIT(ALU_minimum),
+    M_PARTITION_REDUCE = BIT(ALU_add) | BIT(ALU_maximum) | BIT(ALU_bitwise_or) | BIT(ALU_bitwise_and),
+    M_GPSIMD_TT = BIT(ALU_add) | BIT(ALU_multiply) | BIT(ALU_subtract) | BIT(ALU_power),
+    M_INT8_16 = BIT(DT_u8) | BIT(DT_u16) | BIT(DT_bool),
+};
+
+/* ---- questions ---- */
+
+static inline bool has(const Check *c, int i) { return c->in[i].ap != NULL; }
+static inline DType dtype_of(const Check *c, int i) { return (DType)c->in[i].v->dtype; }
+static inline int space_of(const Check *c, int i) { return c->in[i].v->space; }
+static inline int64_t nparts(const Check *c, int i) { return c->in[i].ap->nparts; }
+static inline bool has_attr(const Check *c, Key k) { return attr_find(c->cx, c->op->attr, k) != NULL; }
+static inline Alu alu(const Check *c, Key k) { return (Alu)attr_int(c->cx, c->op->attr, k, ALU_none); }
+static inline const char *alu_text(Alu a) { return enum_name(AK_alu, (int)a); }
+
+/* Elements of all partitions; INT64_MAX stands for more. */
+static int64_t
+total(const Opnd *x)
+{
+    int64_t n;
+    return __builtin_mul_overflow(x->count, MAX(x->ap->nparts, 1), &n) ? INT64_MAX : n;
+}
+
+/* ---- rules instructions share ---- */
+
+static void
+same_parts(Check *c, int i, int k)
+{
+    if (nparts(c, i) != nparts(c, k))
+        report(c, "partition-count", "%s has %lld partitions, %s has %lld; they must be equal", operand_name(c, i),
+               (long long)nparts(c, i), operand_name(c, k), (long long)nparts(c, k));
+}
+
+static void
+same_count(Check *c, int i, int k)
+{
+    if (c->in[i].count != c->in[k].count)
+        report(c, "element-count", "%s has %lld elements per partition, %s has %lld; they must be equal",
+               operand_name(c, i), (long long)c->in[i].count, operand_name(c, k), (long long)c->in[k].count);
+}
+
+static void
+same_shape(Check *c, int i, int k)
+{
+    same_parts(c, i, k);
+    same_count(c, i, k);
+}
+
+static void
+same_dtype(Check *c, int i, int k)
+{
+    if (dtype_of(c, i) != dtype_of(c, k))
+        report(c, "dtype", "%s is %s, %s is %s; they must be equal", operand_name(c, i), dtypes[dtype_of(c, i)].name,
+               operand_name(c, k), dtypes[dtype_of(c, k)].name);
+}
+
+static void
+need_dtype(Check *c, int i, uint32_t allowed, const char *text)
+{
+    if (!(allowed & BIT(dtype_of(c, i))))
+        report(c, "dtype", "%s is %s, allowed: %s", operand_name(c, i), dtypes[dtype_of(c, i)].name, text);
+}
+
+/* A [P, 1] operand that goes with the data operand k. */
+static void
+column(Check *c, int i, int k)
+{
+    if (!has(c, i))
+        return;
+    same_parts(c, i, k);
+    if (c->in[i].count != 1)
+        report(c, "column", "%s has %lld elements per partition, exactly 1 is allowed", operand_name(c, i),
+               (long long)c->in[i].count);
+}
+
+static void
+column_f32(Check *c, int i, int k)
+{
+    column(c, i, k);
+    if (has(c, i))
+        need_dtype(c, i, BIT(DT_f32), "f32");
+}
+
+static void
+not_both_psum(Check *c, int i, int k)
+{
+    if (has(c, i) && has(c, k) && space_of(c, i) == SP_psum && space_of(c, k) == SP_psum)
+        report(c, "both-psum", "%s and %s are both in PSUM, at most one may be", operand_name(c, i),
+               operand_name(c, k));
+}
+
+/* The second value of an operator: a tile or an immediate, not both and not neither. */
+static void
+one_source(Check *c, int i, Key imm, bool needed)
+{
+    bool tile = has(c, i), value = has_attr(c, imm);
+    if (tile && value)
+        report(c, "operand", "%s is given as a tile and as %s, only one is allowed", operand_name(c, i),
+               attr_name(imm));
+    else if (needed && !tile && !value)
+        report(c, "operand", "neither a tile %s nor %s is given", operand_name(c, i), attr_name(imm));
+}
+
+static void
+need_op(Check *c, Key k, uint32_t allowed)
+{
+    Alu a = alu(c, k);
+    if (a == ALU_none || !(allowed & BIT(a)))
+        report(c, "operator", "%s=%s is not an operator of this instruction on the %s engine", attr_name(k),
+               a == ALU_none ? "none" : alu_text(a), enum_name(AK_engine, c->engine));
+}
+
+static void
+need_integer(Check *c, int i, const char *why)
+{
+    if (has(c, i) && !is_integer(dtype_of(c, i)))
+        report(c, "bitwise-dtype", "%s is %s, %s needs integers", operand_name(c, i), dtypes[dtype_of(c, i)].name,
+               why);
+}
+
+static void
+need_int_value(Check *c, Key k, DType dt)
+{
+    double v = attr_float(c->cx, c->op->attr, k, 0), lo;
+    if (!has_attr(c, k))
+        return;
+    lo = dtypes[dt].kind == DK_int ? -dtypes[dt].max - 1 : 0;
+    if (v != floor(v) || v < lo || v > dtypes[dt].max)
+        report(c, "immediate", "%s=%g is not a value of %s", attr_name(k), v, dtypes[dt].name);
+}
+
+static bool
+is_bitwise(Alu a)
+{
+    return BIT(a) & M_BITWISE;
+}
+
+/* ---- DMA ---- */
+
+static void
+check_dma_copy(Check *c)
+{
+    int64_t d = total(&c->in[KI_dst]), s = total(&c->in[KI_src]);
+    if (d != s)
+        report(c, "element-count", "dst has %lld elements, src has %lld; they must be equal", (long long)d,
+               (long long)s);
+}
+
+static int
+shape_of(const Opnd *x, int64_t *dim)
+{
+    int n = 0;
+    if (is_chip(x->v->space))
+        dim[n++] = x->ap->nparts;
+    for (uint32_t i = 0; i < x->ap->ndim; i++)
+        dim[n++] = x->ap->dim[i].count;
+    return n;
+}
+
+static void
+check_dma_transpose(Check *c)
+{
+    int64_t d[MAX_AP_DIMS + 1], s[MAX_AP_DIMS + 1];
+    int nd = shape_of(&c->in[KI_dst], d), ns = shape_of(&c->in[KI_src], s), bytes = dtypes[dtype_of(c, KI_src)].bytes;
+    same_dtype(c, KI_dst, KI_src);
+    if (bytes != 2 && bytes != 4)
+        report(c, "dtype", "src is %s, a DMA transposes elements of 2 or 4 bytes", dtypes[dtype_of(c, KI_src)].name);
+    if (ns < 2 || ns > 3 || nd != ns) {
+        report(c, "transpose-shape", "src has %d dims and dst %d, both must have 2 or both 3", ns, nd);
+        return;
+    }
+    for (int i = 0; i < ns; i++) {
+        if (d[i] != s[ns - 1 - i])
+            report(c, "transpose-shape", "dim %d of dst is %lld, dim %d of src is %lld; they must be equal", i,
+                   (long long)d[i], ns - 1 - i, (long long)s[ns - 1 - i]);
+    }
+}
+
+/* ---- copies and fills ---- */
+
+static void
+check_tensor_copy(Check *c)
+{
+    same_shape(c, KI_dst, KI_src);
+    if (c->engine == EN_scalar && !c->hw->scalar_tensor_copy)
+        report(c, "engine-generation", "the scalar engine has no tensor_copy on %s, use activation copy", c->target);
+}
+
+static void
+check_memset(Check *c)
+{
+    DType dt = dtype_of(c, KI_dst);
+    if (!has_attr(c, A_imm0))
+        report(c, "operand", "no value imm0 is given");
+    else if (!is_float(dt))
+        need_int_value(c, A_imm0, dt);
+}
+
+static void
+check_tensor_copy_predicated(Check *c)
+{
+    same_shape(c, 0, 1);
+    same_shape(c, 0, 2);
+    same_dtype(c, 0, 1);
+    need_dtype(c, 2, M_INT8_16 | BIT(DT_u32), "u8, u16, u32, bool");
+    not_both_psum(c, 1, 2);
+}
+
+/* ---- tensor engine ---- */
+
+static void
+matmul_dtypes(Check *c)
+{
+    DType s = dtype_of(c, KM_stationary), m = dtype_of(c, KM_moving), d = dtype_of(c, KI_dst);
+    uint32_t legal = BIT(DT_f32) | BIT(DT_f16) | BIT(DT_bf16) | BIT(DT_fp8_e4m3) | BIT(DT_fp8_e5m2);
+    const char *text = "f32, f16, bf16, fp8_e4m3, fp8_e5m2; fp8_e4m3fn on trn3";
+    if (c->hw->mm_fp8_e4m3fn)
+        legal |= BIT(DT_fp8_e4m3fn);
+    need_dtype(c, KM_stationary, legal, text);
+    need_dtype(c, KM_moving, legal, text);
+    if ((s == DT_f32) != (m == DT_f32))
+        report(c, "matmul-dtype-pair", "stationary is %s and moving %s; f32 goes with f32 only", dtypes[s].name,
+               dtypes[m].name);
+    if ((s == DT_fp8_e4m3 && m == DT_fp8_e4m3fn) || (s == DT_fp8_e4m3fn && m == DT_fp8_e4m3))
+        report(c, "matmul-dtype-pair", "stationary is %s and moving %s; the two e4m3 formats do not mix",
+               dtypes[s].name, dtypes[m].name);
+    if (d != DT_f32 && !(d == DT_bf16 && c->hw->bf16_psum_out))
+        report(c, "matmul-dst-dtype", "dst is %s, allowed on %s: %s", dtypes[d].name, c->target,
+               c->hw->bf16_psum_out ? "f32, bf16" : "f32");
+}
+
+static void
+at_most(Check *c, const char *rule, int i, int64_t n, double limit, const char *what)
+{
+    if (n > (int64_t)limit)
+        report(c, rule, "%s has %lld %s, at most %lld are allowed on %s", operand_name(c, i), (long long)n, what,
+               (long long)limit, c->target);
+}
+
+/* What a matmul or a transpose writes per partition stays within so many banks, wherever the loops put it. */
+static void
+matmul_banks(Check *c)
+{
+    const Opnd *x = &c->in[KI_dst];
+    int64_t es = x->v->esize, bank = (int64_t)c->hw->psum_bank_bytes, banks = (int64_t)c->hw->mm_dst_banks;
+    if (x->all.lo < 0 || x->all.hi > x->v->row || es > 4) /* said elsewhere */
+        return;
+    Affine start = affine_scale(x->ap->off, es);
+    start.c += x->near * es;
+    int64_t bytes = (x->far - x->near + 1) * es, at = affine_residue_max(c, &start, bank);
+    if (at + bytes > banks * bank)
+        report(c, "matmul-bank", "dst covers %lld bytes from byte %lld of a PSUM bank, at most %lld bank%s of %lld on %s",
+               (long long)bytes, (long long)at, (long long)banks, banks > 1 ? "s" : "", (long long)bank, c->target);
+}
+
+/* The loop variable that says whether this is the first product must be that of a loop the destination outlives. */
+static void
+matmul_first(Check *c)
+{
+    Val first = op_val(c->g, c->op, KM_first);
+    const Opnd *dst = &c->in[KI_dst];
+    if (first.i == 0)
+        return;
+    const VInfo *loop = &c->val[first.i];
+    if (loop->is != V_LOOP) {
+        report(c, "accumulate-start", "first is not a loop variable");
+        return;
+    }
+    if (dst->v->decl > loop->decl && loop->count > 1)
+        report(c, "accumulate-start", "dst is a new buffer in each iteration of the loop it accumulates over");
+    for (uint32_t i = 0; i < dst->ap->off.nterms; i++) {
+        if (dst->ap->off.term[i].var.i == first.i && loop->count > 1)
+            report(c, "accumulate-start", "dst moves with the loop it accumulates over, so later iterations add to "
+                   "what nothing has written");
+    }
+    for (uint32_t i = 0; i < dst->ap->part.nterms; i++) {
+        if (dst->ap->part.term[i].var.i == first.i && loop->count > 1)
+            report(c, "accumulate-start", "dst moves over partitions with the loop it accumulates over");
+    }
+}
+
+static void
+check_nc_matmul(Check *c)
+{
+    const Opnd *s = &c->in[KM_stationary], *m = &c->in[KM_moving], *d = &c->in[KI_dst];
+    bool bf16 = d->v->dtype == DT_bf16;
+    same_parts(c, KM_stationary, KM_moving);
+    at_most(c, "matmul-k", KM_stationary, s->ap->nparts, c->hw->mm_k, "partitions (K)");
+    at_most(c, "matmul-m", KM_stationary, s->count, c->hw->mm_m, "columns (M)");
+    at_most(c, "matmul-n", KM_moving, m->count, bf16 ? c->hw->mm_n_bf16 : c->hw->mm_n, "columns (N)");
+    if (d->ap->nparts != s->count)
+        report(c, "matmul-shape", "dst has %d partitions, stationary has %lld columns (M); they must be equal",
+               d->ap->nparts, (long long)s->count);
+    if (d->count != m->count)
+        report(c, "matmul-shape", "dst has %lld elements per partition, moving has %lld columns (N); they must be equal",
+               (long long)d->count, (long long)m->count);
+    matmul_dtypes(c);
+    matmul_banks(c);
+    matmul_first(c);
+}
+
+static void
+transpose_dtypes(Check *c)
+{
+    DType d = dtype_of(c, KI_dst), s = dtype_of(c, KI_src);
+    if (c->engine == EN_vector || c->hw->transpose_mode) {
+        same_dtype(c, KI_dst, KI_src);
+    } else if (d != DT_f32) {
+        report(c, "matmul-dst-dtype", "dst is %s, the tensor engine transposes to f32 on %s", dtypes[d].name,
+               c->target);
+    }
+    if (c->engine == EN_tensor && (!is_float(s) || dtypes[s].bytes < 2))
+        report(c, "dtype", "data is %s, the tensor engine transposes floats of 2 or 4 bytes", dtypes[s].name);
+}
+
+static void
+check_nc_transpose(Check *c)
+{
+    const Opnd *d = &c->in[KI_dst], *s = &c->in[KI_src];
+    double limit = c->engine == EN_vector ? c->hw->vector_transpose : c->hw->pmax;
+    at_most(c, "transpose-shape", KI_src, s->ap->nparts, limit, "partitions");
+    at_most(c, "transpose-shape", KI_src, s->count, limit, "elements per partition");
+    if (d->ap->nparts != s->count || d->count != s->ap->nparts)
+        report(c, "transpose-shape", "dst is [%d, %lld], the transpose of data is [%lld, %d]", d->ap->nparts,
+               (long long)d->count, (long long)s->count, s->ap->nparts);
+    if (c->engine == EN_tensor) {
+        if (d->v->space != SP_psum || s->v->space != SP_sbuf)
+            report(c, "operand-space", "the tensor engine transposes from SBUF to PSUM, not from %s to %s",
+                   space_names[s->v->space], space_names[d->v->space]);
+        else
+            matmul_banks(c);
+    }
+    transpose_dtypes(c);
+}
+
+/* ---- element-wise ---- */
+
+static void
+check_tensor_tensor(Check *c)
+{
+    Alu op = alu(c, A_op);
+    same_shape(c, 0, 1);
+    same_shape(c, 0, 2);
+    not_both_psum(c, 1, 2);
+    if (c->engine == EN_gpsimd) {
+        need_op(c, A_op, M_GPSIMD_TT);
+        return;
+    }
+    need_op(c, A_op, M_BINARY | M_BITWISE);
+    for (int i = 0; is_bitwise(op) && i < 3; i++)
+        need_integer(c, i, alu_text(op));
+}
+
+static void
+tensor_scalar_on_scalar(Check *c, Alu op0, Alu op1)
+{
+    if (!c->hw->scalar_tensor_scalar)
+        report(c, "engine-generation", "the scalar engine has no tensor_scalar on %s", c->target);
+    bool ok = (op0 == ALU_multiply && (op1 == ALU_none || op1 == ALU_add)) || (op0 == ALU_add && op1 == ALU_none);
+    if (!ok)
+        report(c, "operator", "op0=%s op1=%s: the scalar engine has multiply, add, and multiply then add",
+               alu_text(op0), op1 == ALU_none ? "none" : alu_text(op1));
+}
+
+static void
+bitwise_operand(Check *c, int i, Key imm)
+{
+    need_integer(c, i, "a bitwise operator");
+    if (is_integer(dtype_of(c, KI_src)))
+        need_int_value(c, imm, dtype_of(c, KI_src));
+}
+
+static void
+tensor_scalar_bitwise(Check *c, Alu op0, Alu op1)
+{
+    if (op1 != ALU_none && !is_bitwise(op0) != !is_bitwise(op1))
+        report(c, "operator", "op0=%s op1=%s: both must be bitwise or both arithmetic", alu_text(op0), alu_text(op1));
+    need_integer(c, KI_dst, "a bitwise operator");
+    need_integer(c, KI_src, "a bitwise operator");
+    bitwise_operand(c, 2, A_imm0);
+    bitwise_operand(c, 3, A_imm1);
+}
+
+static void
+check_tensor_scalar(Check *c)
+{
+    Alu op0 = alu(c, A_op0), op1 = alu(c, A_op1);
+    bool unary = BIT(op0) & M_UNARY;
+    same_shape(c, KI_dst, KI_src);
+    one_source(c, 2, A_imm0, !unary);
+    one_source(c, 3, A_imm1, op1 != ALU_none);
+    if (op1 == ALU_none && (has(c, 3) || has_attr(c, A_imm1)))
+        report(c, "operand", "operand1 is given without op1");
+    if (unary && (has(c, 2) || attr_float(c->cx, c->op->attr, A_imm0, 0) != 0))
+        report(c, "operand", "op0=%s takes no operand0", alu_text(op0));
+    if (is_bitwise(op0) || is_bitwise(op1)) {
+        column(c, 2, KI_src);
+        column(c, 3, KI_src);
+        tensor_scalar_bitwise(c, op0, op1);
+    } else {
+        column_f32(c, 2, KI_src);
+        column_f32(c, 3, KI_src);
+    }
+    if (c->engine == EN_scalar) {
+        tensor_scalar_on_scalar(c, op0, op1);
+    } else {
+        need_op(c, A_op0, c->engine == EN_gpsimd ? BIT(ALU_rsqrt) : M_BINARY | M_BITWISE | BIT(ALU_abs));
+        if (op1 != ALU_none)
+            need_op(c, A_op1, c->engine == EN_gpsimd ? 0 : M_BINARY | M_BITWISE);
+    }
+}
+
+static void
+check_scalar_tensor_tensor(Check *c)
+{
+    same_shape(c, 0, 1);
+    same_shape(c, 0, 3);
+    one_source(c, 2, A_imm0, true);
+    column_f32(c, 2, 1);
+    not_both_psum(c, 1, 3);
+    need_op(c, A_op0, M_BINARY);
+    need_op(c, A_op1, M_BINARY);
+}
+
+static void
+check_reciprocal(Check *c)
+{
+    same_shape(c, KI_dst, KI_src);
+}
+
+static void
+check_select_reduce(Check *c)
+{
+    same_shape(c, 0, 1);
+    same_shape(c, 0, 2);
+    one_source(c, 3, A_imm0, true);
+    column_f32(c, 3, 2);
+    not_both_psum(c, 1, 2);
+    need_dtype(c, 1, M_INT8_16 | BIT(DT_i8) | BIT(DT_i16), "i8, u8, i16, u16, bool");
+    need_dtype(c, 2, ~(BIT(DT_i32) | BIT(DT_u32)), "all but i32 and u32");
+}
+
+static void
+check_activation(Check *c)
+{
+    enum { RES = KA_reduce_res, DATA = KA_data };
+    const AttrItem *bias = attr_find(c->cx, c->op->attr, A_bias);
+    same_shape(c, KI_dst, DATA);
+    column(c, RES, DATA);
+    column(c, KA_bias, DATA);
+    column_f32(c, KA_scale, DATA);
+    one_source(c, KA_bias, A_bias, false);
+    one_source(c, KA_scale, A_scale, false);
+    if (!has_attr(c, A_func))
+        report(c, "operand", "no function is given");
+    if (bias != NULL && bias->f != 0 && !c->hw->act_scalar_bias)
+        report(c, "engine-generation", "bias=%g: on %s a bias must be a [P, 1] tile", bias->f, c->target);
+    if (attr_int(c->cx, c->op->attr, A_func, -1) == ACT_reciprocal && !c->hw->act_reciprocal_bias &&
+        (has(c, KA_bias) || (bias != NULL && bias->f != 0)))
+        report(c, "engine-generation", "reciprocal takes no bias on %s", c->target);
+}
+
+/* ---- reductions ---- */
+
+static void
+check_tensor_reduce(Check *c)
+{
+    const Ap *data = c->in[KI_src].ap;
+    int64_t naxes = attr_int(c->cx, c->op->attr, A_naxes, 1), keep = 1;
+    Alu op = alu(c, A_op);
+    same_parts(c, KI_dst, KI_src);
+    need_op(c, A_op, M_REDUCE);
+    if (is_bitwise(op)) {
+        need_integer(c, KI_dst, alu_text(op));
+        need_integer(c, KI_src, alu_text(op));
+        if (attr_int(c->cx, c->op->attr, A_negate, 0))
+            report(c, "operator", "negate needs an arithmetic operator, not %s", alu_text(op));
+    }
+    if (naxes < 1 || naxes > data->ndim) {
+        report(c, "reduce-axes", "naxes=%lld, the data pattern has %u dims", (long long)naxes, data->ndim);
+        return;
+    }
+    for (uint32_t i = 0; i + (uint32_t)naxes < data->ndim; i++)
+        keep *= data->dim[i].count;
+    if (c->in[KI_dst].count != keep)
+        report(c, "element-count", "dst has %lld elements per partition, the reduction leaves %lld",
+               (long long)c->in[KI_dst].count, (long long)keep);
+}
+
+static void
+check_tensor_scalar_reduce(Check *c)
+{
+    same_shape(c, 0, 2);
+    column(c, 1, 2);
+    one_source(c, 3, A_imm0, true);
+    column_f32(c, 3, 2);
+    need_op(c, A_op0, M_BINARY);
+    need_op(c, A_op1, M_ROW_REDUCE);
+}
+
+static void
+check_tensor_partition_reduce(Check *c)
+{
+    Alu op = alu(c, A_op);
+    same_count(c, KI_dst, KI_src);
+    need_op(c, A_op, M_PARTITION_REDUCE);
+    if (nparts(c, KI_dst) != 1)
+        report(c, "partition-count", "dst has %lld partitions, exactly 1 is allowed", (long long)nparts(c, KI_dst));
+    for (int i = 0; is_bitwise(op) && i < 2; i++)
+        need_integer(c, i, alu_text(op));
+}
+
+/* ---- shuffles, index patterns ---- */
+
+static void
+check_nc_stream_shuffle(Check *c)
+{
+    const int64_t *mask;
+    int n = attr_ints(c->cx, c->op->attr, A_mask, &mask);
+    same_shape(c, KI_dst, KI_src);
+    same_dtype(c, KI_dst, KI_src);
+    if (n != SHUFFLE_LANES)
+        report(c, "shuffle-mask", "mask has %d entries, exactly %d are allowed", n, SHUFFLE_LANES);
+    for (int i = 0; i < n; i++) {
+        if (mask[i] != SHUFFLE_KEEP && (mask[i] < 0 || mask[i] >= SHUFFLE_LANES))
+            report(c, "shuffle-mask", "mask[%d] is %lld, allowed: 0 to %d or %d", i, (long long)mask[i],
+                   SHUFFLE_LANES - 1, SHUFFLE_KEEP);
+    }
+}
+
+static void
+index_pattern(Check *c, int i)
+{
+    const int64_t *p;
+    int n = attr_ints(c->cx, c->op->attr, A_pattern, &p);
+    int64_t count = 1;
+    if (n == 0 || n % 2 != 0 || n / 2 > (int)c->hw->ap_free_dims) {
+        report(c, "index-pattern", "pattern has %d numbers, allowed: 1 to %d (step, num) pairs", n,
+               (int)c->hw->ap_free_dims);
+        return;
+    }
+    for (int k = 1; k < n; k += 2) {
+        if (p[k] < 1 || __builtin_mul_overflow(count, p[k], &count)) {
+            report(c, "index-pattern", "num %lld of pair %d is out of range", (long long)p[k], k / 2);
+            return;
+        }
+    }
+    if (count != c->in[i].count)
+        report(c, "element-count", "the pattern has %lld elements, %s has %lld per partition", (long long)count,
+               operand_name(c, i), (long long)c->in[i].count);
+}
+
+static void
+check_iota(Check *c)
+{
+    index_pattern(c, KI_dst);
+}
+
+static void
+check_affine_select(Check *c)
+{
+    same_shape(c, KI_dst, KI_src);
+    index_pattern(c, KI_dst);
+    need_op(c, A_op, M_COMPARE);
+    if (!has_attr(c, A_imm0))
+        report(c, "operand", "no value imm0 is given");
+}
+
+/* ---- every instruction ---- */
+
+typedef void CheckFn(Check *c);
+#define CHECK_CONTROL(id) NULL
+#define CHECK_DMA(id) check_##id
+#define CHECK_EW(id) check_##id
+#define CHECK_PE(id) check_##id
+#define CHECK_REDUCE(id) check_##id
+#define CHECK_MOVE(id) check_##id
+static CheckFn *const checks[K_COUNT] = {
+#define OP(id, class, ...) [K_##id] = CHECK_##class(id),
+#include "tile/ops.def"
+#undef OP
+};
+
+/* Where operands may start: the quadrant, half or whole array their size rounds up to. DMAs may start anywhere. */
+static void
+start_partition(Check *c, int i)
+{
+    const Opnd *x = &c->in[i];
+    int q = (int)c->hw->quadrant, n = x->ap->nparts;
+    int unit = n > 2 * q ? 4 * q : n > q ? 2 * q : q;
+    const Affine *a = &x->ap->part;
+    bool bad = a->c % unit != 0;
+    for (uint32_t k = 0; k < a->nterms; k++)
+        bad |= c->val[a->term[k].var.i].count > 1 && a->term[k].coef % unit != 0;
+    if (bad)
+        report(c, "start-partition", "%s has %d partitions and starts at %lld%s, allowed: multiples of %d",
+               operand_name(c, i), n, (long long)a->c, a->nterms ? " plus a loop's step" : "", unit);
+}
+
+/* Dims that hardware needs: neighbours that form one run count once. */
+static int
+dim_count(const Ap *ap)
+{
+    if (ap->ndim <= 1)
+        return (int)ap->ndim;
+    Ap m = *ap;
+    return ap_merge(&m);
+}
+
+static void
+pattern_fields(Check *c, int i)
+{
+    const Ap *ap = c->in[i].ap;
+    int64_t reach = (int64_t)c->hw->ap_stride_max, most = (int64_t)c->hw->ap_count_max;
+    for (uint32_t d = 0; d < ap->ndim; d++) {
+        ApDim x = ap->dim[d];
+        if (x.count > most)
+            report(c, "pattern-count", "dim %u of %s has %lld elements, at most %lld are allowed", d,
+                   operand_name(c, i), (long long)x.count, (long long)most);
+        if (x.count > 1 && (x.stride > reach || x.stride < -reach - 1))
+            report(c, "pattern-stride", "dim %u of %s has stride %lld, allowed: %lld to %lld", d, operand_name(c, i),
+                   (long long)x.stride, (long long)(-reach - 1), (long long)reach);
+    }
+}
+
+static void
+free_size(Check *c, int i)
+{
+    const Opnd *x = &c->in[i];
+    int64_t limit = (int64_t)c->hw->max_free_sbuf;
+    if (x->v->space == SP_psum) /* given in f32 elements: the bytes of the partition */
+        limit = (int64_t)c->hw->max_free_psum * 4 / x->v->esize;
+    if (x->count > limit)
+        report(c, "free-size", "%s has %lld elements per partition, at most %lld are allowed in %s",
+               operand_name(c, i), (long long)x->count, (long long)limit, space_names[x->v->space]);
+}
+
+static void
+check_pattern(Check *c, int i)
+{
+    const Opnd *x = &c->in[i];
+    bool chip = is_chip(x->v->space);
+    int limit = (int)(chip ? c->hw->ap_free_dims : c->hw->ap_dma_dims);
+    if ((int)x->ap->ndim > limit) {
+        int n = dim_count(x->ap);
+        if (n > limit)
+            report(c, "pattern-dims", "%s has %d dims, at most %d are allowed in %s", operand_name(c, i), n, limit,
+                   space_names[x->v->space]);
+    }
+    if (!chip)
+        return;
+    if (x->ap->nparts > (int)c->hw->pmax)
+        report(c, "partition-limit", "%s has %d partitions, at most %d are allowed", operand_name(c, i),
+               x->ap->nparts, (int)c->hw->pmax);
+    if (c->def->flags & F_DMA)
+        return;
+    start_partition(c, i);
+    pattern_fields(c, i);
+    free_size(c, i);
+}
+
+/* True when the operand can be looked at further. */
+static bool
+check_operand(Check *c, int i)
+{
+    const OperandDef *o = &c->def->operand[i];
+    const Opnd *x = &c->in[i];
+    if (o->spaces == 0) /* a loop variable, or absent */
+        return true;
+    if (x->ap == NULL) {
+        bool absent = x->v == NULL && (o->role & R_optional);
+        if (!absent)
+            report(c, "operand", "%s is missing", o->name);
+        return absent;
+    }
+    if (x->v->is != V_BUFFER) {
+        report(c, "operand", "%s is no buffer", o->name);
+        return false;
+    }
+    if (!(o->spaces & BIT(x->v->space)))
+        report(c, "operand-space", "%s may not be in %s", o->name, space_names[x->v->space]);
+    else if (c->engine == EN_gpsimd && x->v->space != SP_sbuf)
+        report(c, "operand-space", "%s is in %s, the gpsimd engine works in SBUF only", o->name,
+               space_names[x->v->space]);
+    check_pattern(c, i);
+    return true;
+}
+
+static bool
+check_engine(Check *c)
+{
+    if (c->hw->gen < c->def->min_gen) {
+        report(c, "engine-generation", "needs generation %d, %s is generation %d", c->def->min_gen, c->target,
+               c->hw->gen);
+        return false;
+    }
+    if ((c->def->flags & F_DMA) || (c->def->engines & BIT(c->engine)))
+        return true;
+    report(c, "engine", "does not run on the %s engine", enum_name(AK_engine, c->engine));
+    return false;
+}
+
+void
+check_instr(Check *c)
+{
+    bool ok = check_engine(c);
+    for (int i = 0; i < c->op->nin; i++)
+        ok &= check_operand(c, i);
+    if (ok)
+        checks[c->op->code](c);
+}

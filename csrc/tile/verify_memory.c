@@ -1,0 +1,444 @@
+/* verify_memory.c - rules of memory: declarations, bounds, first writes, addresses, capacity, overlaps.
+ *
+ * What is written and read is kept per buffer as the hull of the boxes reached, so a fault reported here is a fault
+ * for sure, while a hole inside a hull is left to the simulator's poison.
+ */
+#include "tile/verify.h"
+
+#include <stdlib.h>
+
+/* ---- declarations ---- */
+
+static bool
+decl_shape(Check *c, const Type *t)
+{
+    int64_t n = MAX(dtypes[t->dtype].bytes, 1), limit = (int64_t)1 << 40;
+    for (int i = 0; i < t->rank; i++) {
+        if (t->dim[i] < 1 || t->dim[i] > limit || __builtin_mul_overflow(n, t->dim[i], &n) || n > limit) {
+            report(c, "buffer-shape", "dim %d is %lld: a buffer has at least 1 element and at most 2^40 bytes", i,
+                   (long long)t->dim[i]);
+            return false;
+        }
+    }
+    if (!is_chip(t->space))
+        return true;
+    if (t->rank < 1)
+        report(c, "buffer-shape", "a buffer in %s needs a partition dim", space_names[t->space]);
+    else if (t->dim[0] > (int64_t)c->hw->pmax)
+        report(c, "partition-limit", "the buffer has %lld partitions, at most %d are allowed", (long long)t->dim[0],
+               (int)c->hw->pmax);
+    return t->rank >= 1;
+}
+
+static void
+decl_kind(Check *c, const VInfo *v)
+{
+    const AttrItem *data = attr_find(c->cx, c->op->attr, A_data);
+    bool chip = is_chip(v->space);
+    if (v->space == SP_reg)
+        report(c, "buffer-kind", "buffers in registers are not instruction operands");
+    if (chip != (v->kind == BK_tile))
+        report(c, "buffer-kind", "a buffer in %s cannot be of kind %s", space_names[v->space],
+               enum_name(AK_bufkind, v->kind));
+    if (v->kind == BK_constant && (data == NULL || (int64_t)data->data->bytes != v->row * v->esize))
+        report(c, "constant-data", "the constant has %lld bytes of data, its buffer %lld",
+               data ? (long long)data->data->bytes : 0LL, (long long)(v->row * v->esize));
+    if (v->bufs < 1)
+        report(c, "buffer-shape", "bufs=%d, at least 1 is needed", v->bufs);
+    if (dtypes[v->dtype].nki == NULL)
+        report(c, "dtype", "%s has no %s", c->target, dtypes[v->dtype].name);
+}
+
+static void
+decl_address(Check *c, const VInfo *v, const Type *t)
+{
+    bool psum = v->space == SP_psum;
+    int64_t cap = (int64_t)(psum ? c->hw->psum_bytes : c->hw->sbuf_usable);
+    int64_t align = MAX(psum ? (int64_t)c->hw->psum_bank_bytes : (int64_t)c->hw->min_align, v->esize);
+    int64_t end = buffer_bytes(t) + (v->bufs - 1) * buffer_stride(t) + (v->has_addr ? v->addr : 0);
+    if (v->addr < 0 || v->addr % align != 0)
+        report(c, psum ? "psum-bank-start" : "alignment", "addr=%lld, a %s buffer of %s starts at a multiple of %lld",
+               (long long)v->addr, space_names[v->space], dtypes[v->dtype].name, (long long)align);
+    if (end > cap)
+        report(c, psum ? "psum-capacity" : "sbuf-capacity", "%d cop%s of %lld bytes at %lld end at %lld, %s has %lld on %s",
+               v->bufs, v->bufs > 1 ? "ies" : "y", (long long)buffer_bytes(t), (long long)v->addr, (long long)end,
+               space_names[v->space], (long long)cap, c->target);
+}
+
+static void
+note_interface(Check *c, Val v)
+{
+    if (is_full(c))
+        return;
+    c->st = vec_reserve(c->cx, &c->work, &c->io, 1, sizeof(Val));
+    if (c->st == ST_OK)
+        c->io.p[c->io.n++] = v;
+}
+
+void
+check_buffer_decl(Check *c)
+{
+    Val val = c->op->out;
+    VInfo *v = &c->val[val.i];
+    const Type *t = val_type(c->g, val);
+    const AttrItem *addr = attr_find(c->cx, c->op->attr, A_addr);
+    *v = (VInfo){.is = V_BUFFER, .space = t->space, .dtype = t->dtype, .esize = dtypes[t->dtype].bytes,
+                 .decl = c->at.i, .parts = 1, .row = 1};
+    v->kind = (uint8_t)attr_int(c->cx, c->op->attr, A_kind, BK_tile);
+    int64_t bufs = attr_int(c->cx, c->op->attr, A_bufs, 1);
+    v->bufs = (int32_t)MAX(0, MIN(bufs, 1 << 20));
+    v->has_addr = addr != NULL;
+    v->addr = addr != NULL ? addr->i : 0;
+    v->readonly = v->kind == BK_input || v->kind == BK_constant;
+    v->initialised = v->readonly || is_update(c, v);
+    if (!decl_shape(c, t)) {
+        v->is = V_OTHER;
+        return;
+    }
+    bool chip = is_chip(t->space);
+    for (int i = chip ? 1 : 0; i < t->rank; i++)
+        v->row *= t->dim[i];
+    v->parts = chip ? (int32_t)MIN(t->dim[0], INT32_MAX) : 1;
+    decl_kind(c, v);
+    if (v->kind == BK_input || v->kind == BK_output)
+        note_interface(c, val);
+    if (chip && v->addr < (int64_t)1 << 40)
+        decl_address(c, v, t);
+    else if (v->has_addr)
+        report(c, "alignment", "addr=%lld is out of range", (long long)v->addr);
+}
+
+/* ---- accesses ---- */
+
+static inline void
+widen(Region *r, const Region *x)
+{
+    if (r->phi == 0) {
+        *r = *x;
+        return;
+    }
+    r->plo = MIN(r->plo, x->plo);
+    r->phi = MAX(r->phi, x->phi);
+    r->lo = MIN(r->lo, x->lo);
+    r->hi = MAX(r->hi, x->hi);
+}
+
+static inline bool
+covers(const Region *r, const Region *x)
+{
+    return r->phi != 0 && r->plo <= x->plo && r->phi >= x->phi && r->lo <= x->lo && r->hi >= x->hi;
+}
+
+static bool
+in_bounds(Check *c, int i)
+{
+    const Opnd *x = &c->in[i];
+    const Region *r = &x->all;
+    if (r->lo >= 0 && r->hi <= x->v->row && r->plo >= 0 && r->phi <= x->v->parts)
+        return true;
+    if (r->plo < 0 || r->phi > x->v->parts)
+        report(c, "out-of-bounds", "%s reaches partitions %d to %d of %d", operand_name(c, i), r->plo, r->phi - 1,
+               x->v->parts);
+    else
+        report(c, "out-of-bounds", "%s reaches elements %lld to %lld of %lld", operand_name(c, i), (long long)r->lo,
+               (long long)r->hi - 1, (long long)x->v->row);
+    return false;
+}
+
+static void
+say_unwritten(Check *c, OpId o, const char *rule, const char *name, const Region *x, const Region *have)
+{
+    if (have->phi == 0)
+        report_at(c, o, rule, "%s is read before anything %s it", name,
+                  rule[0] == 'a' ? "starts accumulation in" : "is written to");
+    else
+        report_at(c, o, rule, "%s takes partitions %d to %d, elements %lld to %lld; %s are only partitions %d to %d, "
+                  "elements %lld to %lld", name, x->plo, x->phi - 1, (long long)x->lo, (long long)x->hi - 1,
+                  rule[0] == 'a' ? "overwritten by a matmul" : "written", have->plo, have->phi - 1,
+                  (long long)have->lo, (long long)have->hi - 1);
+}
+
+/* The first execution of this read can only see what ops before it in the text wrote. */
+static void
+check_read(Check *c, int i)
+{
+    const Opnd *x = &c->in[i];
+    VInfo *v = x->v;
+    if (v->initialised)
+        return;
+    if (!covers(&v->written, &x->first)) {
+        say_unwritten(c, c->at, "read-before-write", operand_name(c, i), &x->first, &v->written);
+        return;
+    }
+    if (!covers(&v->read, &x->all)) {
+        widen(&v->read, &x->all);
+        v->read_op = c->at.i;
+    }
+}
+
+/* A matmul that always adds needs an overwriting one before it: PSUM that another engine wrote does not count. */
+static void
+check_accumulate(Check *c)
+{
+    const Opnd *x = &c->in[KI_dst];
+    VInfo *v = x->v;
+    if (!attr_int(c->cx, c->op->attr, A_accumulate, 0)) {
+        widen(&v->started, &x->all);
+        return;
+    }
+    if (!covers(&v->started, &x->first)) {
+        say_unwritten(c, c->at, "accumulate-start", "dst", &x->first, &v->started);
+        return;
+    }
+    if (!covers(&v->accumulated, &x->all)) {
+        widen(&v->accumulated, &x->all);
+        v->accumulate_op = c->at.i;
+    }
+}
+
+static void
+note_write(Check *c, int i)
+{
+    const Opnd *x = &c->in[i];
+    VInfo *v = x->v;
+    if (v->readonly) {
+        report(c, "input-written", "%s is an %s, which nothing may write", operand_name(c, i),
+               enum_name(AK_bufkind, v->kind));
+        return;
+    }
+    if (!covers(&v->written, &x->all))
+        widen(&v->written, &x->all);
+    if (v->kind != BK_output || c->st != ST_OK)
+        return;
+    c->st = vec_reserve(c->cx, &c->work, &c->writes, 1, sizeof(Write));
+    if (c->st != ST_OK)
+        return;
+    c->writes.p[c->writes.n] = (Write){c->at.i, v->writes, x->ap};
+    v->writes = c->writes.n++;
+    v->nwrites++;
+}
+
+void
+check_access(Check *c)
+{
+    uint32_t good = 0;
+    bool matmul = c->op->code == K_nc_matmul;
+    for (int i = 0; i < c->op->nin; i++) {
+        if (c->in[i].ap != NULL && c->in[i].v->is == V_BUFFER && in_bounds(c, i))
+            good |= 1u << i;
+    }
+    for (int i = 0; i < c->op->nin; i++) {
+        bool accumulates = matmul && i == KI_dst;
+        if ((good >> i & 1) && !accumulates && (c->in[i].role & R_read))
+            check_read(c, i);
+    }
+    if (matmul && (good & 1))
+        check_accumulate(c);
+    for (int i = 0; i < c->op->nin; i++) {
+        if (c->in[i].ap == NULL || c->in[i].v->is != V_BUFFER || !(c->in[i].role & R_write))
+            continue;
+        if (good >> i & 1)
+            note_write(c, i);
+        else /* said already; what reads it is not to blame */
+            widen(&c->in[i].v->written, &c->in[i].all);
+    }
+}
+
+/* Over all iterations, what is read must be written by some op of the program. */
+static void
+check_reads(Check *c, const VInfo *v)
+{
+    if (v->read_op != 0 && !covers(&v->written, &v->read))
+        say_unwritten(c, (OpId){v->read_op}, "read-before-write", "an operand", &v->read, &v->written);
+    if (v->accumulate_op != 0 && !covers(&v->started, &v->accumulated))
+        say_unwritten(c, (OpId){v->accumulate_op}, "accumulate-start", "dst", &v->accumulated, &v->started);
+}
+
+/* ---- overlap: a segment tree over addresses that remembers, per byte range, the buffer that lives longest ---- */
+
+typedef struct Span {
+    int64_t lo, hi; /* bytes */
+    uint32_t first, last;
+    uint32_t val;
+} Span;
+
+typedef struct Tree {
+    const Span *span;
+    uint32_t *tag, *best; /* per node: index + 1 into span; of all of the node, of any of it */
+} Tree;
+
+static inline uint32_t
+longer(const Tree *t, uint32_t a, uint32_t b)
+{
+    if (a == 0 || b == 0)
+        return a + b;
+    return t->span[a - 1].last >= t->span[b - 1].last ? a : b;
+}
+
+static void
+tree_add(Tree *t, uint32_t node, uint32_t l, uint32_t r, uint32_t lo, uint32_t hi, uint32_t s)
+{
+    if (hi <= l || r <= lo)
+        return;
+    t->best[node] = longer(t, t->best[node], s);
+    if (lo <= l && r <= hi) {
+        t->tag[node] = longer(t, t->tag[node], s);
+        return;
+    }
+    uint32_t m = (l + r) / 2;
+    tree_add(t, 2 * node, l, m, lo, hi, s);
+    tree_add(t, 2 * node + 1, m, r, lo, hi, s);
+}
+
+static uint32_t
+tree_longest(const Tree *t, uint32_t node, uint32_t l, uint32_t r, uint32_t lo, uint32_t hi)
+{
+    if (hi <= l || r <= lo)
+        return 0;
+    if (lo <= l && r <= hi)
+        return t->best[node];
+    uint32_t m = (l + r) / 2;
+    uint32_t a = tree_longest(t, 2 * node, l, m, lo, hi), b = tree_longest(t, 2 * node + 1, m, r, lo, hi);
+    return longer(t, t->tag[node], longer(t, a, b));
+}
+
+static int
+by_first(const void *a, const void *b)
+{
+    const Span *x = a, *y = b;
+    if (x->first != y->first)
+        return x->first < y->first ? -1 : 1;
+    return (x->val > y->val) - (x->val < y->val);
+}
+
+/* Byte addresses as indices into the sorted set of all starts and ends: a bit set over aligned units, so no sort. */
+typedef struct Cuts {
+    uint32_t *index; /* by unit */
+    int64_t unit, nunits;
+    uint32_t n;
+} Cuts;
+
+static int64_t
+unit_of(const Cuts *k, int64_t byte)
+{
+    return MAX(0, MIN(byte / k->unit, k->nunits - 1));
+}
+
+static Status
+make_cuts(Check *c, const Span *span, uint32_t n, Cuts *k)
+{
+    k->unit = (int64_t)c->hw->min_align;
+    k->nunits = (int64_t)(c->hw->sbuf_bytes / c->hw->min_align) + 2;
+    NEW(c->cx, &c->work, k->index, k->nunits);
+    for (uint32_t i = 0; i < n; i++) {
+        k->index[unit_of(k, span[i].lo)] = 1;
+        k->index[unit_of(k, span[i].hi + k->unit - 1)] = 1;
+    }
+    for (int64_t i = 0; i < k->nunits; i++) {
+        uint32_t used = k->index[i];
+        k->index[i] = k->n;
+        k->n += used;
+    }
+    return ST_OK;
+}
+
+static bool
+is_sorted(const Span *span, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++) {
+        if (by_first(&span[i - 1], &span[i]) > 0)
+            return false;
+    }
+    return true;
+}
+
+static void
+report_overlap(Check *c, const Span *x, const Span *y)
+{
+    const char *a = str_get(c->cx, c->g->vals.p[x->val].name), *b = str_get(c->cx, c->g->vals.p[y->val].name);
+    report_at(c, (OpId){c->val[y->val].decl}, "overlap", "%s%sbytes %lld to %lld of %s overlap buffer %s of op %u at "
+              "bytes %lld to %lld while both are live (ops %u to %u, and %u to %u)", b, *b ? ": " : "",
+              (long long)y->lo, (long long)y->hi - 1, space_names[c->val[y->val].space], a, c->val[x->val].decl,
+              (long long)x->lo, (long long)x->hi - 1, y->first, y->last, x->first, x->last);
+}
+
+static Status
+check_overlap(Check *c, Span *span, uint32_t n)
+{
+    Tree t = {.span = span};
+    Cuts k = {0};
+    if (n < 2)
+        return ST_OK;
+    if (!is_sorted(span, n))
+        qsort(span, n, sizeof(*span), by_first);
+    TRY(make_cuts(c, span, n, &k));
+    NEW(c->cx, &c->work, t.tag, 4 * (size_t)k.n);
+    NEW(c->cx, &c->work, t.best, 4 * (size_t)k.n);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t lo = k.index[unit_of(&k, span[i].lo)], hi = k.index[unit_of(&k, span[i].hi + k.unit - 1)];
+        uint32_t other = tree_longest(&t, 1, 0, k.n, lo, hi);
+        if (other != 0 && span[other - 1].last >= span[i].first)
+            report_overlap(c, &span[other - 1], &span[i]);
+        tree_add(&t, 1, 0, k.n, lo, hi, i + 1);
+    }
+    return c->st;
+}
+
+/* The addressed buffers of one space. */
+typedef struct Spans {
+    Span *p;
+    uint32_t n, missing; /* how many; the first touched buffer that has no address */
+} Spans;
+
+static void
+add_span(Check *c, Spans *s, uint32_t val, Live live)
+{
+    const VInfo *v = &c->val[val];
+    if (live.first.i == 0)
+        return;
+    if (!v->has_addr) {
+        s->missing = s->missing ? s->missing : val;
+        return;
+    }
+    const Type *t = val_type(c->g, (Val){val});
+    int64_t end = v->addr + (v->bufs - 1) * buffer_stride(t) + buffer_bytes(t);
+    s->p[s->n++] = (Span){v->addr, end, live.first.i, live.last.i, val};
+}
+
+static Status
+check_spans(Check *c, const Spans *s)
+{
+    if (s->n > 0 && s->missing != 0)
+        report_at(c, (OpId){c->val[s->missing].decl}, "no-address",
+                  "the buffer has no address while others in %s have", space_names[c->val[s->missing].space]);
+    return check_overlap(c, s->p, s->n);
+}
+
+static Status
+run_buffers(Check *c)
+{
+    Spans sbuf = {0}, psum = {0};
+    Live *live;
+    TRY(tile_liveness(c->g, &c->work, &live));
+    NEW(c->cx, &c->work, sbuf.p, c->g->vals.n);
+    NEW(c->cx, &c->work, psum.p, c->g->vals.n);
+    for (uint32_t i = 1; i < c->g->vals.n && !is_full(c); i++) {
+        const VInfo *v = &c->val[i];
+        if (v->is != V_BUFFER)
+            continue;
+        check_reads(c, v);
+        if (is_chip(v->space))
+            add_span(c, v->space == SP_sbuf ? &sbuf : &psum, i, live[i]);
+    }
+    TRY(check_spans(c, &sbuf));
+    return check_spans(c, &psum);
+}
+
+void
+check_buffers(Check *c)
+{
+    if (is_full(c))
+        return;
+    Status st = run_buffers(c);
+    c->st = c->st != ST_OK ? c->st : st;
+}

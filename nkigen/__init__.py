@@ -1,0 +1,62 @@
+"""nkigen compiles NumPy functions to Trainium NeuronCore programs.
+
+Example:
+    >>> import numpy as np
+    >>> import nkigen
+    >>> @nkigen.trace
+    ... def double(x):
+    ...     return x + x
+    >>> x = np.ones((4, 8), np.float32)
+    >>> kernel = nkigen.compile(double, x)       # doctest: +SKIP
+    >>> kernel(x).sum()                          # doctest: +SKIP
+    64.0
+"""
+
+from nkigen import ops
+from nkigen._core import Program, TracedArray, parse
+from nkigen.compile import ArrayInfo, Kernel, clear_cache, compile
+from nkigen.display import Cost, Violation
+from nkigen.errors import (
+    DTypeError,
+    HardwareLimitError,
+    IndexingError,
+    InternalError,
+    NarrowingWarning,
+    NkigenError,
+    OptionError,
+    ParseError,
+    ShapeError,
+    TraceError,
+    UnsupportedError,
+    VerifyError,
+)
+from nkigen.trace import TracedFunction, trace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArrayInfo",
+    "Cost",
+    "DTypeError",
+    "HardwareLimitError",
+    "IndexingError",
+    "InternalError",
+    "Kernel",
+    "NarrowingWarning",
+    "NkigenError",
+    "OptionError",
+    "ParseError",
+    "Program",
+    "ShapeError",
+    "TraceError",
+    "TracedArray",
+    "TracedFunction",
+    "UnsupportedError",
+    "VerifyError",
+    "Violation",
+    "clear_cache",
+    "compile",
+    "ops",
+    "parse",
+    "trace",
+]

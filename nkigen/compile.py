@@ -1,0 +1,393 @@
+"""compile(): from a kernel and the shapes of its parameters to a checked, priced program."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nkigen import _core
+from nkigen.display import Cost, Violation, kernel_html
+from nkigen.errors import (
+    DTypeError,
+    NarrowingWarning,
+    NkigenError,
+    OptionError,
+    ShapeError,
+    UnsupportedError,
+    VerifyError,
+    format_location,
+)
+from nkigen.trace import Spec, TracedFunction, bind_specs, kernel_name, spec_of, trace_graph
+
+__all__ = ["compile", "Kernel", "ArrayInfo", "clear_cache"]
+
+CHECKS = ("off", "boundaries", "every-pass")
+NARROW = ("warn", "error")
+CACHE_SIZE = 256
+
+#: a stage against the first one: allowed error per dtype, of the largest finite value
+STAGE_TOLERANCE = {
+    "f64": 1e-9,
+    "f32": 1e-4,
+    "f16": 2e-2,
+    "bf16": 6e-2,
+    "fp8_e4m3": 3e-1,
+    "fp8_e4m3fn": 3e-1,
+    "fp8_e5m2": 6e-1,
+    "fp8_e3m4": 2e-1,
+}
+
+_cache: OrderedDict[tuple, _core.Session] = OrderedDict()
+_cache_lock = threading.Lock()
+
+
+class ArrayInfo(NamedTuple):
+    """Name, shape and NumPy dtype of an input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class Kernel:
+    """A compiled kernel: call it to run its program in the simulator.
+
+    `stages` maps names to Programs in the order of the pipeline; `tensor_ir` and
+    `tile_ir` are the first and the last of them, `plan` is the text of the plan stage.
+
+    Example:
+        >>> k = compile(np.exp, ((128, 512), "f32"))        # doctest: +SKIP
+        >>> k(np.zeros((128, 512), np.float32)).max()       # doctest: +SKIP
+        1.0
+    """
+
+    def __init__(
+        self,
+        session: _core.Session,
+        name: str,
+        target: str,
+        returns_tuple: bool,
+    ) -> None:
+        self._session = session
+        self.name = name
+        self.target = target
+        self._returns_tuple = returns_tuple
+        self.stages: Mapping[str, _core.Program] = MappingProxyType(
+            {p.name: p for p in session.stages}
+        )
+        programs = [p for p in self.stages.values() if p.kind != "plan"]
+        #: the traced tensor program
+        self.tensor_ir: _core.Program = programs[0]
+        #: the program for the hardware
+        self.tile_ir: _core.Program = programs[-1]
+        plans = [p for p in self.stages.values() if p.kind == "plan"]
+        #: text of the plan, which compile(plan=...) takes; "" when there is none
+        self.plan: str = str(plans[-1]) if plans else ""
+        #: modelled cost
+        self.cost: Cost = Cost(**session.cost)
+        names = [n for n, _, _ in self.tensor_ir.inputs]
+        #: parameters as traced
+        self.inputs: tuple[ArrayInfo, ...] = _infos(self.tensor_ir.inputs)
+        #: results as the program writes them
+        self.outputs: tuple[ArrayInfo, ...] = _infos(
+            [(n or f"out{i}", d, s) for i, (n, d, s) in enumerate(self.tile_ir.outputs)]
+        )
+        #: {k: j}: output k updates input j
+        self.aliases: dict[int, int] = dict(self.tensor_ir.aliases)
+        self._names = names
+        self._narrowed = [spec_of((s, d)).dtype for _, d, s in self.tile_ir.inputs]
+
+    def __call__(self, *arrays: Any, **named: Any) -> Any:
+        """Run the program in the simulator; an array, or a tuple if the function returns one.
+
+        arrays: one per parameter, with the shapes and dtypes that were compiled for; any
+        memory order. 64-bit data of a narrowed parameter is converted. Raises ShapeError
+        or DTypeError when an array is not what was compiled for.
+
+        Example:
+            >>> k(x, weight=w)                              # doctest: +SKIP
+        """
+        return self._result(self.tile_ir.run(*self._arguments(arrays, named)))
+
+    def reference(self, *arrays: Any, **named: Any) -> Any:
+        """Run the traced tensor program through NumPy, op by op.
+
+        Example:
+            >>> np.allclose(k.reference(x), f(x))           # doctest: +SKIP
+            True
+        """
+        return self._result(self.tensor_ir.run(*self._arguments(arrays, named)))
+
+    def run_stage(self, name: str, *arrays: Any, **named: Any) -> Any:
+        """Run one stage: tensor stages through NumPy, tile stages in the simulator.
+
+        Raises NkigenError for a name that is no stage.
+
+        Example:
+            >>> k.run_stage("decompose", x)                 # doctest: +SKIP
+        """
+        if name not in self.stages:
+            raise NkigenError(f"there is no stage {name!r}; the stages are {_list(self.stages)}")
+        return self._result(self.stages[name].run(*self._arguments(arrays, named)))
+
+    def verify(self) -> list[Violation]:
+        """The hardware rules the program breaks; empty for every compiled kernel.
+
+        Example:
+            >>> k.verify()                                  # doctest: +SKIP
+            []
+        """
+        return self.tile_ir.verify()
+
+    def nki(self) -> str:
+        """The program as NKI Python source.
+
+        Example:
+            >>> "nki.jit" in k.nki()                        # doctest: +SKIP
+            True
+        """
+        return self.tile_ir.nki()
+
+    def nisa(self) -> str:
+        """NISA MLIR text: raises UnsupportedError, nki() is the form that is emitted."""
+        raise UnsupportedError("NISA MLIR is not emitted; nki() gives the program as NKI Python")
+
+    def klir(self) -> bytes:
+        """KLIR bytes: raises UnsupportedError, nki() is the form that is emitted."""
+        raise UnsupportedError("KLIR is not emitted; nki() gives the program as NKI Python")
+
+    def timeline(self) -> str:
+        """Perfetto JSON: raises UnsupportedError, cost has the modelled time per engine."""
+        raise UnsupportedError("timelines are not emitted; cost has the time per engine")
+
+    def __repr__(self) -> str:
+        args = ", ".join(f"{i.name}: {_core.dtype_name(i.dtype)}{list(i.shape)}" for i in self.inputs)
+        return f"<Kernel {self.name}({args}) for {self.target}, {self.cost.instruction_count} instructions>"
+
+    def _repr_html_(self) -> str:
+        return kernel_html(self)
+
+    def _result(self, out: Any) -> Any:
+        return (out,) if self._returns_tuple and len(self.outputs) == 1 else out
+
+    def _arguments(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
+        given = list(arrays)
+        if named:
+            given = self._by_name(given, named)
+        if len(given) != len(self.inputs):
+            want = ", ".join(self._names) or "no arrays"
+            raise DTypeError(
+                f"{self.name} takes {len(self.inputs)} arrays ({want}), got {len(given)}"
+            )
+        return [self._argument(i, a) for i, a in enumerate(given)]
+
+    def _by_name(self, given: list[Any], named: Mapping[str, Any]) -> list[Any]:
+        rest = self._names[len(given) :]
+        for key in named:
+            if key not in rest:
+                problem = "is given twice" if key in self._names else "is no parameter"
+                raise DTypeError(f"{self.name}: '{key}' {problem} ({', '.join(self._names)})")
+        missing = [n for n in rest if n not in named]
+        if missing:
+            raise DTypeError(f"{self.name}: missing {_list(missing)}")
+        return given + [named[n] for n in rest]
+
+    def _argument(self, i: int, value: Any) -> Any:
+        info = self.inputs[i]
+        a = value if isinstance(value, np.ndarray) else np.asarray(value)
+        if a.ndim == 0 and isinstance(value, (bool, int, float)):
+            a = a.astype(info.dtype)
+        if a.shape != info.shape:
+            raise ShapeError(
+                f"{self.name}: parameter '{info.name}' was compiled for shape {info.shape}, "
+                f"got {a.shape}"
+            )
+        if a.dtype != info.dtype:
+            if a.dtype != self._narrowed[i]:
+                raise DTypeError(
+                    f"{self.name}: parameter '{info.name}' was compiled for dtype "
+                    f"{info.dtype}, got {a.dtype}"
+                )
+            a = a.astype(info.dtype)
+        return a
+
+
+def compile(
+    fn: Callable[..., Any],
+    *arrays_or_specs: Any,
+    target: str = "trn2",
+    check: str = "boundaries",
+    cache: bool = True,
+    narrow: str = "warn",
+    plan: str | None = None,
+    **named: Any,
+) -> Kernel:
+    """Compile a NumPy function for parameters of given shapes and dtypes.
+
+    fn: the function; @trace is optional.
+    arrays_or_specs, named: per parameter an array or (shape, dtype); dtype as text
+        ("f32", "bf16", "fp8_e4m3", ...) or a NumPy or ml_dtypes dtype.
+    target: "trn1", "trn2" or "trn3".
+    check: "off"; "boundaries" verifies the program against the hardware's rules;
+        "every-pass" also verifies, prints, parses back and runs every stage and compares
+        it with the first.
+    cache: reuse the result for an equal traced graph, target and options.
+    narrow: 64-bit dtypes that the hardware lacks: "warn" computes in 32 bits and says so
+        (NarrowingWarning), "error" refuses.
+    plan: text of a plan to execute instead of the compiler's own, as in Kernel.plan.
+
+    Raises TraceError, ShapeError, DTypeError or UnsupportedError at the user's line for
+    what the function does wrong, HardwareLimitError for what the target cannot do.
+
+    Example:
+        >>> k = compile(np.tanh, ((256, 1024), "bf16"), target="trn2")   # doctest: +SKIP
+        >>> k.cost.hbm_read_bytes                                        # doctest: +SKIP
+        524288
+    """
+    _choice("target", target, _core.targets())
+    _choice("check", check, CHECKS)
+    _choice("narrow", narrow, NARROW)
+    if plan is not None and not isinstance(plan, str):
+        raise DTypeError(f"plan is text, got {type(plan).__name__}")
+    if not callable(fn):
+        raise DTypeError(f"compile: expected a function, got {type(fn).__name__}")
+    names, given = bind_specs(fn, arrays_or_specs, named)
+    specs = [spec_of(g) for g in given]
+    traced = fn if isinstance(fn, TracedFunction) else None
+    name = traced.name if traced else kernel_name(fn)
+    session, returns_tuple = trace_graph(traced.fn if traced else fn, names, specs, name)
+    session = _compiled(session, target, narrow, plan, cache)
+    kernel = Kernel(session, name, target, returns_tuple)
+    if check != "off":
+        _check_boundaries(kernel)
+    if check == "every-pass":
+        _check_stages(kernel, [_data(g, s, i) for i, (g, s) in enumerate(zip(given, specs))])
+    return kernel
+
+
+def clear_cache() -> None:
+    """Forget all compiled kernels.
+
+    Example:
+        >>> clear_cache()
+    """
+    with _cache_lock:
+        _cache.clear()
+
+
+def _compiled(
+    session: _core.Session, target: str, narrow: str, plan: str | None, cache: bool
+) -> _core.Session:
+    key = (str(session.program), target, narrow, plan) if cache else None
+    if key is not None:
+        with _cache_lock:
+            known = _cache.get(key)
+            if known is not None:
+                _cache.move_to_end(key)
+    else:
+        known = None
+    if known is None:
+        session.compile(target, narrow, plan)
+        known = session
+        if key is not None:
+            with _cache_lock:
+                _cache[key] = session
+                while len(_cache) > CACHE_SIZE:
+                    _cache.popitem(last=False)
+    for message, where in known.warnings:
+        _warn(message, where)
+    return known
+
+
+def _warn(message: str, where: tuple | None) -> None:
+    if where is not None:
+        place = format_location(NkigenError.at(message, *where))
+        message = f"{message}\n{place}" if place else message
+    warnings.warn(message, NarrowingWarning, stacklevel=4)
+
+
+def _choice(what: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise OptionError(f"there is no {what} {value!r}; choose one of {_list(choices)}")
+
+
+def _list(names: Any) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _infos(described: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[ArrayInfo, ...]:
+    return tuple(ArrayInfo(n, s, _core.np_dtype(d)) for n, d, s in described)
+
+
+def _check_boundaries(kernel: Kernel) -> None:
+    violations = kernel.verify()
+    if violations:
+        text = "\n".join(map(str, violations[:10]))
+        raise VerifyError(f"{kernel.name} breaks {len(violations)} hardware rules:\n{text}")
+
+
+def _data(given: Any, spec: Spec, i: int) -> np.ndarray:
+    """The array that was given, or seeded random data of the spec."""
+    if isinstance(given, (np.ndarray, np.generic)):
+        return np.asarray(given)
+    rng = np.random.default_rng(i)
+    kind = spec.dtype.kind
+    if kind == "b":
+        return rng.integers(0, 2, spec.shape).astype(bool)
+    if kind in "iu":
+        return rng.integers(0, 8, spec.shape).astype(spec.dtype)
+    return (rng.standard_normal(spec.shape) * 0.5).astype(np.float32).astype(spec.dtype)
+
+
+def _check_stages(kernel: Kernel, data: list[np.ndarray]) -> None:
+    expected = _as_tuple(kernel.tensor_ir.run(*data))
+    for name, program in kernel.stages.items():
+        if program.kind == "plan":
+            continue
+        violations = program.verify()
+        if violations:
+            raise VerifyError(f"stage {name}: {violations[0]}")
+        text = str(program)
+        try:
+            again = str(_core.parse(text))
+        except NkigenError as e:
+            raise VerifyError(f"stage {name}: its text does not parse back: {e}") from e
+        if again != text:
+            raise VerifyError(f"stage {name}: its text changes when it is parsed and printed")
+        for i, (got, want) in enumerate(zip(_as_tuple(program.run(*data)), expected, strict=True)):
+            _compare_stage(name, i, got, want)
+
+
+def _as_tuple(out: Any) -> tuple:
+    return out if isinstance(out, tuple) else (out,)
+
+
+def _compare_stage(name: str, i: int, got: np.ndarray, want: np.ndarray) -> None:
+    where = f"stage {name}, output {i}"
+    if got.shape != want.shape:
+        raise VerifyError(f"{where}: shape {got.shape}, the first stage gives {want.shape}")
+    limit = STAGE_TOLERANCE.get(_core.dtype_name(got.dtype))
+    if limit is None:
+        if not np.array_equal(got, want.astype(got.dtype)):
+            bad = int(np.count_nonzero(got != want.astype(got.dtype)))
+            raise VerifyError(f"{where}: {bad} of {got.size} elements differ from the first stage")
+        return
+    a, b = got.astype(np.float64), want.astype(got.dtype).astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        raise VerifyError(f"{where}: NaN or infinities differ from the first stage")
+    if not finite.any():
+        return
+    scale = max(float(np.abs(b[finite]).max()), 1e-30)
+    worst = float(np.abs(a[finite] - b[finite]).max())
+    if not worst <= limit * scale:
+        raise VerifyError(
+            f"{where}: max error {worst:.3g} against the first stage "
+            f"(relative {worst / scale:.3g}, limit {limit:.3g})"
+        )

@@ -1,0 +1,210 @@
+"""Functions beyond NumPy that kernels use, written in NumPy.
+
+Each takes NumPy arrays or traced arrays. In a kernel they are traced as the NumPy calls
+that they make, and the compiler recognises what the hardware has an instruction for. The
+reference interpreter calls some of them for ops that NumPy has no function for.
+
+`COMPOSITIONS` maps NumPy functions that have no tensor op to functions here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "rsqrt",
+    "sigmoid",
+    "silu",
+    "gelu",
+    "gelu_tanh",
+    "relu",
+    "softplus",
+    "softmax",
+    "rms_norm",
+    "layer_norm",
+    "round_cast",
+]
+
+SQRT_HALF = 0.7071067811865476
+SQRT_2_OVER_PI = 0.7978845608028654
+
+
+def rsqrt(x: Any) -> Any:
+    """1 / sqrt(x), in the dtype of x.
+
+    Example:
+        >>> float(rsqrt(np.float32(4)))
+        0.5
+    """
+    return 1 / np.sqrt(x)
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x)).
+
+    Example:
+        >>> float(sigmoid(np.float32(0)))
+        0.5
+    """
+    return 1 / (1 + np.exp(-x))
+
+
+def silu(x: Any) -> Any:
+    """x * sigmoid(x), written as x / (1 + exp(-x)).
+
+    Example:
+        >>> float(silu(np.float32(0)))
+        0.0
+    """
+    return x / (1 + np.exp(-x))
+
+
+def relu(x: Any) -> Any:
+    """The larger of x and 0.
+
+    Example:
+        >>> float(relu(np.float32(-1)))
+        0.0
+    """
+    return np.maximum(x, 0)
+
+
+def softplus(x: Any) -> Any:
+    """log(1 + exp(x)), without overflow.
+
+    Example:
+        >>> float(softplus(np.float32(100)))
+        100.0
+    """
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def gelu_tanh(x: Any) -> Any:
+    """The tanh form of GELU: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x**3))).
+
+    Example:
+        >>> float(gelu_tanh(np.float32(0)))
+        0.0
+    """
+    inner = SQRT_2_OVER_PI * (x + 0.044715 * (x * x * x))
+    return 0.5 * x * (1 + np.tanh(inner))
+
+
+def _erf(x: Any) -> Any:
+    """The error function to 1.5e-7 (Abramowitz and Stegun 7.1.26)."""
+    a = np.abs(x)
+    t = 1 / (1 + 0.3275911 * a)
+    poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+    return np.sign(x) * (1 - poly * np.exp(-a * a))
+
+
+def gelu(x: Any) -> Any:
+    """GELU: x / 2 * (1 + erf(x / sqrt(2))), with erf to 1.5e-7.
+
+    Example:
+        >>> round(float(gelu(np.float32(1))), 4)
+        0.8413
+    """
+    return 0.5 * x * (1 + _erf(x * SQRT_HALF))
+
+
+def softmax(x: Any, axis: int = -1) -> Any:
+    """exp(x - max(x)) over its sum along an axis.
+
+    Example:
+        >>> softmax(np.zeros((1, 4), np.float32)).tolist()
+        [[0.25, 0.25, 0.25, 0.25]]
+    """
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def rms_norm(x: Any, weight: Any = None, eps: float = 1e-6, axis: int = -1) -> Any:
+    """x over its root mean square along an axis, times weight.
+
+    Example:
+        >>> rms_norm(np.float32([[3, 3]]), eps=0.0).tolist()
+        [[1.0, 1.0]]
+    """
+    y = x / np.sqrt(np.mean(x * x, axis=axis, keepdims=True) + eps)
+    return y if weight is None else y * weight
+
+
+def layer_norm(
+    x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, axis: int = -1
+) -> Any:
+    """x with mean 0 and variance 1 along an axis, times weight plus bias.
+
+    Example:
+        >>> layer_norm(np.float32([[1, 3]]), eps=0.0).tolist()
+        [[-1.0, 1.0]]
+    """
+    centred = x - np.mean(x, axis=axis, keepdims=True)
+    variance = np.mean(centred * centred, axis=axis, keepdims=True)
+    y = centred / np.sqrt(variance + eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def round_cast(x: Any, dtype: Any) -> Any:
+    """Conversion as the hardware does it: integers from the nearest even, saturating, NaN to 0.
+
+    Example:
+        >>> round_cast(np.float32([2.5, 300, np.nan]), np.int8).tolist()
+        [2, 127, 0]
+    """
+    dtype = np.dtype(dtype)
+    x = np.asarray(x)
+    if dtype.kind not in "iu" or x.dtype.kind in "b":
+        return x.astype(dtype)
+    info = np.iinfo(dtype)
+    if x.dtype.kind in "iu":
+        return np.clip(x, max(info.min, np.iinfo(x.dtype).min), min(info.max, np.iinfo(x.dtype).max)).astype(dtype)
+    wide = np.rint(x.astype(np.float64))
+    out = np.where(np.isnan(wide), 0, np.clip(wide, float(info.min), float(info.max)))
+    with np.errstate(invalid="ignore"):
+        result = out.astype(dtype)
+    # the largest integer of 64 bits is no float64: what reaches it saturates
+    return np.where(out >= float(info.max), info.max, result).astype(dtype)
+
+
+def _isinf(x: Any) -> Any:
+    return np.abs(x) == np.inf
+
+
+def _isfinite(x: Any) -> Any:
+    return np.abs(x) < np.inf
+
+
+def _fmax(x: Any, y: Any) -> Any:
+    return np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.maximum(x, y)))
+
+
+def _fmin(x: Any, y: Any) -> Any:
+    return np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.minimum(x, y)))
+
+
+def _logaddexp(x: Any, y: Any) -> Any:
+    return np.maximum(x, y) + np.log1p(np.exp(-np.abs(x - y)))
+
+
+def _hypot(x: Any, y: Any) -> Any:
+    return np.sqrt(x * x + y * y)
+
+
+#: NumPy function or ufunc -> its composition; called with what the user gave
+COMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    np.conjugate: lambda x: x,
+    np.deg2rad: lambda x: x * (np.pi / 180),
+    np.fabs: np.abs,
+    np.fmax: _fmax,
+    np.fmin: _fmin,
+    np.hypot: _hypot,
+    np.isfinite: _isfinite,
+    np.isinf: _isinf,
+    np.logaddexp: _logaddexp,
+    np.rad2deg: lambda x: x * (180 / np.pi),
+}

@@ -1,0 +1,296 @@
+"""What a user reads when something is wrong: class, text, line and caret."""
+
+import textwrap
+import warnings
+
+import numpy as np
+import pytest
+
+import nkigen
+from nkigen import errors
+
+X = np.ones((4, 8), np.float32)
+
+#: name -> (source, shapes of the arguments, exception, part of the message, marked text)
+CASES = {
+    "if": (
+        """
+        def f(x):
+            if x:
+                return x
+            return -x
+        """,
+        [(4, 8)], errors.TraceError, "bool", "x",
+    ),
+    "if_compare": (
+        """
+        def f(x):
+            y = x + 1
+            if y > 0:
+                return y
+            return x
+        """,
+        [(4, 8)], errors.TraceError, "np.where", "y > 0",
+    ),
+    "float": (
+        """
+        def f(x):
+            return x * float(x)
+        """,
+        [()], errors.TraceError, "float", "float(x)",
+    ),
+    "matmul_shapes": (
+        """
+        def f(x, y):
+            return x @ y
+        """,
+        [(4, 8), (9, 3)], errors.ShapeError, "8", "x @ y",
+    ),
+    "broadcast": (
+        """
+        def f(x, y):
+            z = x * 2
+            return z + y
+        """,
+        [(4, 8), (5, 8)], errors.ShapeError, "(4, 8)", "z + y",
+    ),
+    "axis": (
+        """
+        def f(x):
+            return np.sum(x, axis=2)
+        """,
+        [(4, 8)], errors.ShapeError, "axis 2", "np.sum(x, axis=2)",
+    ),
+    "reshape": (
+        """
+        def f(x):
+            return np.reshape(x, (5, 7))
+        """,
+        [(4, 8)], errors.ShapeError, "32", "np.reshape(x, (5, 7))",
+    ),
+    "index": (
+        """
+        def f(x):
+            return x[9]
+        """,
+        [(4, 8)], errors.IndexingError, "9", "x[9]",
+    ),
+    "too_many_indices": (
+        """
+        def f(x):
+            return x[0, 0, 0]
+        """,
+        [(4, 8)], errors.IndexingError, "indices", "x[0, 0, 0]",
+    ),
+    "unsupported_function": (
+        """
+        def f(x):
+            return np.linalg.inv(x)
+        """,
+        [(4, 4)], errors.UnsupportedError, "inv", "np.linalg.inv(x)",
+    ),
+    "out": (
+        """
+        def f(x):
+            return np.add(x, 1, out=np.zeros((4, 8), np.float32))
+        """,
+        [(4, 8)], errors.UnsupportedError, "out", "np.add(",
+    ),
+    "where": (
+        """
+        def f(x):
+            return np.exp(x, where=True)
+        """,
+        [(4, 8)], errors.UnsupportedError, "where", "np.exp(x, where=True)",
+    ),
+    "keyword": (
+        """
+        def f(x):
+            return np.sum(x, axes=1)
+        """,
+        [(4, 8)], TypeError, "axes", "np.sum(x, axes=1)",
+    ),
+    "dtype": (
+        """
+        def f(x):
+            return x.astype("complex64")
+        """,
+        [(4, 8)], errors.DTypeError, "complex64", 'x.astype("complex64")',
+    ),
+    "concat": (
+        """
+        def f(x, y):
+            return np.concatenate([x, y], axis=0)
+        """,
+        [(4, 8), (4, 7)], errors.ShapeError, "7", "np.concatenate([x, y], axis=0)",
+    ),
+}  # fmt: skip
+
+
+def function_of(tmp_path, source):
+    """The function of a source file of its own, so that it has lines to show."""
+    path = tmp_path / "kernel.py"
+    path.write_text("import numpy as np\n" + textwrap.dedent(source))
+    scope = {}
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+    return scope["f"], path
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_kernel_error(name, tmp_path):
+    source, shapes, cls, part, marked = CASES[name]
+    fn, path = function_of(tmp_path, source)
+    specs = [(s, "f32") for s in shapes]
+    with pytest.raises(cls) as info:
+        nkigen.compile(fn, *specs, cache=False)
+    e = info.value
+    assert part in str(e)
+    if isinstance(e, errors.NkigenError):
+        line = next(i for i, s in enumerate(path.read_text().splitlines(), 1) if marked in s)
+        assert (e.filename, e.lineno) == (str(path), line)
+        text = path.read_text().splitlines()[line - 1]
+        assert e.text.strip() == text.strip()
+        if e.offset is not None:
+            assert e.offset == text.index(marked) + 1
+            assert f"\n    {'^':>{e.offset - (len(text) - len(text.lstrip()))}}" in str(e)
+
+
+@pytest.mark.parametrize(
+    "fn, part",
+    [
+        (lambda x: [x, x], "list"),
+        (lambda x: np.ones(3, np.float32), "array"),
+        (lambda x: None, "None"),
+        (lambda x: (x, 3), "int"),
+    ],
+    ids=["list", "array", "none", "tuple"],
+)
+def test_result_that_is_no_traced_array(fn, part):
+    with pytest.raises(errors.TraceError, match=part):
+        nkigen.compile(fn, X, cache=False)
+
+
+def test_target():
+    with pytest.raises((ValueError, errors.NkigenError), match="trn9.*trn1.*trn2.*trn3"):
+        nkigen.compile(np.exp, X, target="trn9")
+
+
+def test_check():
+    with pytest.raises((ValueError, errors.NkigenError), match="every-pass"):
+        nkigen.compile(lambda x: x + 1, X, check="sometimes")
+
+
+def test_unknown_option():
+    with pytest.raises(TypeError, match="colour"):
+        nkigen.compile(lambda x: x + 1, X, colour="red")
+
+
+def test_number_of_arguments():
+    with pytest.raises(TypeError):
+        nkigen.compile(lambda x, y: x + y, X)
+    k = nkigen.compile(lambda x, y: x + y, X, X)
+    with pytest.raises(TypeError, match="2"):
+        k(X)
+
+
+@pytest.mark.parametrize("run", ["__call__", "reference"])
+def test_call_with_wrong_shape_or_dtype(run):
+    k = nkigen.compile(lambda x: x + 1, X)
+    with pytest.raises(errors.ShapeError, match=r"\(4, 8\).*\(4, 9\)|\(4, 9\).*\(4, 8\)"):
+        getattr(k, run)(np.ones((4, 9), np.float32))
+    with pytest.raises(errors.DTypeError, match="f32|float32"):
+        getattr(k, run)(X.astype(np.int32))
+    assert np.array_equal(getattr(k, run)(X), X + 1)  # nothing is lost
+
+
+@pytest.mark.parametrize("layout", ["F", "strided", "readonly", "big-endian"])
+def test_arrays_of_any_layout(layout):
+    x = np.arange(32, dtype=np.float32).reshape(4, 8)
+    k = nkigen.compile(lambda x: x * 2, x)
+    if layout == "F":
+        given = np.asfortranarray(x)
+    elif layout == "strided":
+        given = np.repeat(x, 2, axis=1)[:, ::2]
+    elif layout == "readonly":
+        given = x.copy()
+        given.flags.writeable = False
+    else:
+        given = x.astype(">f4")
+    assert np.array_equal(k(given), x * 2)
+    assert np.array_equal(given, x)
+
+
+def test_dtype_the_target_lacks():
+    spec = ((128, 128), "fp8_e3m4")
+    try:
+        k = nkigen.compile(lambda x: x + x, spec, target="trn2")
+    except (errors.NkigenError, ValueError) as e:
+        assert "fp8_e3m4" in str(e)
+    else:
+        assert k.verify() == []
+
+
+def test_spec_dtype():
+    with pytest.raises((TypeError, errors.NkigenError), match="f33"):
+        nkigen.compile(lambda x: x, ((2, 2), "f33"))
+
+
+def test_f64_is_narrowed_and_says_so(tmp_path):
+    fn, path = function_of(tmp_path, "def f(x):\n    return x * 2.0\n")
+    x = np.ones((3, 4))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        k = nkigen.compile(fn, x, cache=False)
+    texts = [str(w.message) for w in seen if issubclass(w.category, errors.NarrowingWarning)]
+    assert len(texts) == 1 and "f64" in texts[0] and "f32" in texts[0]
+    assert np.array_equal(k(x), np.full((3, 4), 2.0))
+    with pytest.raises(errors.NkigenError, match="f64"):
+        nkigen.compile(fn, x, narrow="error", cache=False)
+
+
+def test_constant_that_does_not_fit():
+    big = np.array([2**40, 1], np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(errors.NkigenError, match="1099511627776|fit"):
+            nkigen.compile(lambda x: x + big, ((2,), "i64"), cache=False)
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 5)])
+def test_zero_size(shape):
+    x = np.ones(shape, np.float32)
+    k = nkigen.compile(lambda x: x * 2 + 1, x)
+    assert k(x).shape == shape and k.verify() == []
+
+
+def test_maximum_of_nothing():
+    with pytest.raises(errors.NkigenError, match="zero-size|empty|identity"):
+        nkigen.compile(lambda x: np.max(x, axis=0), ((0, 4), "f32"))
+
+
+TEXTS = {
+    "no_header": ("%1 = add %a, %b\n", 1),
+    "unknown_op": ("tensor @f {\n  %x = input {index=0} : f32[4]\n  %y = frobnicate %x : f32[4]\n  return %y\n}\n", 3),
+    "undefined_value": ("tensor @f {\n  %x = input {index=0} : f32[4]\n  %y = exp %z : f32[4]\n  return %y\n}\n", 3),
+    "unknown_attribute": ("tensor @f {\n  %x = input {indx=0} : f32[4]\n  return %x\n}\n", 2),
+    "bad_dtype": ("tensor @f {\n  %x = input {index=0} : f99[4]\n  return %x\n}\n", 2),
+    "unclosed": ("tensor @f {\n  %x = input {index=0} : f32[4]\n  return %x\n", 4),
+    "empty": ("", 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_program_text(name):
+    text, line = TEXTS[name]
+    with pytest.raises(errors.ParseError) as info:
+        nkigen.parse(text)
+    assert info.value.lineno in (line, max(line - 1, 1))
+    assert info.value.offset >= 1
+    assert f"line {info.value.lineno}" in str(info.value)
+
+
+def test_truncated_texts_never_crash():
+    text = str(nkigen.compile(lambda x: np.exp(x) @ x.T, X).tile_ir)
+    for n in range(0, len(text) - 2, max(1, len(text) // 150)):
+        with pytest.raises(errors.NkigenError):
+            nkigen.parse(text[:n])

@@ -1,0 +1,260 @@
+"""Random NumPy programs as source text, with inputs on which rounding decides nothing.
+
+Inputs are multiples of 1/4 in [-2, 2]. A value is `exact` while f32 holds it without
+rounding; only exact values are compared or converted to integers, so that no step
+function stands on a value that differs in its last bit between executors.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import strategies as st
+
+SHAPES = [
+    (), (0,), (1,), (7,), (127,), (129,), (3, 5), (128, 1), (1, 129), (7, 0),
+    (2, 3, 4), (130, 33), (4, 1, 5), (2, 1, 128), (5, 513), (300, 2),
+]  # fmt: skip
+EXACT_LIMIT = 2.0**12
+LIMIT = 2.0**8
+
+
+@dataclass
+class Value:
+    name: str
+    shape: tuple
+    dtype: str
+    exact: bool
+    size: float  # bound of |value|
+
+
+@dataclass
+class Program:
+    inputs: list = field(default_factory=list)
+    lines: list = field(default_factory=list)
+    values: list = field(default_factory=list)
+    result: str = ""
+
+    @property
+    def source(self):
+        names = ", ".join(v.name for v in self.inputs)
+        return "\n".join([f"def f({names}):", *[f"    {x}" for x in self.lines]]) + (
+            f"\n    return {self.result}\n"
+        )
+
+    def function(self):
+        scope = {"np": np}
+        exec(compile(self.source, "<random program>", "exec"), scope)
+        return scope["f"]
+
+    def arrays(self, seed=0):
+        rng = np.random.default_rng(seed)
+        make = {
+            "f32": lambda s: (rng.integers(-8, 9, s) / 4).astype(np.float32),
+            "i32": lambda s: rng.integers(-9, 10, s).astype(np.int32),
+            "bool": lambda s: rng.integers(0, 2, s).astype(bool),
+        }
+        return [np.asarray(make[v.dtype](v.shape)) for v in self.inputs]
+
+    def add(self, text, shape, dtype, exact, size):
+        name = f"t{len(self.lines)}"
+        self.lines.append(f"{name} = {text}")
+        self.values.append(Value(name, tuple(shape), dtype, exact, size))
+
+
+def fits(size, exact):
+    return size <= (EXACT_LIMIT if exact else LIMIT)
+
+
+def broadcastable(a, b):
+    try:
+        return np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        return None
+
+
+def elementwise(draw, p, v):
+    if v.dtype == "bool":
+        p.add(f"np.where({v.name}, 1.5, -0.5).astype(np.float32)", v.shape, "f32", True, 1.5)
+        return
+    if v.dtype == "i32":
+        op, dtype = draw(st.sampled_from([("-{}", "i32"), ("np.abs({})", "i32"), ("{}.astype(np.float32)", "f32"), ("{} % 5", "i32"), ("{} // 3", "i32")]))
+        p.add(op.format(v.name), v.shape, dtype, True, max(v.size, 5))
+        return
+    table = [
+        ("-{}", v.exact, v.size),
+        ("np.abs({})", v.exact, v.size),
+        ("{} * 0.5", v.exact and v.size < 64, v.size / 2),
+        ("{} + 1.25", v.exact, v.size + 1.25),
+        ("3 - {}", v.exact, v.size + 3),
+        ("np.maximum({}, 0)", v.exact, v.size),
+        ("np.clip({}, -1, 2)", v.exact, 2.0),
+        ("np.tanh({})", False, 1.0),
+        ("np.exp(np.minimum({}, 2))", False, 8.0),
+        ("np.sqrt(np.abs({}) + 0.5)", False, v.size**0.5 + 1),
+        ("1 / (1 + np.exp(-{}))" if v.size <= 64 else "np.tanh({})", False, 1.0),
+        ("np.log(np.abs({}) + 1)", False, 8.0),
+        ("np.sin({})" if v.size <= 64 else "np.tanh({})", False, 1.0),
+        ("np.square({})", v.exact and v.size < 16, v.size**2),
+        ("{} / 3", False, v.size / 3),
+    ]
+    if v.exact:
+        table += [("np.sign({})", True, 1.0), ("np.floor({})", True, v.size + 1)]
+        table += [("{}.astype(np.int32)", True, v.size)]
+    text, exact, size = draw(st.sampled_from([t for t in table if fits(t[2], t[1])] or table[:2]))
+    dtype = "i32" if "int32" in text else "f32"
+    p.add(text.format(v.name), v.shape, dtype, exact, size)
+
+
+def binary(draw, p, v):
+    others = [o for o in p.values if broadcastable(v, o) is not None]
+    o = draw(st.sampled_from(others))
+    shape = broadcastable(v, o)
+    if int(np.prod(shape)) > 200_000:
+        return
+    if "bool" in (v.dtype, o.dtype):
+        if v.dtype == o.dtype:
+            op = draw(st.sampled_from("&|^"))
+            p.add(f"{v.name} {op} {o.name}", shape, "bool", True, 1.0)
+        else:
+            c, x = (v, o) if v.dtype == "bool" else (o, v)
+            zero = "np.float32(0)" if x.dtype == "f32" else "np.int32(0)"
+            p.add(f"np.where({c.name}, {x.name}, {zero})", shape, x.dtype, x.exact, x.size)
+        return
+    if v.dtype != o.dtype:
+        v, o = (v, o) if v.dtype == "f32" else (o, v)
+        o = Value(f"{o.name}.astype(np.float32)", o.shape, "f32", True, o.size)
+    exact = v.exact and o.exact
+    table = [
+        ("{} + {}", v.dtype, exact, v.size + o.size),
+        ("{} - {}", v.dtype, exact, v.size + o.size),
+        ("np.maximum({}, {})", v.dtype, exact, max(v.size, o.size)),
+        ("np.minimum({}, {})", v.dtype, exact, max(v.size, o.size)),
+        ("{} * {}", v.dtype, exact and v.size * o.size < 64, v.size * o.size),
+    ]
+    if v.dtype == "f32":
+        table.append(("{} / (np.abs({}) + 1)", "f32", False, v.size))
+    if exact:
+        table += [(f"{{}} {c} {{}}", "bool", True, 1.0) for c in ("<", ">=", "==")]
+    keep = [t for t in table if fits(t[3], t[2])]
+    text, dtype, exact, size = draw(st.sampled_from(keep or table[2:4]))
+    p.add(text.format(v.name, o.name), shape, dtype, exact, size)
+
+
+def reduction(draw, p, v):
+    if v.dtype != "f32" or not v.shape or 0 in v.shape:
+        return
+    axis = draw(st.integers(-len(v.shape), len(v.shape) - 1))
+    keep = draw(st.booleans())
+    n = v.shape[axis]
+    kinds = [("max", v.exact, v.size), ("min", v.exact, v.size), ("mean", False, v.size)]
+    if fits(v.size * n, v.exact):
+        kinds.append(("sum", v.exact and v.size < 64, v.size * n))
+    name, exact, size = draw(st.sampled_from(kinds))
+    shape = list(v.shape)
+    shape[axis] = 1
+    if not keep:
+        del shape[axis]
+    p.add(f"np.{name}({v.name}, axis={axis}, keepdims={keep})", shape, "f32", exact, size)
+
+
+def layout(draw, p, v):
+    rank = len(v.shape)
+    kinds = ["reshape", "expand"]
+    if rank:
+        kinds += ["slice", "flip", "concat"]
+    if rank >= 2:
+        kinds += ["transpose", "transpose"]
+    if rank < 4:
+        kinds.append("broadcast")
+    kind = draw(st.sampled_from(kinds))
+    if kind == "reshape":
+        total = int(np.prod(v.shape))
+        shapes = [(total,), (1, total), (total, 1)]
+        if total % 2 == 0 and total:
+            shapes += [(2, total // 2), (total // 2, 2)]
+        shape = draw(st.sampled_from(shapes))
+        text = f"np.reshape({v.name}, {shape})"
+    elif kind == "expand":
+        axis = draw(st.integers(0, rank))
+        shape = v.shape[:axis] + (1,) + v.shape[axis:]
+        text = f"np.expand_dims({v.name}, {axis})"
+        if len(shape) > 4:
+            return
+    elif kind == "broadcast":
+        shape = (draw(st.integers(1, 3)), *v.shape)
+        text = f"np.broadcast_to({v.name}, {shape})"
+    elif kind == "transpose":
+        perm = draw(st.permutations(range(rank)))
+        shape = tuple(v.shape[i] for i in perm)
+        text = f"np.transpose({v.name}, {tuple(perm)})"
+    else:
+        axis = draw(st.integers(0, rank - 1))
+        index = [":"] * rank
+        if kind == "flip":
+            index[axis] = "::-1"
+        else:
+            start, step = draw(st.integers(0, 2)), draw(st.integers(1, 3))
+            index[axis] = f"{start}::{step}"
+        where = ", ".join(index)
+        text = f"{v.name}[{where}]"
+        shape = np.empty(v.shape)[eval(f"np.s_[{where}]")].shape
+        if kind == "concat":
+            shape = list(shape)
+            shape[axis] += v.shape[axis]
+            text = f"np.concatenate([{v.name}, {text}], axis={axis})"
+    if int(np.prod(shape)) <= 200_000:
+        p.add(text, shape, v.dtype, v.exact, v.size)
+
+
+def product(draw, p, v):
+    if v.dtype != "f32" or len(v.shape) < 1 or 0 in v.shape or v.size > 16:
+        return
+    k = v.shape[-1]
+    others = [
+        o
+        for o in p.values
+        if o.dtype == "f32" and o.shape and 0 not in o.shape and o.size <= 16
+        and (o.shape[-2] if len(o.shape) > 1 else o.shape[0]) == k
+    ]  # fmt: skip
+    if others:
+        o = draw(st.sampled_from(others))
+        text = f"{v.name} @ {o.name}"
+    else:
+        o = Value(f"np.swapaxes({v.name}, -1, -2)", (*v.shape[:-2], k, 1), "f32", v.exact, v.size)
+        if len(v.shape) < 2:
+            return
+        o.shape = (*v.shape[:-2], k, v.shape[-2])
+        text = f"{v.name} @ {o.name}"
+    try:
+        shape = np.matmul(np.zeros(v.shape), np.zeros(o.shape)).shape
+    except ValueError:
+        return
+    if int(np.prod(shape)) <= 200_000:
+        p.add(f"({text}) * {1.0 / k!r}", shape, "f32", False, v.size * o.size)
+
+
+STEPS = [elementwise, elementwise, binary, binary, reduction, layout, layout, product]
+
+
+@st.composite
+def programs(draw, max_steps=8):
+    """A random program of up to `max_steps` lines."""
+    p = Program()
+    for i in range(draw(st.integers(1, 3))):
+        dtype = draw(st.sampled_from(["f32", "f32", "f32", "i32", "bool"]))
+        shape = draw(st.sampled_from(SHAPES))
+        if i and draw(st.booleans()):
+            shape = p.inputs[0].shape
+        p.inputs.append(Value(f"x{i}", shape, dtype, True, {"f32": 2.0, "i32": 9.0}.get(dtype, 1.0)))
+    p.values = list(p.inputs)
+    for _ in range(draw(st.integers(1, max_steps))):
+        recent = p.values[-3:]
+        v = draw(st.sampled_from(recent + p.values))
+        draw(st.sampled_from(STEPS))(draw, p, v)
+    p.result = p.values[-1].name
+    if not p.lines:
+        p.add(f"{p.result} == {p.result}", p.values[-1].shape, "bool", True, 1.0)
+        p.result = p.values[-1].name
+    if len(p.values) > len(p.inputs) + 1 and draw(st.booleans()):
+        p.result = f"{p.values[-1].name}, {p.values[-2].name}"
+    return p

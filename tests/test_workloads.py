@@ -1,0 +1,74 @@
+"""The acceptance kernels: legal on every target, right against float64 NumPy, in budget.
+
+Reduced and ragged shapes run everything; the real shapes run what is cheap there: the
+compiler, the verifier and the cost model.
+"""
+
+import numpy as np
+import pytest
+
+import nkigen
+from nkigen import workloads
+from nkigen.bench import relative_error
+from nkigen.workloads import WORKLOADS, error_limit
+
+TARGETS = ("trn1", "trn2", "trn3")
+DTYPES = ("f32", "bf16")
+SMALL = [
+    pytest.param(w, shapes, id=f"{w.name}-{'_'.join('x'.join(map(str, s)) for s in shapes)}")
+    for w in WORKLOADS.values()
+    for shapes in w.small
+]
+ALL = [pytest.param(w, id=w.name) for w in WORKLOADS.values()]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("w, shapes", SMALL)
+def test_small(w, shapes, dtype):
+    inputs = w.inputs(dtype, shapes)
+    expected = w.expected(inputs)
+    for target in TARGETS:
+        k = nkigen.compile(w.fn, *inputs, target=target, check="every-pass", cache=False)
+        assert k.verify() == []
+        actual = k(*inputs)
+        assert actual.shape == expected.shape
+        assert actual.dtype == workloads.np_dtype(dtype)
+        assert relative_error(actual, expected) <= error_limit(w, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("w", ALL)
+def test_real_shape_is_legal(w, dtype):
+    for target in TARGETS:
+        k = nkigen.compile(w.fn, *w.specs(dtype), target=target, cache=False)
+        assert k.verify() == []
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("w", ALL)
+def test_bars(w, dtype):
+    cost = nkigen.compile(w.fn, *w.specs(dtype), cache=False).cost
+    moved = cost.hbm_read_bytes + cost.hbm_write_bytes
+    assert cost.hbm_min_bytes > 0
+    if w.instr_bar is not None:
+        assert cost.instruction_count <= w.instr_bar
+        assert moved <= w.hbm_bar * 1.0005 * cost.hbm_min_bytes
+    assert sum(cost.instructions.values()) == cost.instruction_count
+    assert cost.time_us >= cost.roofline_us * 0.999
+
+
+def test_program_size_does_not_grow_with_the_tensor():
+    small = nkigen.compile(workloads.softmax, ((1024, 1024), "f32"))
+    large = nkigen.compile(workloads.softmax, ((65536, 1024), "f32"))
+    ratio = len(str(large.tile_ir)) / len(str(small.tile_ir))
+    assert ratio < 1.5
+
+
+def test_long_chain_traces_and_runs():
+    n = 2000
+    x = np.linspace(-1, 1, 128 * 16, dtype=np.float32).reshape(128, 16)
+    fn = workloads.long_chain(n)
+    k = nkigen.compile(fn, x, cache=False)
+    assert k.verify() == []
+    expected = fn(x.astype(np.float64))
+    assert relative_error(k(x), expected) <= 1e-5
