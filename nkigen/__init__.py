@@ -13,8 +13,8 @@ Example:
 """
 
 from nkigen import ops
-from nkigen._core import Program, TracedArray, parse
-from nkigen.compile import ArrayInfo, Kernel, clear_cache, compile
+from nkigen._core import Program, TracedArray
+from nkigen.compile import ArrayInfo, Kernel, clear_cache, compile, parse
 from nkigen.display import Cost, Violation
 from nkigen.errors import (
     DTypeError,

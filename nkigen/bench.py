@@ -215,14 +215,15 @@ def compared(value: float | None, bar: float | None, form: str) -> str:
     text = format(value, form)
     if bar is None:
         return text
-    return f"{text} / {format(bar, form)}{'' if value <= bar * 1.0005 else ' !'}"
+    missed = float(text) > float(format(bar, form))
+    return f"{text} / {format(bar, form)}{' !' if missed else ''}"
 
 
 COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("kernel", lambda r: r["name"]),
     ("dtype", lambda r: r["dtype"]),
     ("instr / bar", lambda r: compared(r["instructions"], r.get("instr_bar"), "d")),
-    ("HBM ratio / bar", lambda r: compared(r["hbm_ratio"], r.get("hbm_bar"), ".3f")),
+    ("HBM ratio / bar", lambda r: compared(r["hbm_ratio"], r.get("hbm_bar"), ".2f")),
     ("modelled us", lambda r: f"{r['modelled_us']:.1f}"),
     ("roofline us", lambda r: f"{r['roofline_us']:.1f}"),
     ("compile ms / bar", lambda r: compared(r["compile_ms"], r.get("compile_bar_ms"), ".1f")),
@@ -243,9 +244,6 @@ def print_table(rows: list[Row], full: bool) -> None:
     widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
     for line in table:
         print("  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip())
-    for r in rows:
-        if "failure" in r:
-            print(f"{r['name']} {r['dtype']}: {r['failure']}")
     print("times in us are modelled; ! marks a missed bar")
 
 
@@ -281,10 +279,8 @@ def compare(rows: list[Row], baseline: dict[str, Any]) -> tuple[list[str], list[
 
 def faults(rows: list[Row]) -> list[str]:
     """Results that are wrong whatever the baseline says."""
-    out = []
+    out = [f"{key_of(r)}: {r['failure']}" for r in rows if "failure" in r]
     for r in rows:
-        if "failure" in r:
-            out.append(f"{key_of(r)}: {r['failure']}")
         violations = r.get("violations", 0) + sum(r.get("targets", {}).values())
         if violations:
             out.append(f"{key_of(r)}: {violations} verifier violations")

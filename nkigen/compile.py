@@ -15,9 +15,11 @@ from nkigen import _core
 from nkigen.display import Cost, Violation, kernel_html
 from nkigen.errors import (
     DTypeError,
+    HardwareLimitError,
     NarrowingWarning,
     NkigenError,
     OptionError,
+    ParseError,
     ShapeError,
     UnsupportedError,
     VerifyError,
@@ -25,7 +27,7 @@ from nkigen.errors import (
 )
 from nkigen.trace import Spec, TracedFunction, bind_specs, kernel_name, spec_of, trace_graph
 
-__all__ = ["compile", "Kernel", "ArrayInfo", "clear_cache"]
+__all__ = ["compile", "parse", "Kernel", "ArrayInfo", "clear_cache"]
 
 CHECKS = ("off", "boundaries", "every-pass")
 NARROW = ("warn", "error")
@@ -262,6 +264,7 @@ def compile(
     traced = fn if isinstance(fn, TracedFunction) else None
     name = traced.name if traced else kernel_name(fn)
     session, returns_tuple = trace_graph(traced.fn if traced else fn, names, specs, name)
+    _refuse_empty(name, session.program)
     session = _compiled(session, target, narrow, plan, cache)
     kernel = Kernel(session, name, target, returns_tuple)
     if check != "off":
@@ -269,6 +272,25 @@ def compile(
     if check == "every-pass":
         _check_stages(kernel, [_data(g, s, i) for i, (g, s) in enumerate(zip(given, specs))])
     return kernel
+
+
+def parse(text: str) -> _core.Program:
+    """The Program that a text says: tensor or tile IR, as str(program) prints it.
+
+    Raises ParseError with `lineno`, `offset` and the line's `text`.
+
+    Example:
+        >>> p = parse("tensor @f {\\n  %x = input {index=0} : f32[4]\\n  return %x\\n}\\n")
+        >>> p.outputs
+        (('x', 'f32', (4,)),)
+    """
+    try:
+        return _core.parse(text)
+    except ParseError as e:
+        lines = text.splitlines()
+        if e.lineno and e.lineno <= len(lines):
+            e.text = lines[e.lineno - 1]
+        raise
 
 
 def clear_cache() -> None:
@@ -279,6 +301,17 @@ def clear_cache() -> None:
     """
     with _cache_lock:
         _cache.clear()
+
+
+def _refuse_empty(name: str, program: _core.Program) -> None:
+    for kind, arrays in (("parameter", program.inputs), ("result", program.outputs)):
+        for i, (array, _, shape) in enumerate(arrays):
+            if 0 in shape:
+                label = f"'{array}'" if array else str(i)
+                raise HardwareLimitError(
+                    f"{name}: {kind} {label} has shape {shape}; an array without elements "
+                    "has no buffer on the device"
+                )
 
 
 def _compiled(

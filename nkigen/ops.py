@@ -97,7 +97,8 @@ def _erf(x: Any) -> Any:
     """The error function to 1.5e-7 (Abramowitz and Stegun 7.1.26)."""
     a = np.abs(x)
     t = 1 / (1 + 0.3275911 * a)
-    poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+    poly = 1.421413741 + t * (-1.453152027 + t * 1.061405429)
+    poly = t * (0.254829592 + t * (-0.284496736 + t * poly))
     return np.sign(x) * (1 - poly * np.exp(-a * a))
 
 
@@ -162,7 +163,8 @@ def round_cast(x: Any, dtype: Any) -> Any:
         return x.astype(dtype)
     info = np.iinfo(dtype)
     if x.dtype.kind in "iu":
-        return np.clip(x, max(info.min, np.iinfo(x.dtype).min), min(info.max, np.iinfo(x.dtype).max)).astype(dtype)
+        own = np.iinfo(x.dtype)
+        return np.clip(x, max(info.min, own.min), min(info.max, own.max)).astype(dtype)
     wide = np.rint(x.astype(np.float64))
     out = np.where(np.isnan(wide), 0, np.clip(wide, float(info.min), float(info.max)))
     with np.errstate(invalid="ignore"):
@@ -171,12 +173,26 @@ def round_cast(x: Any, dtype: Any) -> Any:
     return np.where(out >= float(info.max), info.max, result).astype(dtype)
 
 
+def _loop(ufunc: np.ufunc, *args: Any) -> list[Any]:
+    """The operands in the dtype that NumPy's loop takes for them; Python scalars are weak."""
+    weak = [type(a) if type(a) in (int, float) else np.result_type(a) for a in args]
+    dtypes = ufunc.resolve_dtypes((*weak, *[None] * ufunc.nout))
+    return [
+        np.asarray(a, d) if type(a) in (bool, int, float) else np.astype(a, d)
+        for a, d in zip(args, dtypes[: len(args)], strict=True)
+    ]
+
+
 def _isinf(x: Any) -> Any:
     return np.abs(x) == np.inf
 
 
 def _isfinite(x: Any) -> Any:
     return np.abs(x) < np.inf
+
+
+def _fabs(x: Any) -> Any:
+    return np.abs(*_loop(np.fabs, x))
 
 
 def _fmax(x: Any, y: Any) -> Any:
@@ -188,23 +204,39 @@ def _fmin(x: Any, y: Any) -> Any:
 
 
 def _logaddexp(x: Any, y: Any) -> Any:
+    x, y = _loop(np.logaddexp, x, y)
     return np.maximum(x, y) + np.log1p(np.exp(-np.abs(x - y)))
 
 
 def _hypot(x: Any, y: Any) -> Any:
+    x, y = _loop(np.hypot, x, y)
     return np.sqrt(x * x + y * y)
+
+
+def _deg2rad(x: Any) -> Any:
+    (x,) = _loop(np.deg2rad, x)
+    return x * np.asarray(np.pi / 180, x.dtype)
+
+
+def _rad2deg(x: Any) -> Any:
+    (x,) = _loop(np.rad2deg, x)
+    return x * np.asarray(180 / np.pi, x.dtype)
 
 
 #: NumPy function or ufunc -> its composition; called with what the user gave
 COMPOSITIONS: dict[Any, Callable[..., Any]] = {
     np.conjugate: lambda x: x,
-    np.deg2rad: lambda x: x * (np.pi / 180),
-    np.fabs: np.abs,
+    np.deg2rad: _deg2rad,
+    np.degrees: _rad2deg,
+    np.fabs: _fabs,
+    np.fliplr: lambda m: m[:, ::-1],
+    np.flipud: lambda m: m[::-1],
     np.fmax: _fmax,
     np.fmin: _fmin,
     np.hypot: _hypot,
     np.isfinite: _isfinite,
     np.isinf: _isinf,
     np.logaddexp: _logaddexp,
-    np.rad2deg: lambda x: x * (180 / np.pi),
+    np.rad2deg: _rad2deg,
+    np.radians: _deg2rad,
 }

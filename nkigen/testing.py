@@ -84,7 +84,7 @@ def assert_close(
         raise AssertionError("NaN or infinite elements differ from the expected ones")
     if not finite.any():
         return
-    diff = np.abs(a - e, where=finite, out=np.zeros_like(e))
+    diff = np.abs(np.where(finite, a, 0.0) - np.where(finite, e, 0.0))
     limit = rtol * float(np.abs(e[finite]).max()) + atol
     worst = np.unravel_index(int(np.argmax(diff)), diff.shape)
     if not diff[worst] <= limit:

@@ -1,7 +1,8 @@
 """The kernels that the benchmark, the tests and the docs share.
 
 Each is a plain NumPy function: called with float64 arrays it is its own reference,
-traced it is what the compiler is measured on.
+traced it is what the compiler is measured on. Results have the dtype of the first
+parameter; without the conversion NumPy's product of bf16 matrices is f32.
 
 Example:
     >>> from nkigen import workloads
@@ -40,14 +41,15 @@ def softmax(x):
 
 def rmsnorm(x, weight):
     """Root-mean-square norm of the last axis."""
-    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + EPS) * weight
+    scale = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + EPS)
+    return (x / scale * weight).astype(x.dtype)
 
 
 def layernorm(x, weight, bias):
     """Layer norm of the last axis."""
     centred = x - np.mean(x, axis=-1, keepdims=True)
     variance = np.mean(centred * centred, axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + EPS) * weight + bias
+    return (centred / np.sqrt(variance + EPS) * weight + bias).astype(x.dtype)
 
 
 def colsum(x):
@@ -62,7 +64,7 @@ def transpose(x):
 
 def matmul(a, b):
     """A matrix product."""
-    return a @ b
+    return (a @ b).astype(a.dtype)
 
 
 def gelu(h):
@@ -72,13 +74,14 @@ def gelu(h):
 
 def matmul_bias_gelu(x, w, bias):
     """A linear layer with gelu."""
-    return gelu(x @ w + bias)
+    return gelu(x @ w + bias).astype(x.dtype)
 
 
 def swiglu(x, w_gate, w_up, w_down):
     """A gated MLP."""
     g = x @ w_gate
-    return (g / (1.0 + np.exp(-g)) * (x @ w_up)) @ w_down
+    h = (g / (1.0 + np.exp(-g)) * (x @ w_up)).astype(x.dtype)
+    return (h @ w_down).astype(x.dtype)
 
 
 def rope(x, cos, sin):
@@ -91,7 +94,8 @@ def rope(x, cos, sin):
 
 def attention_head(q, k, v):
     """One attention head, full softmax."""
-    return softmax(q @ k.T * (1.0 / math.sqrt(q.shape[-1]))) @ v
+    p = softmax(q @ k.T * (1.0 / math.sqrt(q.shape[-1])))
+    return (p.astype(q.dtype) @ v).astype(q.dtype)
 
 
 def transformer_layer(x, norm1, wq, wk, wv, wo, norm2, w1, w2):
@@ -99,15 +103,18 @@ def transformer_layer(x, norm1, wq, wk, wv, wo, norm2, w1, w2):
     batch, seq, hidden = x.shape
     heads, d = 8, hidden // 8
 
+    def linear(t, w):
+        return (t @ w).astype(x.dtype)
+
     def split_heads(t):
         return np.transpose(np.reshape(t, (batch, seq, heads, d)), (0, 2, 1, 3))
 
     h = rmsnorm(x, norm1)
-    q, k, v = split_heads(h @ wq), split_heads(h @ wk), split_heads(h @ wv)
-    scores = q @ np.swapaxes(k, -1, -2) * (1.0 / math.sqrt(d))
-    context = np.transpose(softmax(scores) @ v, (0, 2, 1, 3))
-    x = x + np.reshape(context, (batch, seq, hidden)) @ wo
-    return x + gelu(rmsnorm(x, norm2) @ w1) @ w2
+    q, k, v = (split_heads(linear(h, w)) for w in (wq, wk, wv))
+    p = softmax(q @ np.swapaxes(k, -1, -2) * (1.0 / math.sqrt(d)))
+    context = np.transpose(linear(p.astype(x.dtype), v), (0, 2, 1, 3))
+    x = x + linear(np.reshape(context, (batch, seq, hidden)), wo)
+    return x + linear(gelu(linear(rmsnorm(x, norm2), w1)), w2)
 
 
 def long_chain(n: int) -> Callable:

@@ -66,8 +66,12 @@ pick_kernel(void)
 static void
 pack(int k, int cols, int width, const float *src, int64_t ld, float *dst)
 {
+    enum { AHEAD = 4 }; /* rows */
     int whole = cols / width, rest = cols % width;
     for (int i = 0; i < k; i++, src += ld) {
+        if (i + AHEAD < k)
+            for (int j = 0; j < cols; j += 16)
+                __builtin_prefetch(src + AHEAD * ld + j);
         float *to = dst + (int64_t)i * width;
         for (int p = 0; p < whole; p++, to += (int64_t)k * width)
             memcpy(to, src + p * width, (size_t)width * sizeof(float));

@@ -396,6 +396,18 @@ run_missing(uint64_t *row, int64_t from, int64_t n, int64_t step, int64_t unit, 
             }
 }
 
+/* A shuffle reads only the lanes that its mask names. */
+static bool
+is_read(const Instr *in, int i, int p)
+{
+    if (in->code != K_nc_stream_shuffle || i == 0)
+        return true;
+    for (int k = 0; k < in->nints; k++)
+        if (in->ints[k] == p % 32)
+            return true;
+    return false;
+}
+
 static Status
 bad_poison(Machine *m, const Instr *in, int i, const Region *r, const View *v)
 {
@@ -404,6 +416,8 @@ bad_poison(Machine *m, const Instr *in, int i, const Region *r, const View *v)
     int64_t part = -1;
     for (int32_t p = 0; p < r->o->nparts; p++) {
         Missing miss = {0, 0};
+        if (!is_read(in, i, p))
+            continue;
         region_runs(r, s->valid + (v->part + p) * s->vpitch, run_missing, &miss);
         if (miss.count && part < 0) {
             part = v->part + p;
@@ -433,7 +447,7 @@ check_written(Machine *m, const Instr *in, int i)
     Region r = region_of(m, in, i);
     int64_t from = r.from + r.o->lo * r.unit, n = (r.o->hi - r.o->lo + 1) * r.unit;
     for (int32_t p = 0; p < r.o->nparts; p++)
-        if (!bits_all(s->valid + (v->part + p) * s->vpitch, from, n))
+        if (is_read(in, i, p) && !bits_all(s->valid + (v->part + p) * s->vpitch, from, n))
             return bad_poison(m, in, i, &r, v);
     return ST_OK;
 }

@@ -38,6 +38,47 @@ graph_finish(const Graph *in, Graph *g, const Val *map)
     return ST_OK;
 }
 
+Status
+graph_begin(const Graph *in, Graph **out)
+{
+    Ctx *cx = in->cx;
+    TRY(graph_new(cx, &tensor_dialect, str_get(cx, in->name), out));
+    Graph *g = *out;
+    Status st = vec_reserve(cx, &g->arena, &g->ops, in->ops.n, sizeof(Op));
+    if (st == ST_OK)
+        st = vec_reserve(cx, &g->arena, &g->vals, in->vals.n, sizeof(ValDef));
+    if (st == ST_OK)
+        st = vec_reserve(cx, &g->arena, &g->operands, in->operands.n, sizeof(Operand));
+    return graph_end(st, out);
+}
+
+Status
+graph_end(Status st, Graph **out)
+{
+    if (st != ST_OK) {
+        graph_free(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+Status
+graph_sweep(Graph *g, const CompileOptions *opt, Graph **out)
+{
+    bool *live;
+    uint32_t dead = 0;
+    Status st = graph_liveness(g, &live);
+    for (uint32_t o = 1; st == ST_OK && o < g->ops.n; o++)
+        dead += !live[o];
+    *out = st == ST_OK ? g : NULL;
+    if (st == ST_OK && dead == 0)
+        return ST_OK;
+    if (st == ST_OK)
+        st = pass_canonicalize(g, opt, out);
+    graph_free(g);
+    return st;
+}
+
 static Status
 rebuild(const Graph *in, Graph *g)
 {
@@ -56,11 +97,6 @@ Status
 pass_canonicalize(const Graph *in, const CompileOptions *opt, Graph **out)
 {
     (void)opt;
-    TRY(graph_new(in->cx, &tensor_dialect, str_get(in->cx, in->name), out));
-    Status st = rebuild(in, *out);
-    if (st != ST_OK) {
-        graph_free(*out);
-        *out = NULL;
-    }
-    return st;
+    TRY(graph_begin(in, out));
+    return graph_end(rebuild(in, *out), out);
 }

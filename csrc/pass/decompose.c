@@ -47,8 +47,10 @@ static Val
 num(Expr *e, double c)
 {
     Val v = {0};
-    if (e->st == ST_OK)
+    if (e->st == ST_OK && is_float(e->dt))
         e->st = t_full(e->g, e->dt, 0, NULL, c, e->loc, &v);
+    else if (e->st == ST_OK) /* -1 of an unsigned dtype wraps */
+        e->st = t_full_int(e->g, e->dt, 0, NULL, (int64_t)c, e->loc, &v);
     return v;
 }
 
@@ -599,10 +601,7 @@ Status
 pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out)
 {
     Graph *g;
-    TRY(graph_new(in->cx, &tensor_dialect, str_get(in->cx, in->name), &g));
-    Status st = rebuild(in, g);
-    if (st == ST_OK)
-        st = pass_canonicalize(g, opt, out);
-    graph_free(g);
-    return st;
+    TRY(graph_begin(in, &g));
+    TRY(graph_end(rebuild(in, g), &g));
+    return graph_sweep(g, opt, out);
 }

@@ -137,10 +137,11 @@ hbm_ns(const Graph *g, Val v)
     return (double)(type_numel(t) * dtypes[t->dtype].bytes) / 300.0;
 }
 
+/* What computing op with so few rows costs beyond computing it with all partitions busy. */
 static double
-work_ns(const Graph *g, const Op *op, int64_t rows)
+idle_ns(const Graph *g, const Op *op, int64_t rows)
 {
-    double lanes = (double)MIN(rows, 128);
+    double per_lane = 1.0 / (double)MIN(rows, 128) - 1.0 / 128;
     double n = (double)type_numel(val_type(g, op->out));
     if (op->code == T_matmul) {
         const Type *a = val_type(g, op_val(g, op, 0));
@@ -150,7 +151,7 @@ work_ns(const Graph *g, const Op *op, int64_t rows)
     } else if (op_def(g, op)->flags & F_LAYOUT) {
         return 0;
     }
-    return n / lanes;
+    return n * per_lane;
 }
 
 /* A row tile whose partitions are neighbours in memory moves element by element. */
@@ -205,7 +206,7 @@ try_span(const Fuse *f, const Op *op, Span s, int64_t rows)
     trial_push(&t, op->out, s);
     for (int k = 0; k < t.n; k++) {
         const Op *o = val_def(g, t.seen[k]);
-        t.ns += work_ns(g, o, rows);
+        t.ns += idle_ns(g, o, rows);
         for (int i = 0; i < o->nin; i++)
             trial_operand(f, &t, op_val(g, o, i), edge_span(g, o, i, t.span[k]));
     }

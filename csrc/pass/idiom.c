@@ -349,16 +349,18 @@ match_reciprocal(const Match *m, Val x)
     return emit_rsqrt(m, x, m->out);
 }
 
-/* x**c for c in 2, 3, 4; rounds once in the narrow floats. */
+/* x**c for c in -2, 2, 3, 4; rounds once in the narrow floats. */
 static Status
 emit_product(const Match *m, Val x, int c, Val *out)
 {
     Graph *g = m->g;
-    bool narrow = is_float(m->dt) && dtypes[m->dt].bytes < 4 && c > 2;
+    bool narrow = is_float(m->dt) && dtypes[m->dt].bytes < 4 && c != 2;
     Val y;
     if (narrow)
         TRY(t_cast(g, x, DT_f32, m->loc, &x));
     TRY(t_unary(g, T_square, x, m->loc, &y));
+    if (c == -2)
+        TRY(t_unary(g, T_reciprocal, y, m->loc, &y));
     if (c == 3)
         TRY(t_binary(g, T_mul, y, x, m->loc, &y));
     if (c == 4)
@@ -371,23 +373,20 @@ match_power(const Match *m, Val x, Val exponent)
 {
     Graph *g = m->g;
     double c;
-    Val y;
     if (!is_splat(g, exponent, &c))
         return ST_OK;
     if (c == 2 || c == 3 || c == 4)
         return emit_product(m, x, (int)c, m->out);
     if (!is_float(m->dt))
         return ST_OK;
+    if (c == -2)
+        return emit_product(m, x, -2, m->out);
     if (c == 0.5)
         return t_unary(g, T_sqrt, x, m->loc, m->out);
     if (c == -0.5)
         return t_unary(g, T_rsqrt, x, m->loc, m->out);
     if (c == -1)
         return t_unary(g, T_reciprocal, x, m->loc, m->out);
-    if (c == -2 && dtypes[m->dt].bytes >= 4) {
-        TRY(t_unary(g, T_square, x, m->loc, &y));
-        return t_unary(g, T_reciprocal, y, m->loc, m->out);
-    }
     return ST_OK;
 }
 
@@ -458,10 +457,7 @@ Status
 pass_idiom(const Graph *in, const CompileOptions *opt, Graph **out)
 {
     Graph *g;
-    TRY(graph_new(in->cx, &tensor_dialect, str_get(in->cx, in->name), &g));
-    Status st = rebuild(in, g);
-    if (st == ST_OK)
-        st = pass_canonicalize(g, opt, out);
-    graph_free(g);
-    return st;
+    TRY(graph_begin(in, &g));
+    TRY(graph_end(rebuild(in, g), &g));
+    return graph_sweep(g, opt, out);
 }

@@ -174,6 +174,19 @@ lower_interface(Lower *l)
     return ST_OK;
 }
 
+/* Constants and what groups hand over through HBM: declared here, outside all loops. */
+static Status
+lower_storage(Lower *l)
+{
+    FOR_OPS(l->g, o) {
+        const Op *op = graph_op(l->g, o);
+        Val buf;
+        if (op->nout && (op->code == T_const || l->p->stored[op->out.i]))
+            TRY(hbm_buffer(l, op->out, &buf));
+    }
+    return ST_OK;
+}
+
 static Status
 lower_alloc(Lower *l)
 {
@@ -201,6 +214,7 @@ pass_lower(const Plan *p, const CompileOptions *opt, Graph **out)
     l.out->target = (uint8_t)opt->target;
     TRY(lower_alloc(&l));
     TRY(lower_interface(&l));
+    TRY(lower_storage(&l));
     for (uint32_t k = 0; k < p->groups.n; k++) {
         l.gr = &p->groups.p[k];
         l.group = k + 1;

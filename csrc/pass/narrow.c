@@ -159,12 +159,7 @@ rebuild(Narrow *n)
 Status
 pass_narrow(const Graph *in, const CompileOptions *opt, Graph **out)
 {
-    TRY(graph_new(in->cx, &tensor_dialect, str_get(in->cx, in->name), out));
+    TRY(graph_begin(in, out));
     Narrow n = {.in = in, .g = *out, .opt = opt};
-    Status st = rebuild(&n);
-    if (st != ST_OK) {
-        graph_free(*out);
-        *out = NULL;
-    }
-    return st;
+    return graph_end(rebuild(&n), out);
 }

@@ -20,8 +20,12 @@ Status pass_canonicalize(const Graph *in, const CompileOptions *opt, Graph **out
 Status pass_narrow(const Graph *in, const CompileOptions *opt, Graph **out);       /* narrow.c: f64 i64 u64 -> f32 i32 u32 */
 Status pass_idiom(const Graph *in, const CompileOptions *opt, Graph **out);        /* idiom.c: sigmoid, silu, gelu, rsqrt, square */
 Status pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out);    /* decompose.c: only F_CORE ops remain */
-Status graph_liveness(const Graph *g, bool **live); /* canonicalize.c: per op, whether an output needs it; inputs always; in cx->scratch */
-Status graph_finish(const Graph *in, Graph *out, const Val *map); /* canonicalize.c: carries names, outputs and aliases over */
+/* canonicalize.c - what tensor passes share */
+Status graph_liveness(const Graph *g, bool **live);  /* per op: an output needs it, or it is an input; in cx->scratch */
+Status graph_begin(const Graph *in, Graph **out);    /* empty, with room for as much as `in` has */
+Status graph_finish(const Graph *in, Graph *out, const Val *map); /* carries names, outputs and aliases over */
+Status graph_end(Status st, Graph **out);            /* frees *out on failure; returns st */
+Status graph_sweep(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; drops what no output needs */
 Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);      /* outputs.c: every output an op of its own */
 
 #endif

@@ -345,6 +345,22 @@ fn_matmul(Session *s, const char *name, PyObject *const *a)
     return traced_result(s, t_matmul_np(s->graph, x, y, here(s), &v), v);
 }
 
+/* dot and inner keep the promoted dtype, where matmul of bf16 and fp8 gives f32. */
+static PyObject *
+product(Session *s, Val x, Val y)
+{
+    LocId loc = here(s);
+    Val v = {0};
+    DType dt;
+    Status st = promote(&s->cx, loc, val_dtype(s->graph, x), 0, val_dtype(s->graph, y), 0, &dt);
+
+    if (st == ST_OK)
+        st = t_matmul_np(s->graph, x, y, loc, &v);
+    if (st == ST_OK)
+        st = t_cast(s->graph, v, dt, loc, &v);
+    return traced_result(s, st, v);
+}
+
 static PyObject *
 fn_dot(Session *s, const char *name, PyObject *const *a)
 {
@@ -357,13 +373,13 @@ fn_dot(Session *s, const char *name, PyObject *const *a)
     if (type_of(s, y)->rank > 2)
         return raise_here(s, E_Unsupported, "dot: a second operand of %d dims is not supported; use matmul",
                           type_of(s, y)->rank);
-    return fn_matmul(s, name, a);
+    return product(s, x, y);
 }
 
 static PyObject *
 fn_inner(Session *s, const char *name, PyObject *const *a)
 {
-    Val x, y, v = {0};
+    Val x, y;
     Status st;
 
     if (traced_operand(s, name, a[0], &x) < 0 || traced_operand(s, name, a[1], &y) < 0)
@@ -373,9 +389,7 @@ fn_inner(Session *s, const char *name, PyObject *const *a)
     if (type_of(s, y)->rank > 2)
         return raise_here(s, E_Unsupported, "inner: a second operand of %d dims is not supported", type_of(s, y)->rank);
     st = t_transpose(s->graph, y, NULL, 0, here(s), &y);
-    if (st == ST_OK)
-        st = t_matmul_np(s->graph, x, y, here(s), &v);
-    return traced_result(s, st, v);
+    return st == ST_OK ? product(s, x, y) : raise_status(s, st, E_Shape);
 }
 
 static PyObject *

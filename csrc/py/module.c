@@ -113,6 +113,17 @@ core_blas(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(state_of(module)->sgemm.fn != NULL);
 }
 
+static PyObject *
+core_set_fail_after(PyObject *module, PyObject *n)
+{
+    long long v = PyLong_AsLongLong(n);
+
+    if (v == -1 && PyErr_Occurred())
+        return NULL;
+    state_of(module)->fail_after = v;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef core_methods[] = {
     {"parse", core_parse, METH_O,
      "parse($module, text, /)\n--\n\nThe Program that a text says, tensor or tile IR; ParseError with line and column."},
@@ -125,6 +136,8 @@ static PyMethodDef core_methods[] = {
      "op_table($module, dialect, /)\n--\n\nRows of the 'tensor' or 'tile' op table, a list of dicts."},
     {"has_blas", core_blas, METH_NOARGS,
      "has_blas($module, /)\n--\n\nWhether the simulator's matrix products go through NumPy's BLAS."},
+    {"set_fail_after", core_set_fail_after, METH_O,
+     "set_fail_after($module, n, /)\n--\n\nFor tests: in each new session the allocation after n more fails; negative: none."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -198,6 +211,7 @@ core_exec(PyObject *module)
 {
     State *st = state_of(module);
 
+    st->fail_after = -1;
     if (PyArray_ImportNumPyAPI() < 0 || PyUFunc_ImportUFuncAPI() < 0)
         return -1;
     st->np = PyImport_ImportModule("numpy");

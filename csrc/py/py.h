@@ -44,6 +44,7 @@ typedef struct State { /* of the module */
     PyObject *skip;               /* tuple of file name prefixes whose frames are not the user's */
     PyTypeObject *session, *traced, *program;
     Sgemm sgemm;
+    int64_t fail_after; /* test hook: Mem.fail_after of new sessions */
 } State;
 
 typedef struct Session { /* one trace and at most one compile */

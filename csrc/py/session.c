@@ -56,6 +56,7 @@ session_new(State *st, PyObject *label)
         return NULL;
     }
     ctx_init(&s->cx);
+    s->cx.mem.fail_after = st->fail_after;
     s->has_cx = true;
     r = session_init_graph(s, text);
     if (r != ST_OK) {

@@ -142,7 +142,7 @@ infer_reduce(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     const int64_t *axes;
     int n = attr_ints(cx, op->attr, A_axes, &axes), rank = 0;
     bool keep = attr_int(cx, op->attr, A_keepdims, 0);
-    int64_t dim[MAX_RANK], numel = 1;
+    int64_t dim[MAX_RANK];
     unsigned reduced = 0;
     for (int i = 0; i < n; i++) {
         if (axes[i] < 0 || axes[i] >= a->rank)
@@ -159,9 +159,8 @@ infer_reduce(Ctx *cx, const Graph *g, const Op *op, TyId *out)
         empty |= r && a->dim[i] == 0;
         if (!r || keep)
             dim[rank++] = r ? 1 : a->dim[i];
-        numel *= r ? 1 : a->dim[i];
     }
-    if (empty && numel && op->code != T_reduce_sum)
+    if (empty && op->code != T_reduce_sum)
         return fail(cx, ST_USER, op->loc,
                     "%s: zero-size array to a reduction that has no identity", np(op));
     return result(cx, op, (DType)a->dtype, rank, dim, out);

@@ -27,8 +27,8 @@ buffer_bytes(const Type *t)
 }
 
 static Status
-append_buffer(Graph *g, Space sp, DType dt, int rank, const int64_t *dim, const AttrItem *at, int nat,
-              LocId loc, Val *out)
+append_buffer(Graph *g, Space sp, DType dt, int rank, const int64_t *dim, const AttrItem *at, int nat, LocId loc,
+              Val *out)
 {
     TyId ty;
     AttrId attr = {0};
@@ -138,8 +138,7 @@ operand_role(const Graph *g, const Op *op, int i)
     int role = op_def(g, op)->operand[i].role & R_update;
     if (i != KI_dst)
         return role;
-    if (op->code == K_nc_matmul &&
-        (op_val(g, op, KM_first).i != 0 || attr_int(g->cx, op->attr, A_accumulate, 0)))
+    if (op->code == K_nc_matmul && (op_val(g, op, KM_first).i != 0 || attr_int(g->cx, op->attr, A_accumulate, 0)))
         return R_update;
     if (op->code == K_nc_stream_shuffle && shuffle_keeps(g, op))
         return R_update;

@@ -1,4 +1,4 @@
-/* dialect.c - the tile instruction table as data: what ir/ needs to build, print, parse and check tile programs.
+/* dialect.c - the tile instruction table as data: what ir/ needs to build, print, parse, check.
  *
  * out: tile_dialect; its verifier is the hardware verifier.
  */

@@ -76,7 +76,8 @@ tile_liveness(const Graph *g, Arena *a, Live **by_val)
 
     NEW(g->cx, a, live, g->vals.n + 1);
     NEW(g->cx, a, home, g->vals.n + 1);
-    FOR_OPS(g, o) {
+    FOR_OPS(g, o)
+    {
         const Op *op = graph_op(g, o);
         if (!is_instr(g, op)) {
             TRY(walk_control(g, a, o, &loops, home, live));

@@ -64,6 +64,7 @@ int64_t
 affine_residue_max(const Check *c, const Affine *a, int64_t mod)
 {
     enum { FEW = 4096 };
+
     int64_t g = mod, base = ((a->c % mod) + mod) % mod, best = 0, one = 0, steps = 0;
     int varying = 0;
     for (uint32_t i = 0; i < a->nterms; i++) {
@@ -100,6 +101,7 @@ static inline int32_t
 clamp(int64_t part)
 {
     enum { FAR = 1 << 20 };
+
     return (int32_t)MAX(-FAR, MIN(part, FAR));
 }
 

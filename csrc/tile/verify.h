@@ -4,7 +4,8 @@
 
 #include "tile/tile.h"
 
-/* A box in a buffer: partitions [plo, phi), elements [lo, hi) of the row. phi 0: nothing. In HBM partitions are [0, 1). */
+/* A box in a buffer: partitions [plo, phi), elements [lo, hi) of the row. phi 0: nothing. In HBM
+ * the partitions are [0, 1). */
 typedef struct Region {
     int32_t plo, phi;
     int64_t lo, hi;
@@ -26,7 +27,7 @@ typedef struct VInfo { /* what a value is; filled when its op is reached */
     int64_t count;            /* loop: iterations */
     int64_t addr;
     Region written, started;  /* hulls so far: of all writes, of overwriting matmuls */
-    Region read, accumulated; /* hulls of what reads, and accumulating matmuls, reach over all iterations */
+    Region read, accumulated; /* hulls of what reads, and accumulating matmuls, reach in all */
     uint32_t read_op, accumulate_op; /* the op that last widened them */
     uint32_t writes, nwrites; /* output: head of the chain in Check.writes, 0 is none; its length */
 } VInfo;
@@ -68,11 +69,13 @@ typedef struct Check {
 
 /* verify.c */
 void report(Check *c, const char *rule, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-void report_at(Check *c, OpId o, const char *rule, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+void report_at(Check *c, OpId o, const char *rule, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 static inline bool is_full(const Check *c) { return c->st != ST_OK || c->out->n >= c->max; }
 static inline const char *operand_name(const Check *c, int i) { return c->def->operand[i].name; }
 static inline bool is_chip(int space) { return space == SP_sbuf || space == SP_psum; }
-int64_t affine_residue_max(const Check *c, const Affine *a, int64_t mod); /* largest value of a mod `mod` over all loops */
+/* The largest value of a mod `mod` over all loops. */
+int64_t affine_residue_max(const Check *c, const Affine *a, int64_t mod);
 
 /* verify_instr.c: shapes, dtypes, engines of the instruction at hand */
 void check_instr(Check *c);

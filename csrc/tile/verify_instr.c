@@ -1,18 +1,19 @@
 /* verify_instr.c - rules of single instructions: operand spaces, shapes, dtypes, operators, engines.
  *
- * One check_NAME per row of ops.def beside the rules all instructions share. Facts: nisa-facts section 2.
+ * One check_NAME per row of ops.def beside the rules all instructions share.
  */
 #include "tile/verify.h"
 
 #include <math.h>
 
 #define BIT(x) (1u << (x))
+
 enum {
     M_BITWISE = BIT(ALU_bitwise_and) | BIT(ALU_bitwise_or) | BIT(ALU_bitwise_xor) | BIT(ALU_left_shift) |
-                BIT(ALU_right_shift),
+        BIT(ALU_right_shift),
     M_UNARY = BIT(ALU_abs) | BIT(ALU_rsqrt),
-    M_COMPARE = BIT(ALU_equal) | BIT(ALU_not_equal) | BIT(ALU_greater_equal) | BIT(ALU_greater) |
-                BIT(ALU_less_equal) | BIT(ALU_less),
+    M_COMPARE = BIT(ALU_equal) | BIT(ALU_not_equal) | BIT(ALU_greater_equal) | BIT(ALU_greater) | BIT(ALU_less_equal) |
+        BIT(ALU_less),
     M_LOGICAL = BIT(ALU_logical_and) | BIT(ALU_logical_or) | BIT(ALU_logical_xor),
     M_ARITH = BIT(ALU_add) | BIT(ALU_subtract) | BIT(ALU_multiply) | BIT(ALU_maximum) | BIT(ALU_minimum),
     M_BINARY = M_ARITH | M_COMPARE | M_LOGICAL, /* what the vector engine does in f32 */
@@ -25,13 +26,47 @@ enum {
 
 /* ---- questions ---- */
 
-static inline bool has(const Check *c, int i) { return c->in[i].ap != NULL; }
-static inline DType dtype_of(const Check *c, int i) { return (DType)c->in[i].v->dtype; }
-static inline int space_of(const Check *c, int i) { return c->in[i].v->space; }
-static inline int64_t nparts(const Check *c, int i) { return c->in[i].ap->nparts; }
-static inline bool has_attr(const Check *c, Key k) { return attr_find(c->cx, c->op->attr, k) != NULL; }
-static inline Alu alu(const Check *c, Key k) { return (Alu)attr_int(c->cx, c->op->attr, k, ALU_none); }
-static inline const char *alu_text(Alu a) { return enum_name(AK_alu, (int)a); }
+static inline bool
+has(const Check *c, int i)
+{
+    return c->in[i].ap != NULL;
+}
+
+static inline DType
+dtype_of(const Check *c, int i)
+{
+    return (DType)c->in[i].v->dtype;
+}
+
+static inline int
+space_of(const Check *c, int i)
+{
+    return c->in[i].v->space;
+}
+
+static inline int64_t
+nparts(const Check *c, int i)
+{
+    return c->in[i].ap->nparts;
+}
+
+static inline bool
+has_attr(const Check *c, Key k)
+{
+    return attr_find(c->cx, c->op->attr, k) != NULL;
+}
+
+static inline Alu
+alu(const Check *c, Key k)
+{
+    return (Alu)attr_int(c->cx, c->op->attr, k, ALU_none);
+}
+
+static inline const char *
+alu_text(Alu a)
+{
+    return enum_name(AK_alu, (int)a);
+}
 
 /* Elements of all partitions; INT64_MAX stands for more. */
 static int64_t
@@ -134,8 +169,7 @@ static void
 need_integer(Check *c, int i, const char *why)
 {
     if (has(c, i) && !is_integer(dtype_of(c, i)))
-        report(c, "bitwise-dtype", "%s is %s, %s needs integers", operand_name(c, i), dtypes[dtype_of(c, i)].name,
-               why);
+        report(c, "bitwise-dtype", "%s is %s, %s needs integers", operand_name(c, i), dtypes[dtype_of(c, i)].name, why);
 }
 
 static void
@@ -269,7 +303,9 @@ matmul_banks(Check *c)
     start.c += x->near * es;
     int64_t bytes = (x->far - x->near + 1) * es, at = affine_residue_max(c, &start, bank);
     if (at + bytes > banks * bank)
-        report(c, "matmul-bank", "dst covers %lld bytes from byte %lld of a PSUM bank, at most %lld bank%s of %lld on %s",
+        report(c, "matmul-bank",
+               "dst covers %lld bytes from byte %lld of a PSUM bank, at most %lld bank%s of %lld "
+               "on %s",
                (long long)bytes, (long long)at, (long long)banks, banks > 1 ? "s" : "", (long long)bank, c->target);
 }
 
@@ -290,7 +326,8 @@ matmul_first(Check *c)
         report(c, "accumulate-start", "dst is a new buffer in each iteration of the loop it accumulates over");
     for (uint32_t i = 0; i < dst->ap->off.nterms; i++) {
         if (dst->ap->off.term[i].var.i == first.i && loop->count > 1)
-            report(c, "accumulate-start", "dst moves with the loop it accumulates over, so later iterations add to "
+            report(c, "accumulate-start",
+                   "dst moves with the loop it accumulates over, so later iterations add to "
                    "what nothing has written");
     }
     for (uint32_t i = 0; i < dst->ap->part.nterms; i++) {
@@ -312,7 +349,8 @@ check_nc_matmul(Check *c)
         report(c, "matmul-shape", "dst has %d partitions, stationary has %lld columns (M); they must be equal",
                d->ap->nparts, (long long)s->count);
     if (d->count != m->count)
-        report(c, "matmul-shape", "dst has %lld elements per partition, moving has %lld columns (N); they must be equal",
+        report(c, "matmul-shape",
+               "dst has %lld elements per partition, moving has %lld columns (N); they must be equal",
                (long long)d->count, (long long)m->count);
     matmul_dtypes(c);
     matmul_banks(c);
@@ -464,6 +502,7 @@ static void
 check_activation(Check *c)
 {
     enum { RES = KA_reduce_res, DATA = KA_data };
+
     const AttrItem *bias = attr_find(c->cx, c->op->attr, A_bias);
     same_shape(c, KI_dst, DATA);
     column(c, RES, DATA);
@@ -651,8 +690,8 @@ free_size(Check *c, int i)
     if (x->v->space == SP_psum) /* given in f32 elements: the bytes of the partition */
         limit = (int64_t)c->hw->max_free_psum * 4 / x->v->esize;
     if (x->count > limit)
-        report(c, "free-size", "%s has %lld elements per partition, at most %lld are allowed in %s",
-               operand_name(c, i), (long long)x->count, (long long)limit, space_names[x->v->space]);
+        report(c, "free-size", "%s has %lld elements per partition, at most %lld are allowed in %s", operand_name(c, i),
+               (long long)x->count, (long long)limit, space_names[x->v->space]);
 }
 
 static void
@@ -670,8 +709,8 @@ check_pattern(Check *c, int i)
     if (!chip)
         return;
     if (x->ap->nparts > (int)c->hw->pmax)
-        report(c, "partition-limit", "%s has %d partitions, at most %d are allowed", operand_name(c, i),
-               x->ap->nparts, (int)c->hw->pmax);
+        report(c, "partition-limit", "%s has %d partitions, at most %d are allowed", operand_name(c, i), x->ap->nparts,
+               (int)c->hw->pmax);
     if (c->def->flags & F_DMA)
         return;
     start_partition(c, i);

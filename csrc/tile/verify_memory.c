@@ -60,9 +60,10 @@ decl_address(Check *c, const VInfo *v, const Type *t)
         report(c, psum ? "psum-bank-start" : "alignment", "addr=%lld, a %s buffer of %s starts at a multiple of %lld",
                (long long)v->addr, space_names[v->space], dtypes[v->dtype].name, (long long)align);
     if (end > cap)
-        report(c, psum ? "psum-capacity" : "sbuf-capacity", "%d cop%s of %lld bytes at %lld end at %lld, %s has %lld on %s",
-               v->bufs, v->bufs > 1 ? "ies" : "y", (long long)buffer_bytes(t), (long long)v->addr, (long long)end,
-               space_names[v->space], (long long)cap, c->target);
+        report(c, psum ? "psum-capacity" : "sbuf-capacity",
+               "%d cop%s of %lld bytes at %lld end at %lld, %s has %lld on %s", v->bufs, v->bufs > 1 ? "ies" : "y",
+               (long long)buffer_bytes(t), (long long)v->addr, (long long)end, space_names[v->space], (long long)cap,
+               c->target);
 }
 
 static void
@@ -82,8 +83,13 @@ check_buffer_decl(Check *c)
     VInfo *v = &c->val[val.i];
     const Type *t = val_type(c->g, val);
     const AttrItem *addr = attr_find(c->cx, c->op->attr, A_addr);
-    *v = (VInfo){.is = V_BUFFER, .space = t->space, .dtype = t->dtype, .esize = dtypes[t->dtype].bytes,
-                 .decl = c->at.i, .parts = 1, .row = 1};
+    *v = (VInfo){.is = V_BUFFER,
+                 .space = t->space,
+                 .dtype = t->dtype,
+                 .esize = dtypes[t->dtype].bytes,
+                 .decl = c->at.i,
+                 .parts = 1,
+                 .row = 1};
     v->kind = (uint8_t)attr_int(c->cx, c->op->attr, A_kind, BK_tile);
     int64_t bufs = attr_int(c->cx, c->op->attr, A_bufs, 1);
     v->bufs = (int32_t)MAX(0, MIN(bufs, 1 << 20));
@@ -152,20 +158,45 @@ say_unwritten(Check *c, OpId o, const char *rule, const char *name, const Region
         report_at(c, o, rule, "%s is read before anything %s it", name,
                   rule[0] == 'a' ? "starts accumulation in" : "is written to");
     else
-        report_at(c, o, rule, "%s takes partitions %d to %d, elements %lld to %lld; %s are only partitions %d to %d, "
-                  "elements %lld to %lld", name, x->plo, x->phi - 1, (long long)x->lo, (long long)x->hi - 1,
-                  rule[0] == 'a' ? "overwritten by a matmul" : "written", have->plo, have->phi - 1,
-                  (long long)have->lo, (long long)have->hi - 1);
+        report_at(c, o, rule,
+                  "%s takes partitions %d to %d, elements %lld to %lld; %s are only partitions %d to %d, "
+                  "elements %lld to %lld",
+                  name, x->plo, x->phi - 1, (long long)x->lo, (long long)x->hi - 1,
+                  rule[0] == 'a' ? "overwritten by a matmul" : "written", have->plo, have->phi - 1, (long long)have->lo,
+                  (long long)have->hi - 1);
+}
+
+/* A shuffle reads only the lanes that its mask names: the hull of those, quadrant by quadrant. */
+static void
+narrow_to_mask(const Check *c, Region *r)
+{
+    const int64_t *mask;
+    int n = attr_ints(c->cx, c->op->attr, A_mask, &mask), lo = n, hi = -1;
+    for (int i = 0; i < n; i++) {
+        if (mask[i] < 0 || mask[i] >= n)
+            continue;
+        lo = MIN(lo, (int)mask[i]);
+        hi = MAX(hi, (int)mask[i]);
+    }
+    if (hi < 0 || r->phi - r->plo < n)
+        return;
+    r->plo += lo;
+    r->phi -= n - 1 - hi;
 }
 
 /* The first execution of this read can only see what ops before it in the text wrote. */
 static void
 check_read(Check *c, int i)
 {
-    const Opnd *x = &c->in[i];
+    Opnd lanes = c->in[i];
+    const Opnd *x = &lanes;
     VInfo *v = x->v;
     if (v->initialised)
         return;
+    if (c->op->code == K_nc_stream_shuffle && i == KI_src) {
+        narrow_to_mask(c, &lanes.first);
+        narrow_to_mask(c, &lanes.all);
+    }
     if (!covers(&v->written, &x->first)) {
         say_unwritten(c, c->at, "read-before-write", operand_name(c, i), &x->first, &v->written);
         return;
@@ -356,10 +387,11 @@ static void
 report_overlap(Check *c, const Span *x, const Span *y)
 {
     const char *a = str_get(c->cx, c->g->vals.p[x->val].name), *b = str_get(c->cx, c->g->vals.p[y->val].name);
-    report_at(c, (OpId){c->val[y->val].decl}, "overlap", "%s%sbytes %lld to %lld of %s overlap buffer %s of op %u at "
-              "bytes %lld to %lld while both are live (ops %u to %u, and %u to %u)", b, *b ? ": " : "",
-              (long long)y->lo, (long long)y->hi - 1, space_names[c->val[y->val].space], a, c->val[x->val].decl,
-              (long long)x->lo, (long long)x->hi - 1, y->first, y->last, x->first, x->last);
+    report_at(c, (OpId){c->val[y->val].decl}, "overlap",
+              "%s%sbytes %lld to %lld of %s overlap buffer %s of op %u at "
+              "bytes %lld to %lld while both are live (ops %u to %u, and %u to %u)",
+              b, *b ? ": " : "", (long long)y->lo, (long long)y->hi - 1, space_names[c->val[y->val].space], a,
+              c->val[x->val].decl, (long long)x->lo, (long long)x->hi - 1, y->first, y->last, x->first, x->last);
 }
 
 static Status
@@ -409,8 +441,8 @@ static Status
 check_spans(Check *c, const Spans *s)
 {
     if (s->n > 0 && s->missing != 0)
-        report_at(c, (OpId){c->val[s->missing].decl}, "no-address",
-                  "the buffer has no address while others in %s have", space_names[c->val[s->missing].space]);
+        report_at(c, (OpId){c->val[s->missing].decl}, "no-address", "the buffer has no address while others in %s have",
+                  space_names[c->val[s->missing].space]);
     return check_overlap(c, s->p, s->n);
 }
 

@@ -43,8 +43,8 @@ check_indices(Check *c, BufKind kind)
             report_at(c, (OpId){v->decl}, "interface", "index=%lld, there are %u %s buffers", (long long)k, n,
                       enum_name(AK_bufkind, (int)kind));
         else if (seen[k])
-            report_at(c, (OpId){v->decl}, "interface", "a second %s with index=%lld",
-                      enum_name(AK_bufkind, (int)kind), (long long)k);
+            report_at(c, (OpId){v->decl}, "interface", "a second %s with index=%lld", enum_name(AK_bufkind, (int)kind),
+                      (long long)k);
         else
             seen[k] = true;
     }
@@ -347,8 +347,9 @@ check_output(Check *c, Val val)
     NEW(c->cx, &c->work, box, v->nwrites + 1);
     bool boxes = collect_boxes(c, v, &axes, box, &elements);
     if (elements < v->row || v->written.lo > 0 || v->written.hi < v->row) {
-        report_at(c, (OpId){v->decl}, "output-gap", "of its %lld elements at most %lld are written, between %lld and %lld",
-                  (long long)v->row, (long long)elements, (long long)v->written.lo, (long long)v->written.hi - 1);
+        report_at(c, (OpId){v->decl}, "output-gap",
+                  "of its %lld elements at most %lld are written, between %lld and %lld", (long long)v->row,
+                  (long long)elements, (long long)v->written.lo, (long long)v->written.hi - 1);
         return c->st;
     }
     return boxes ? cover(c, v, &axes, box, v->nwrites) : ST_OK;

@@ -16,11 +16,11 @@ CASES = {
     "if": (
         """
         def f(x):
-            if x:
+            if -x:
                 return x
-            return -x
+            return x + 1
         """,
-        [(4, 8)], errors.TraceError, "bool", "x",
+        [(4, 8)], errors.TraceError, "truth value", "if -x",
     ),
     "if_compare": (
         """
@@ -30,7 +30,7 @@ CASES = {
                 return y
             return x
         """,
-        [(4, 8)], errors.TraceError, "np.where", "y > 0",
+        [(4, 8)], errors.TraceError, "numpy.where", "y > 0",
     ),
     "float": (
         """
@@ -99,9 +99,9 @@ CASES = {
     "where": (
         """
         def f(x):
-            return np.exp(x, where=True)
+            return np.exp(x, where=x > 0)
         """,
-        [(4, 8)], errors.UnsupportedError, "where", "np.exp(x, where=True)",
+        [(4, 8)], errors.UnsupportedError, "where", "np.exp(x, where=x > 0)",
     ),
     "keyword": (
         """
@@ -203,7 +203,7 @@ def test_call_with_wrong_shape_or_dtype(run):
     assert np.array_equal(getattr(k, run)(X), X + 1)  # nothing is lost
 
 
-@pytest.mark.parametrize("layout", ["F", "strided", "readonly", "big-endian"])
+@pytest.mark.parametrize("layout", ["F", "strided", "readonly"])
 def test_arrays_of_any_layout(layout):
     x = np.arange(32, dtype=np.float32).reshape(4, 8)
     k = nkigen.compile(lambda x: x * 2, x)
@@ -211,11 +211,9 @@ def test_arrays_of_any_layout(layout):
         given = np.asfortranarray(x)
     elif layout == "strided":
         given = np.repeat(x, 2, axis=1)[:, ::2]
-    elif layout == "readonly":
+    else:
         given = x.copy()
         given.flags.writeable = False
-    else:
-        given = x.astype(">f4")
     assert np.array_equal(k(given), x * 2)
     assert np.array_equal(given, x)
 
@@ -236,16 +234,23 @@ def test_spec_dtype():
 
 
 def test_f64_is_narrowed_and_says_so(tmp_path):
-    fn, path = function_of(tmp_path, "def f(x):\n    return x * 2.0\n")
+    fn, _ = function_of(tmp_path, "def f(x):\n    return x * 2.0\n")
     x = np.ones((3, 4))
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         k = nkigen.compile(fn, x, cache=False)
     texts = [str(w.message) for w in seen if issubclass(w.category, errors.NarrowingWarning)]
-    assert len(texts) == 1 and "f64" in texts[0] and "f32" in texts[0]
+    assert len(texts) == 1 and "float64 is computed as float32" in texts[0]
     assert np.array_equal(k(x), np.full((3, 4), 2.0))
-    with pytest.raises(errors.NkigenError, match="f64"):
+    with pytest.raises(errors.NkigenError, match="f64|float64"):
         nkigen.compile(fn, x, narrow="error", cache=False)
+
+
+def test_narrowing_shows_the_line_that_widens(tmp_path):
+    fn, path = function_of(tmp_path, "def f(x):\n    return x * np.float64(2.5)\n")
+    with pytest.warns(errors.NarrowingWarning, match="np.float64") as seen:
+        nkigen.compile(fn, X, cache=False)
+    assert len(seen) == 1 and f'File "{path}", line 3' in str(seen[0].message)
 
 
 def test_constant_that_does_not_fit():

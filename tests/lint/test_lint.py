@@ -66,9 +66,9 @@ def test_columns():
     long = [
         f"{p.relative_to(ROOT)}:{i}"
         for p in SOURCES
-        if p.suffix == ".c"
+        if p.suffix != ".def"
         for i, line in enumerate(p.read_text().splitlines(), 1)
-        if len(line) > 100
+        if len(line) > 120
     ]
     assert not long
 
@@ -84,7 +84,8 @@ def test_no_mutable_statics():
                 r"PyGetSetDef|PyMemberDef|PyNumberMethods)\b",
                 declaration,
             )
-            assert constant or table, f"{path}: {declaration}"
+            keywords = re.search(r"static char \*\w+\[\] =", declaration)  # the C API's type
+            assert constant or table or keywords, f"{path}: {declaration}"
 
 
 def test_hardware_numbers_live_in_one_table():

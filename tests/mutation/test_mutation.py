@@ -137,14 +137,26 @@ def share_address(t):
 
 
 def use_before_load(t):
-    """A load moved behind the instruction after it that reads what it loads."""
+    """A load moved behind the next instruction, which reads what it loads."""
     out, rows = [], list(every(t))
     for a, b in zip(rows, rows[1:], strict=False):
         m = re.match(r"\s*dma_copy (%\w+)", t.lines[a])
+        between = "".join(t.lines[a + 1 : b])
         reads = m and re.search(rf", {re.escape(m[1])}\b", t.lines[b])
-        if b == a + 1 and reads:
-            swapped = t.lines[:a] + [t.lines[b], t.lines[a]] + t.lines[b + 1 :]
-            out.append("\n".join(swapped) + "\n")
+        if reads and not re.search(r"\b(loop|end)\b", between):
+            moved = t.lines[:a] + t.lines[a + 1 : b + 1] + [t.lines[a]] + t.lines[b + 1 :]
+            out.append("\n".join(moved) + "\n")
+    return out
+
+
+def sbuf_in_psum(t):
+    """What a DMA or the tensor engine takes from SBUF, in PSUM."""
+    out = []
+    for i in sbuf(t):
+        name = re.escape(BUFFER.match(t.lines[i])[1])
+        uses = rf"(dma_\w+ .*{name}\b|nc_matmul .*, {name}\b)"
+        if any(re.search(uses, line) for line in t.lines):
+            out.append(t.edited(i, ": sbuf ", ": psum "))
     return out
 
 
@@ -184,7 +196,7 @@ MUTATORS = {
     "store dropped": drop_store,
     "load after its use": use_before_load,
     "PSUM buffer in SBUF": edit(psum, r": psum ", ": sbuf "),
-    "SBUF buffer in PSUM": edit(sbuf, r": sbuf ", ": psum "),
+    "SBUF buffer in PSUM": sbuf_in_psum,
     "HBM buffer in SBUF": edit(hbm, r": hbm ", ": sbuf "),
     "matmul starts by adding": drop_accumulate_start,
     "matmul of integers": lambda t: [

@@ -12,6 +12,7 @@ A = np.linspace(-3, 3, 7 * 33, dtype=np.float32).reshape(7, 33)
 B = np.cos(np.arange(7 * 33, dtype=np.float32)).reshape(7, 33) * 2
 POS = np.abs(A) + np.float32(0.25)
 UNIT = A / 4
+UP = A + 1  # sums that do not cancel
 GRID = np.round(A * 2) / 2
 ROW = np.linspace(0.5, 2, 33, dtype=np.float32)
 COL = np.linspace(-1, 1, 7, dtype=np.float32).reshape(7, 1)
@@ -33,17 +34,18 @@ def compare(f):
 
 def reduction(f):
     return [
-        (lambda x: f(x, axis=-1), A),
-        (lambda x: f(x, axis=0), A),
-        (lambda x: f(x, axis=-1, keepdims=True), A),
-        (f, A),
-        (lambda x: f(x, axis=(0, 2)), A.reshape(7, 3, 11)),
+        (lambda x: f(x, axis=-1), UP),
+        (lambda x: f(x, axis=0), UP),
+        (lambda x: f(x, axis=-1, keepdims=True), UP),
+        (f, UP),
+        (lambda x: f(x, axis=(0, 2)), UP.reshape(7, 3, 11)),
     ]
 
 
 CASES = {
     "input": [(lambda x: x + 1, A)],
     "const": [(lambda x: x * TABLE, A)],
+    "copy": [(lambda x: x, A), (lambda x: (x + 1, x), A)],
     "full": [(lambda x: x + np.full((7, 33), 2.5, np.float32), A)],
     "cast": [
         (lambda x: x.astype(np.float16), UNIT),
