@@ -17,7 +17,7 @@ enum { LN_tensor, LN_vector, LN_scalar, LN_gpsimd, LN_load, LN_store, LN_mixed, 
 enum { DEP_raw, DEP_war, DEP_waw, DEP_COUNT };
 #define CK_bus LN_COUNT /* clock of the shared DMA bandwidth, after those of the lanes */
 #define CK_COUNT (LN_COUNT + 1)
-#define MAX_ACCESS 16 /* entries of one region list */
+#define MAX_ACCESS 8 /* entries of one region list */
 #define MAX_GAPS 32
 #define MAX_QUEUES 8
 #define MAX_NEST 64
@@ -55,10 +55,11 @@ typedef struct Use { /* an operand of an instruction, decoded */
 } Use;
 typedef struct Step { /* an op, decoded */
     double issue, span;
-    uint32_t use, nuse; /* loop: use is the index of its end */
+    uint32_t use, nuse; /* loop: the index of its end, and of its last rate in Sim.rates */
     uint8_t lane, engine, table; /* table: 1 + activation function that needs its own table, or 0 */
 } Step;
 
+typedef struct Rate { double per[CK_COUNT]; } Rate; /* how far the clocks went per period */
 typedef struct Span { int64_t lo, hi; uint32_t track; } Span; /* who holds these bytes of every partition */
 typedef struct Gap { double a, b; } Gap;
 
@@ -71,6 +72,7 @@ typedef struct Sim {
     Buffer *buf; /* by value */
     VEC(Track) tracks;
     VEC(Span) spans[SP_COUNT]; /* sorted, disjoint */
+    VEC(Rate) rates;           /* by loop: of its last steady state; all zero at first */
     int64_t *value_of;         /* loop variables */
     double lag[DEP_COUNT][LN_COUNT][LN_COUNT];
     double clock[CK_COUNT];
@@ -604,7 +606,7 @@ jump(Sim *s, OpId loop, uint32_t since, double times, const double *per, int64_t
 static bool
 is_steady(const double *a, const double *b)
 {
-    double most = 1e-6;
+    double most = 1e-6; /* us */
 
     for (int c = 0; c < CK_COUNT; c++)
         most = MAX(most, b[c]);
@@ -614,35 +616,51 @@ is_steady(const double *a, const double *b)
     return true;
 }
 
+/* After a period: has the loop settled? Two periods alike, or one like those of the loop's last execution. */
+static bool
+settle(Sim *s, OpId loop, int rounds, int most, double *last, Rate *rate)
+{
+    Rate *known = &s->rates.p[s->step[loop.i].nuse], old = *rate;
+    double now[CK_COUNT];
+    bool done;
+
+    take_clocks(s, now);
+    for (int c = 0; c < CK_COUNT; c++)
+        rate->per[c] = now[c] - last[c];
+    memcpy(last, now, sizeof(now));
+    if (rounds < 2)
+        return false;
+    done = rounds >= most || is_steady(known->per, rate->per)
+           || (rounds > 2 && is_steady(old.per, rate->per));
+    if (done)
+        *known = *rate;
+    return done;
+}
+
 static Status
 run_loop(Sim *s, OpId loop)
 {
     const Op *op = graph_op(s->g, loop);
-    int64_t count = attr_int(s->g->cx, op->attr, A_count, 0), period, rounds = 0, most;
-    double last[CK_COUNT], now[CK_COUNT], per[2][CK_COUNT] = {{0}};
+    int64_t count = attr_int(s->g->cx, op->attr, A_count, 0), period = rotation_period(s, loop);
+    double last[CK_COUNT] = {0};
+    Rate rate = {{0}};
     uint32_t since = s->stamp;
+    int rounds = 0;
     bool jumped = s->visit != NULL;
 
     if (s->depth == MAX_NEST)
         return fail(s->g->cx, ST_LIMIT, op->loc, "loops are nested more than %d deep", MAX_NEST);
     s->depth++;
-    period = rotation_period(s, loop);
-    most = period > 2 ? 4 : 6;
     for (int64_t i = 0; i < count && !s->stop; i++) {
         s->value_of[op->out.i] = i;
         TRY(run_range(s, loop.i + 1, s->step[loop.i].use));
         if (jumped || (i + 1) % period || i + 1 + period >= count)
             continue;
-        take_clocks(s, now);
-        memcpy(per[0], per[1], sizeof(per[0]));
-        for (int c = 0; c < CK_COUNT && rounds; c++)
-            per[1][c] = now[c] - last[c];
-        memcpy(last, now, sizeof(last));
-        if (++rounds < 3 || (rounds < most && !is_steady(per[0], per[1])))
+        if (!settle(s, loop, ++rounds, period > 2 ? 4 : 6, last, &rate))
             continue;
         int64_t times = (count - i - 2) / period; /* leaves at least one iteration to run */
         if (times > 0)
-            TRY(jump(s, loop, since, (double)times, per[1], i + 1, i + times * period));
+            TRY(jump(s, loop, since, (double)times, rate.per, i + 1, i + times * period));
         i += times * period;
         jumped = true;
     }
@@ -718,11 +736,22 @@ decode_buffer(Sim *s, const Op *op)
     b->stride = b->space == SP_hbm ? 0 : buffer_stride(ty);
 }
 
+typedef VEC(OpId) Stack;
+
+static Status
+decode_loop(Sim *s, OpId loop, Stack *open)
+{
+    s->step[loop.i].nuse = s->rates.n;
+    VEC_PUSH(s->g->cx, &s->arena, &s->rates, (Rate){{0}});
+    VEC_PUSH(s->g->cx, &s->arena, open, loop);
+    return ST_OK;
+}
+
 static Status
 decode_program(Sim *s)
 {
     const Graph *g = s->g;
-    VEC(OpId) open = {0};
+    Stack open = {0};
 
     NEW(g->cx, &s->arena, s->step, g->ops.n + 1);
     NEW(g->cx, &s->arena, s->buf, g->vals.n + 1);
@@ -733,8 +762,8 @@ decode_program(Sim *s)
         if (op->code == K_buffer)
             decode_buffer(s, op);
         else if (op->code == K_loop)
-            VEC_PUSH(g->cx, &s->arena, &open, o);
-        else if (op->code == K_end && open.n)
+            TRY(decode_loop(s, o, &open));
+        else if (op->code == K_end)
             s->step[open.p[--open.n].i].use = o.i;
         else
             TRY(decode_instr(s, op, &s->step[o.i]));

@@ -251,6 +251,9 @@ decode(Machine *m)
         else if (in->fn)
             TRY(decode_instr(m, in));
     }
+    for (uint32_t i = 1; i + 2 < g->ops.n; i++)
+        if (m->code[i].code == K_loop && m->code[i].mate == i + 2)
+            m->code[i].batch = is_batch(m, &m->code[i], &m->code[i + 1]);
     return ST_OK;
 }
 
@@ -301,6 +304,16 @@ run_instr(Machine *m, const Instr *in)
     return m->work > POLL_EVERY ? poll(m, in->op->loc) : ST_OK;
 }
 
+static Status
+run_batch(Machine *m, const Instr *loop)
+{
+    const Instr *mm = loop + 1;
+    TRY(eval_batch(m, loop, mm));
+    m->var[loop->var] = 0;
+    m->work += mm->work * loop->count;
+    return m->work > POLL_EVERY ? poll(m, mm->op->loc) : ST_OK;
+}
+
 static void
 release_after(Machine *m, uint32_t op)
 {
@@ -320,7 +333,9 @@ run(Machine *m)
             TRY(buffer_enter(m, in));
         } else if (in->code == K_loop) {
             m->var[in->var] = 0;
-            if (in->count <= 0)
+            if (in->batch)
+                TRY(run_batch(m, in));
+            if (in->count <= 0 || in->batch)
                 pc = in->mate;
         } else {
             const Instr *loop = &m->code[in->mate];

@@ -72,9 +72,9 @@ eval_memset(Machine *m, const Instr *in)
 {
     const Opnd *d = &in->opnd[KI_dst];
     uint8_t *fill = m->stage[1];
-    for (int64_t k = 0; k < MIN(CHUNK, d->nparts * d->count); k++)
-        dtype_store((DType)d->dtype, in->imm0, fill + k * d->bytes);
     Walk w;
+    dtype_store((DType)d->dtype, in->imm0, fill);
+    copy_strided(d->bytes, MIN(CHUNK, d->nparts * d->count), fill, d->bytes, fill, 0);
     walk_open(&w, m, in, KI_dst);
     for (int64_t left = d->nparts * d->count, n; left > 0; left -= n) {
         n = MIN(left, CHUNK);
@@ -83,13 +83,49 @@ eval_memset(Machine *m, const Instr *in)
     return ST_OK;
 }
 
-/* d = s where the mask is not zero (where it is, when `zero`); raw elements */
-static void
+#define SELECT_LOOP(T)                                               \
+    do {                                                             \
+        T *to = (T *)(void *)d;                                      \
+        const T *from = (const T *)(const void *)s;                  \
+        IVDEP                                                        \
+        for (int64_t i = 0; i < n; i++) {                            \
+            T old = to[i], new = from[i];                            \
+            to[i] = (mask[i] == 0.0f) == zero ? new : old;           \
+        }                                                            \
+    } while (0)
+
+/* d = s where the mask is not zero (where it is, when `zero`); raw elements, staged and so aligned */
+CLONES static void
 select_raw(int bytes, int64_t n, uint8_t *d, const uint8_t *s, const float *mask, bool zero)
 {
-    for (int64_t i = 0; i < n; i++)
-        if ((mask[i] == 0.0f) == zero)
-            memcpy(d + i * bytes, s + i * bytes, (size_t)bytes);
+    if (bytes == 4)
+        SELECT_LOOP(uint32_t);
+    else if (bytes == 2)
+        SELECT_LOOP(uint16_t);
+    else if (bytes == 1)
+        SELECT_LOOP(uint8_t);
+    else
+        SELECT_LOOP(uint64_t);
+}
+
+/* y = mask ? x : f, with one f for all unless flat */
+CLONES static void
+select_f32(int64_t n, float *y, const float *mask, const float *x, const float *f, bool flat, bool reverse)
+{
+    if (flat) {
+        IVDEP
+        for (int64_t i = 0; i < n; i++) {
+            float yes = x[i], no = f[i];
+            y[i] = (mask[i] != 0.0f) != reverse ? yes : no;
+        }
+        return;
+    }
+    const float no = *f;
+    IVDEP
+    for (int64_t i = 0; i < n; i++) {
+        float yes = x[i];
+        y[i] = (mask[i] != 0.0f) != reverse ? yes : no;
+    }
 }
 
 /* The next n elements of operand i in the dtype of operand 0, raw. */
@@ -146,14 +182,33 @@ eval_select_reduce(Machine *m, const Instr *in)
     while (chunks_next(&c)) {
         float *y = stream_out(&sd, c.n);
         const float *p = stream_in(&sp, c.n), *x = stream_in(&st, c.n), *f = scalars_next(&sf, &c);
-        for (int64_t i = 0; i < c.n; i++)
-            y[i] = (p[i] != 0.0f) != in->reverse_pred ? x[i] : f[c.flat ? i : 0];
+        select_f32(c.n, y, p, x, f, c.flat, in->reverse_pred);
         stream_put(&sd, c.n, y);
     }
     return ST_OK;
 }
 
 /* ---- affine index values ---- */
+
+/* keep = 1 where (v op 0), else 0 */
+CLONES static void
+compare_zero(int op, int64_t n, const int32_t *v, float *keep)
+{
+#define COMPARE(id, OP)                       \
+    case ALU_##id:                            \
+        for (int64_t i = 0; i < n; i++)       \
+            keep[i] = v[i] OP 0 ? 1.0f : 0.0f; \
+        break
+    switch (op) {
+        COMPARE(equal, ==);
+        COMPARE(not_equal, !=);
+        COMPARE(greater_equal, >=);
+        COMPARE(greater, >);
+        COMPARE(less_equal, <=);
+        COMPARE(less, <);
+    }
+#undef COMPARE
+}
 
 /* offset + part * channel_multiplier + sum step * index for elements [first, first + n) of a row; wraps as int32 */
 int32_t *
@@ -170,8 +225,9 @@ affine_values(Machine *m, const Instr *in, int64_t part, int64_t first, int64_t 
             rest /= in->ints[2 * d + 1];
         }
         r = MIN(n - done, inner - k);
-        for (int64_t j = 0; j < r; j++)
-            out[done + j] = (int32_t)(uint32_t)(v + (uint64_t)step * (uint64_t)(k + j));
+        uint32_t at0 = (uint32_t)(v + (uint64_t)step * (uint64_t)k), by = (uint32_t)step;
+        for (uint32_t j = 0; j < (uint32_t)r; j++)
+            out[done + j] = (int32_t)(at0 + by * j);
     }
     return out;
 }
@@ -228,8 +284,9 @@ eval_affine_select(Machine *m, const Instr *in)
         return bad(m, in, "affine_select needs a comparison");
     uint8_t *fill = m->stage[3], *got = m->stage[7];
     float *keep = (float *)(void *)m->stage[5];
-    for (int k = 0; k < CHUNK; k++)
-        dtype_store((DType)d->dtype, (double)(float)in->imm0, fill + k * d->bytes);
+    for (int64_t k = 0; k < MIN(CHUNK, d->count); k++)
+        keep[k] = (float)in->imm0;
+    dtype_from_f32((DType)d->dtype, keep, MIN(CHUNK, d->count), fill, 1);
     Walk wd, ws;
     Stream ss;
     walk_open(&wd, m, in, KI_dst);
@@ -239,8 +296,7 @@ eval_affine_select(Machine *m, const Instr *in)
         for (int64_t at = 0, n; at < d->count; at += n) {
             n = MIN(d->count - at, CHUNK);
             int32_t *v = affine_values(m, in, p, at, n, (int32_t *)(void *)m->stage[4]);
-            for (int64_t i = 0; i < n; i++)
-                keep[i] = (float)alu_int(in->op0, v[i], 0, 32);
+            compare_zero(in->op0, n, v, keep);
             raw_like_dst(in, KI_src, &ws, &ss, n, got);
             select_raw(d->bytes, n, got, fill, keep, true);
             walk_scatter(&wd, n, got);
@@ -398,7 +454,8 @@ eval_tensor_scalar(Machine *m, const Instr *in)
     stream_open(&sd, m, in, 0);
     stream_open(&sa, m, in, 1);
     scalars_open(&f0, m, in, 2, (float)in->imm0, c.flat, d->count);
-    scalars_open(&f1, m, in, in->op1 != ALU_none ? 3 : -1, (float)in->imm1, c.flat, d->count);
+    if (in->op1 != ALU_none)
+        scalars_open(&f1, m, in, 3, (float)in->imm1, c.flat, d->count);
     while (chunks_next(&c)) {
         float *y = stream_out(&sd, c.n);
         const float *x = stream_in(&sa, c.n);
@@ -532,8 +589,10 @@ eval_activation(Machine *m, const Instr *in)
     chunks_start(&c, in, (const int[]){0, KA_data}, 2, d->nparts, d->count);
     stream_open(&sd, m, in, 0);
     stream_open(&sa, m, in, KA_data);
-    scalars_open(&scale, m, in, KA_scale, (float)in->imm0, c.flat, d->count);
-    scalars_open(&bias, m, in, KA_bias, (float)in->imm1, c.flat, d->count);
+    if (scaled)
+        scalars_open(&scale, m, in, KA_scale, (float)in->imm0, c.flat, d->count);
+    if (biased)
+        scalars_open(&bias, m, in, KA_bias, (float)in->imm1, c.flat, d->count);
     while (chunks_next(&c)) {
         float *y = stream_out(&sd, c.n);
         const float *x = stream_in(&sa, c.n);

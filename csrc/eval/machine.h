@@ -72,6 +72,7 @@ struct Instr {
     uint16_t code;
     uint8_t nopnd;
     bool marks_self;    /* the handler marks what it wrote */
+    bool batch;         /* loop: its body is one nc_matmul that accumulates over the iterations */
     uint32_t id, mate;  /* mate: the end of a loop, the loop of an end */
     uint32_t var;       /* loop: its variable; buffer: its value */
     int64_t count;      /* loop */
@@ -201,6 +202,10 @@ typedef void ActFn(float *d, const float *a, int64_t n);
 extern ActFn *const act_fns[ACT_COUNT];
 void map_rsqrt(float *d, const float *a, int64_t n);
 void map_power(float *d, const float *a, const float *b, int64_t n, AluMode mode);
+
+/* pe.c - the iterations of a `batch` loop as one product */
+bool is_batch(const Machine *m, const Instr *loop, const Instr *mm);
+Status eval_batch(Machine *m, const Instr *loop, const Instr *mm);
 
 /* gemm.c */
 void gemm_own(float *scratch, int m, int n, int k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,

@@ -85,6 +85,92 @@ eval_nc_matmul(Machine *m, const Instr *in)
     return ST_OK;
 }
 
+/* ---- accumulation loops ---- */
+
+enum { BATCH_ROWS = 4096 }; /* of the contraction in one product */
+
+static bool
+has_var(const Affine *a, uint32_t var)
+{
+    for (uint32_t i = 0; i < a->nterms; i++)
+        if (a->term[i].var.i == var)
+            return true;
+    return false;
+}
+
+/* True when a library multiplies, and every iteration adds to one result but for the first, which may start it. */
+bool
+is_batch(const Machine *m, const Instr *loop, const Instr *mm)
+{
+    if (!m->opt || !m->opt->gemm || mm->code != K_nc_matmul || loop->count < 2)
+        return false;
+    const Opnd *d = &mm->opnd[0], *st = &mm->opnd[KM_stationary], *mv = &mm->opnd[KM_moving];
+    bool adds = mm->accumulate || mm->opnd[KM_first].v.i == loop->var;
+    return adds && st->nparts == mv->nparts && st->count == d->nparts && mv->count == d->count &&
+           d->dtype == DT_f32 && !has_var(&d->ap->off, loop->var) && !has_var(&d->ap->part, loop->var);
+}
+
+/* Appends the rows of operand i to its panel. */
+static void
+pack_rows(Machine *m, const Instr *in, int i, float *to)
+{
+    enum { AHEAD = 4 }; /* rows; they may lie in different pages */
+    const Opnd *o = &in->opnd[i];
+    const View *v = &m->view[i];
+    const int64_t n = o->count, pitch = v->st->pitch;
+    if (o->ndim > 1) {
+        Stream s;
+        stream_open(&s, m, in, i);
+        for (int64_t left = o->nparts * n, k; left > 0; left -= k, to += k) {
+            k = MIN(left, CHUNK);
+            memcpy(to, stream_in(&s, k), (size_t)k * sizeof(float));
+        }
+        return;
+    }
+    for (int32_t p = 0; p < o->nparts; p++, to += n) {
+        const uint8_t *row = v->p + p * pitch;
+        if (p + AHEAD < o->nparts && o->dim[0].stride == 1)
+            for (int64_t at = 0; at < n * o->bytes; at += 64)
+                __builtin_prefetch(row + AHEAD * pitch + at);
+        dtype_to_f32((DType)o->dtype, row, o->dim[0].stride, n, to);
+    }
+}
+
+Status
+eval_batch(Machine *m, const Instr *loop, const Instr *mm)
+{
+    const Opnd *st = &mm->opnd[KM_stationary], *mv = &mm->opnd[KM_moving];
+    const int64_t k = st->nparts, most = MAX(1, BATCH_ROWS / k), rows = MIN(most, loop->count) * k;
+    TRY(panel_reserve(m, P_STATIONARY, (size_t)(rows * st->count) * sizeof(float)));
+    TRY(panel_reserve(m, P_MOVING, (size_t)(rows * mv->count) * sizeof(float)));
+    float *a = m->panel[P_STATIONARY], *b = m->panel[P_MOVING];
+    bool add = mm->accumulate;
+    TRY(operand_view(m, mm, 0));
+    if (add)
+        TRY(check_written(m, mm, 0));
+    Matrix c;
+    TRY(matrix_open(m, mm, 0, P_DST, add, &c));
+    for (int64_t i = 0, held = 0; i < loop->count; i++) {
+        m->var[loop->var] = i;
+        TRY(operand_view(m, mm, KM_stationary));
+        TRY(operand_view(m, mm, KM_moving));
+        pack_rows(m, mm, KM_stationary, a + held * k * st->count);
+        pack_rows(m, mm, KM_moving, b + held * k * mv->count);
+        if (++held < most && i + 1 < loop->count)
+            continue;
+        m->opt->gemm(m->opt->gemm_env, (int)st->count, (int)mv->count, (int)(held * k), a, st->count, b, mv->count,
+                     c.p, c.ld, add);
+        add = true;
+        held = 0;
+    }
+    if (!c.in_place)
+        matrix_store(m, mm, 0, &c);
+    mark_written(m, mm, 0);
+    return ST_OK;
+}
+
+/* ---- transpose ---- */
+
 /* dst[f, p] = data[p, f]; the patterns must be one run per partition for the direct way. */
 Status
 eval_nc_transpose(Machine *m, const Instr *in)

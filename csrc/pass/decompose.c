@@ -1,23 +1,28 @@
 /* decompose.c - rewrite tensor ops that lowering has no instruction for.
  *
  * in:   any verified tensor graph without 64-bit dtypes
- * out:  the same function using only ops marked F_CORE; casts left are those the hardware does by itself (between
- *       floats, from integers and bools, between integers)
- * rule: one rewriter per op, found through the op table; no rewriter looks at its users. The narrow floats are
- *       computed in f32 and rounded once. inf and nan come out as in NumPy; the sign of a zero may not.
+ * out:  the same function using only ops marked F_CORE; casts left are those the hardware does
+ *       by itself (between floats, from integers and bools, between integers)
+ * rule: one rewriter per op, found through a table; no rewriter looks at its users. The narrow
+ *       floats are computed in f32 and rounded once. inf and nan come out as in NumPy; the sign
+ *       of a zero may not.
  *
- * Accuracy in f32, relative to the exact result: exp2 expm1 log1p sinh cosh arctan log2 log10 div 3e-7; cbrt 3e-6 at the
- * ends of the range. sin and cos: absolute 2e-7 while |x| < 5e4, growing with |x|, meaningless from 1e6. tan: relative
- * 1e-6 while |x| < 1e4. remainder and floor_divide: exact while |quotient| < 2**22 and the divisor's magnitude is in
- * [2**-100, 2**116]. Integer division: exact for all i32 and smaller, for u32 below 2**31. Float to integer: exact in
- * the destination's range, saturates outside; nan becomes 0.
+ * Accuracy in f32, relative to the exact result:
+ *   exp2 expm1 log1p log2 log10 sinh cosh arctan div   3e-7
+ *   cbrt                      3e-6 at the ends of the range
+ *   sin cos                   absolute 2e-7 while |x| < 5e4, growing with |x|, meaningless from 1e6
+ *   tan                       1e-6 while |x| < 1e4
+ *   remainder floor_divide    exact while |quotient| < 2**22 and 2**-100 < |divisor| < 2**116;
+ *                             integers are exact, except u32 from 2**31
+ *   float to integer          exact in the destination's range, saturates outside; nan becomes 0
+ *   integer to integer        in range exact; out of range as the hardware does: saturates
  */
 #include "pass/pass.h"
 
 #include <math.h>
 
-/* Builds expressions; the first failure sticks, later calls do nothing. At most one argument of a call makes ops, so
- * that the order of ops does not depend on the C compiler. */
+/* Builds expressions; the first failure sticks, later calls do nothing. At most one argument of
+ * a call makes ops, so that the order of ops does not depend on the C compiler. */
 typedef struct Expr {
     Graph *g;
     LocId loc;
@@ -256,8 +261,8 @@ exact_rest(Expr *e, Val a, Val q, Val b)
     return sub(e, r, mul(e, ql, bl));
 }
 
-/* Floor division. With the nearest quotient the rest is at most about |b| / 2, so it is exact; where its sign is not
- * that of b the quotient was too large by one. */
+/* Floor division. With the nearest quotient the rest is at most about |b| / 2, so it is exact;
+ * where its sign is not that of b the quotient was too large by one. */
 static void
 divmod_float(Expr *e, Val a, Val b, Val *quotient, Val *rest)
 {
@@ -323,7 +328,7 @@ expand_remainder(Expr *e, Val a, Val b)
 static Val
 expand_exp2(Expr *e, Val x, Val b)
 {
-    const double ln2 = 0.6931471805599453, hi = 0.693359375; /* 8 bits of n times 9 of hi are exact */
+    const double ln2 = 0.6931471805599453, hi = 0.693359375; /* 9 bits: n * hi is exact */
     Val n = nearest(e, clamp(e, x, -126, 127));
     Val f = sub(e, x, n);
     (void)b;
@@ -356,7 +361,8 @@ expand_log10(Expr *e, Val x, Val b)
     return mulc(e, un(e, T_log, x), 0.4342944819032518);
 }
 
-/* log(u) + (x - (u - 1)) / u, where u is 1 + x as rounded. Below -1/2 and far above 1 nothing was lost. */
+/* log(u) + (x - (u - 1)) / u with u = 1 + x as rounded. Below -1/2 and far above 1 nothing was
+ * lost. */
 static Val
 expand_log1p(Expr *e, Val x, Val b)
 {
@@ -406,8 +412,8 @@ magic_round(Expr *e, Val x)
     return addc(e, addc(e, x, MAGIC), -MAGIC);
 }
 
-/* x - n * (c0 + c1 + c2), the sum being a period to 43 bits: products with c0 are exact for |n| < 2**16, with c1 for
- * |n| < 2**13. */
+/* x - n * (c0 + c1 + c2), the sum being a period to 43 bits: products with c0 are exact for
+ * |n| < 2**16, with c1 for |n| < 2**13. */
 static Val
 reduce_period(Expr *e, Val x, Val n, const double c[3])
 {

@@ -91,14 +91,6 @@ row_bytes(const Graph *g, Val v, Span s)
     return n * dtypes[t->dtype].bytes;
 }
 
-/* The span of operand i, from the span of the result; role none when it is not row-local. */
-static Span
-edge_span(const Graph *g, const Op *op, int i, Span s)
-{
-    Edge e = operand_edge(g, op, i, s);
-    return (Span){.role = e.role, .spine = e.spine, .outer = e.outer};
-}
-
 /* Can a group with this span compute op? */
 static bool
 is_feasible(const Fuse *f, const Op *op, Span s)
@@ -113,7 +105,7 @@ is_feasible(const Fuse *f, const Op *op, Span s)
         return false; /* the spine must hold the rows or the columns */
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(g, op, i);
-        Span e = edge_span(g, op, i, s);
+        Span e = operand_edge(g, op, i, s);
         if (e.role == RO_none || (e.role == RO_row && row_bytes(g, u, e) > f->row_bytes))
             return false;
         if (e.role == RO_free && type_numel(val_type(g, u)) > 2 * FREE_ELEMS)
@@ -188,10 +180,11 @@ trial_operand(const Fuse *f, Trial *t, Val u, Span e)
     }
     if (val_def(g, u)->code == T_full)
         return;
-    Val base = u; /* a view costs what it reads, and what it rests on may have to be stored first */
+    Val base = u; /* parameters are read in any case; what is computed is written and read back */
     while (is_layout(g, base))
         base = op_val(g, val_def(g, base), 0);
-    t->ns += hbm_ns(g, u) * (is_source(g, base) ? 1 : 2);
+    if (!is_source(g, base))
+        t->ns += 2 * hbm_ns(g, u);
     if (e.role == RO_row && is_scattered(g, u, e))
         t->ns += 15 * hbm_ns(g, u);
 }
@@ -208,7 +201,7 @@ try_span(const Fuse *f, const Op *op, Span s, int64_t rows)
         const Op *o = val_def(g, t.seen[k]);
         t.ns += idle_ns(g, o, rows);
         for (int i = 0; i < o->nin; i++)
-            trial_operand(f, &t, op_val(g, o, i), edge_span(g, o, i, t.span[k]));
+            trial_operand(f, &t, op_val(g, o, i), operand_edge(g, o, i, t.span[k]));
     }
     return t.ns;
 }
@@ -277,7 +270,7 @@ place(Fuse *f, OpId o, uint32_t group, Span s)
     fd->nops++;
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(g, op, i);
-        Span e = edge_span(g, op, i, s);
+        Span e = operand_edge(g, op, i, s);
         if (val_def(g, u)->code == T_full && e.role != RO_mat)
             continue;
         if (e.role == RO_mat) {
@@ -312,7 +305,7 @@ find_sibling(const Fuse *f, const Op *op, const Best *b, uint32_t after)
             continue;
         for (int i = 0; i < op->nin; i++) {
             const Demand *d = &f->d[op_val(g, op, i).i];
-            Span e = edge_span(g, op, i, b->span);
+            Span e = operand_edge(g, op, i, b->span);
             if (d->group == h && e.role == RO_row && same_span(d->span, e))
                 return h;
         }
@@ -357,7 +350,7 @@ users_accept(const Fuse *f, Val v, const View *w)
             int64_t s;
             if (op_val(g, u, i).i != v.i)
                 continue;
-            Span e = edge_span(g, u, i, f->plan->span[u->out.i]);
+            Span e = operand_edge(g, u, i, f->plan->span[u->out.i]);
             if (!view_uniform(t, w, e.spine, &s) || !view_uniform(t, w, e.outer, &s))
                 return false;
         }

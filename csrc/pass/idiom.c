@@ -1,10 +1,12 @@
 /* idiom.c - recognise what the hardware has an instruction for.
  *
  * in:   a canonical tensor graph
- * out:  the same function with sigmoid, silu, gelu_tanh, rsqrt, square and products for the ways NumPy spells them
- * rule: matches on the graph being built, so that idioms nest (silu finds sigmoid); looks a bounded number of ops back.
- *       Never needs the intermediates to be single-use: a match replaces its root by no more work than the root was,
- *       and what nobody uses any more is dropped at the end. Floats only, except small powers.
+ * out:  the same function with sigmoid, silu, gelu_tanh, rsqrt, square and products for the ways
+ *       NumPy spells them
+ * rule: matches on the graph being built, so that idioms nest (silu finds sigmoid); looks a bounded
+ *       number of ops back. Never needs the intermediates to be single-use: a match replaces its
+ *       root by no more work than the root was, and what nobody uses any more is dropped at the
+ *       end. Floats only, except small powers.
  */
 #include "pass/pass.h"
 
@@ -131,8 +133,8 @@ typedef struct Factors { /* a product taken apart: coef * v[0] * v[1] ... */
     bool overflow;
 } Factors;
 
-/* Multiplications, squares, small powers and conversions are looked through, at most MAX_FACTORS of them; x stays
- * whole even if it is a product itself. */
+/* Multiplications, squares, small powers and conversions are looked through, at most MAX_FACTORS of
+ * them; x stays whole even if it is a product itself. */
 static Factors
 factors_of(const Graph *g, Val root, Val x)
 {
@@ -258,7 +260,8 @@ is_gelu(const Match *m, Val a, Val b, Val tanh_sum, double c, Val u, Val x)
         nt += v.i == tanh_sum.i;
     }
     return !fa.overflow && !fb.overflow && fa.n + fb.n == 2 && nx == 1 && nt == 1 &&
-           fa.coef * fb.coef * c == 0.5 && is_float(val_dtype(g, x)) && is_gelu_inner(g, u, x, m->dt);
+           fa.coef * fb.coef * c == 0.5 && is_float(val_dtype(g, x)) &&
+           is_gelu_inner(g, u, x, m->dt);
 }
 
 /* The factor c + c * tanh(u) of v, if any. */
@@ -287,7 +290,7 @@ match_gelu(const Match *m, Val a, Val b)
         continue;
     if (!is_op(g, inner, T_add) && !is_op(g, inner, T_mul))
         return ST_OK;
-    for (int i = 0; i < 2; i++) { /* x is a term or a factor of the inner polynomial, constants aside */
+    for (int i = 0; i < 2; i++) { /* x is a term or a factor of it, constants aside */
         Val x = uncast(g, operand(g, inner, i));
         bool found = is_gelu(m, a, b, t, c, u, x);
         for (int k = 0; k < 4 && !found && peel(g, &x); k++)

@@ -65,17 +65,18 @@ member(const Lower *l, uint32_t k)
     return graph_op(l->g, l->p->member.p[l->gr->first + k]);
 }
 
+/* Members of a role; of the row ops, those with or without columns. */
 static Status
-lower_members(Lower *l, Role role)
+lower_members(Lower *l, Role role, bool cols)
 {
     for (uint32_t k = 0; k < l->gr->n; k++) {
         const Op *op = member(l, k);
-        Role r = (Role)l->p->span[op->out.i].role;
+        Span s = l->p->span[op->out.i];
         l->loc = op->loc;
-        if (r != role && !(r == RO_acc && role == RO_row))
+        if ((s.role != role && !(s.role == RO_acc && role == RO_row)) || has_cols(s) != cols)
             continue;
-        TRY(r == RO_acc ? acc_add(l, op) : lower_row_op(l, op));
-        if (r == RO_row && l->p->stored[op->out.i])
+        TRY(s.role == RO_acc ? acc_add(l, op) : lower_row_op(l, op));
+        if (s.role == RO_row && l->p->stored[op->out.i])
             TRY(store_row(l, op->out));
     }
     return ST_OK;
@@ -87,6 +88,7 @@ lower_preamble(Lower *l, bool many_tiles)
 {
     int64_t budget = l->gr->resident;
     l->stable = ++l->epoch;
+    l->tile_epoch = l->epoch;
     l->in_loop = false;
     for (uint32_t k = 0; k < l->gr->n; k++) {
         const Op *op = member(l, k);
@@ -98,14 +100,72 @@ lower_preamble(Lower *l, bool many_tiles)
             double imm;
             Node *n;
             if (s.role == RO_free && !is_member(l, v) && !is_splat(l->g, v, &imm))
-                TRY(operand(l, op, i, &n));
+                TRY(load_leaf(l, v, s, &n));
             if (s.role == RO_mat && many_tiles)
                 TRY(mm_preload(l, op, &budget));
         }
         if (l->p->span[op->out.i].role == RO_acc)
             TRY(acc_begin(l, op));
     }
-    return lower_members(l, RO_free);
+    TRY(lower_members(l, RO_free, false));
+    return lower_members(l, RO_free, true);
+}
+
+/* What the ops in the column loop need of the row tile, made ahead of it. */
+static Status
+prepare_columns(Lower *l)
+{
+    for (uint32_t k = 0; k < l->gr->n; k++) {
+        const Op *op = member(l, k);
+        l->loc = op->loc;
+        if (!has_cols(l->p->span[op->out.i]) || l->p->span[op->out.i].role != RO_row)
+            continue;
+        if (op->code == T_matmul) {
+            TRY(mm_prepare(l, op));
+            continue;
+        }
+        for (int i = 0; i < op->nin; i++) {
+            Val v = op_val(l->g, op, i);
+            Span s = operand_span(l, op, i);
+            double imm;
+            Node *n;
+            if (s.role == RO_row && !has_cols(s) && !is_member(l, v) && !is_splat(l->g, v, &imm))
+                TRY(load_leaf(l, v, s, &n));
+        }
+    }
+    return ST_OK;
+}
+
+static Status
+lower_chunks(Lower *l, int64_t start, int64_t count, int64_t cols)
+{
+    Affine i;
+    bool outer_loop = l->in_loop;
+    if (count == 0 || cols == 0)
+        return ST_OK;
+    TRY(loop_begin(l, count, &i));
+    l->epoch++;
+    l->chunk0 = affine_add(affine_scale(i, cols), affine_const(start));
+    l->chunk_cols = cols;
+    l->in_loop |= count > 1;
+    TRY(lower_members(l, RO_row, true));
+    l->in_loop = outer_loop;
+    return loop_end_of(l, count);
+}
+
+static Status
+lower_row_tile(Lower *l)
+{
+    int64_t chunk = MIN(l->gr->chunk, l->panel_cols);
+    l->tile_epoch = ++l->epoch;
+    l->chunk0 = affine_const(0);
+    l->chunk_cols = l->panel_cols;
+    TRY(lower_members(l, RO_row, false));
+    if (l->gr->cols == 0)
+        return ST_OK;
+    TRY(prepare_columns(l));
+    TRY(lower_chunks(l, 0, l->panel_cols / chunk, chunk));
+    return lower_chunks(l, l->panel_cols / chunk * chunk, 1, l->panel_cols % chunk);
 }
 
 static Status
@@ -115,27 +175,23 @@ lower_tiles(Lower *l, int64_t start, int64_t count, int parts, int64_t per)
     if (count == 0 || parts == 0 || per == 0)
         return ST_OK;
     TRY(loop_begin(l, count, &i));
-    l->epoch++;
     l->row0 = affine_add(affine_scale(i, parts * per), affine_const(start));
     l->parts = parts;
     l->per = per;
     l->in_loop = count > 1;
-    TRY(lower_members(l, RO_row));
+    TRY(lower_row_tile(l));
     return loop_end_of(l, count);
 }
 
 static Status
-lower_group(Lower *l)
+lower_panel(Lower *l)
 {
     const Group *gr = l->gr;
     int64_t block = 128 * gr->per_tile, full = gr->rows / block, rest = gr->rows % block;
     int64_t blocks = rest / 128, rows = rest % 128;
-    bool many = full + (blocks > 0) + (rows > 0) > 1;
-    count_uses(l);
-    TRY(loop_begin(l, gr->outer, &l->outer));
     l->parts = (int)MIN(gr->rows, 128);
     l->per = 1;
-    TRY(lower_preamble(l, many));
+    TRY(lower_preamble(l, full + (blocks > 0) + (rows > 0) > 1));
     TRY(lower_tiles(l, 0, full, 128, gr->per_tile));
     TRY(lower_tiles(l, full * block, blocks > 0, 128, blocks));
     TRY(lower_tiles(l, full * block + blocks * 128, rows > 0, (int)rows, 1));
@@ -145,6 +201,32 @@ lower_group(Lower *l)
         if (l->p->span[op->out.i].role == RO_acc)
             TRY(acc_end(l, op));
     }
+    return ST_OK;
+}
+
+static Status
+lower_panels(Lower *l, int64_t start, int64_t count, int64_t cols)
+{
+    Affine i;
+    if (count == 0 || (cols == 0 && l->gr->cols > 0))
+        return ST_OK;
+    TRY(loop_begin(l, count, &i));
+    l->panel0 = affine_add(affine_scale(i, cols), affine_const(start));
+    l->panel_cols = cols;
+    TRY(lower_panel(l));
+    return loop_end_of(l, count);
+}
+
+static Status
+lower_group(Lower *l)
+{
+    const Group *gr = l->gr;
+    int64_t panel = gr->cols ? MIN(gr->panel, gr->cols) : 0;
+    count_uses(l);
+    TRY(loop_begin(l, gr->outer, &l->outer));
+    TRY(lower_panels(l, 0, panel ? gr->cols / panel : 1, panel));
+    if (panel)
+        TRY(lower_panels(l, gr->cols / panel * panel, 1, gr->cols % panel));
     TRY(loop_end_of(l, gr->outer));
     clear_uses(l);
     return ST_OK;

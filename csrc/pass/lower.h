@@ -52,6 +52,7 @@ typedef struct Leaf { /* a value from HBM as an operand sees it; the same value 
     Span span;
     uint32_t next;    /* index of the next leaf of the same value; 0: none */
     Node node;
+    Node view;        /* a free value with columns, at the current chunk */
     Tile lhs;         /* its rows with the contraction on the partitions, for matmuls */
     uint32_t lhs_epoch;
 } Leaf;
@@ -78,6 +79,10 @@ typedef struct Lower {
     Tile *resident;      /* by op: the full operand of a matmul, kept on chip */
     uint32_t epoch;
     uint32_t stable;     /* epoch of what holds for the whole group or outer iteration */
+    uint32_t tile_epoch; /* epoch of what holds for all column chunks of a row tile */
+    Affine panel0;       /* first column of the current panel, */
+    Affine chunk0;       /* and of the current chunk within it */
+    int64_t panel_cols, chunk_cols;
     Affine row0;         /* of the current row tile */
     int parts;           /* rows on partitions, 1..128 */
     int64_t per;         /* rows per partition */
@@ -125,6 +130,7 @@ Status new_sum(Lower *l, Val sum, Tile *out);
 
 /* lower_matmul.c */
 Status lower_matmul(Lower *l, const Op *op);
+Status mm_prepare(Lower *l, const Op *op); /* its row operand, ahead of the column loop */
 Status mm_preload(Lower *l, const Op *op, int64_t *budget); /* keep the full operand on chip if it fits */
 /* Calls `emit` for every window of the result, with the PSUM tile that holds it. */
 typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by result dim */, Affine row, int64_t width);
@@ -134,6 +140,7 @@ int64_t mm_width(const Lower *l, const Mm *mm); /* columns of one window */
 /* lower_io.c */
 Span operand_span(const Lower *l, const Op *op, int i);
 bool is_member(const Lower *l, Val v);            /* computed by this group */
+Status load_leaf(Lower *l, Val v, Span s, Node **out);
 Status operand(Lower *l, const Op *op, int i, Node **out); /* loads leaves; stays valid until the next call that loads */
 Status operand_tile(Lower *l, const Op *op, int i, Tile *out); /* forced, aligned to op's result */
 Status find_leaf(Lower *l, Val v, Span s, uint32_t *out);
@@ -148,13 +155,16 @@ Status hbm_buffer(Lower *l, Val base, Val *buf);
 Status view_in_hbm(Lower *l, Val v, View *w, Val *buf);
 Affine hbm_offset(const Lower *l, Val v, const View *w, Span s, bool row);
 DType tile_dtype(const Lower *l, Val v, Span s);
-int64_t row_elems(const Graph *g, Val v, Span s);
+int64_t row_elems(const Lower *l, Val v, Span s);
+int64_t span_dim(const Lower *l, const Type *t, Span s, int i); /* its size here: columns come in chunks */
+uint32_t epoch_of(const Lower *l, Span s);
 Status dma(Lower *l, KOp op, const Ref *dst, const Ref *src);
 Status emit(Lower *l, KOp op, const Ref *in, int nin, const AttrItem *at, int nat);
 Status loop_begin(Lower *l, int64_t count, Affine *index); /* count 1: no loop */
 Status loop_end_of(Lower *l, int64_t count);
 int stored_bufs(const Lower *l, Val v);
 static inline bool in_range(Range r, int i) { return i >= r.lo && i < r.hi; }
+static inline bool has_cols(Span s) { return s.col.lo < s.col.hi; }
 static inline bool is_free_dim(Span s, int i) { return !in_range(s.spine, i) && !in_range(s.outer, i); }
 
 #endif

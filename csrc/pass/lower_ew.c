@@ -42,7 +42,10 @@ aligned(const Lower *l, const Tile *t, Val v, Val result)
 static bool
 may_wait(const Lower *l, Val v)
 {
-    return l->uses[v.i] == 1 && !l->p->stored[v.i] && l->p->span[v.i].role == RO_row;
+    Span s = l->p->span[v.i];
+    if (l->uses[v.i] != 1 || l->p->stored[v.i] || s.role != RO_row)
+        return false; /* and nothing waits from one loop for another */
+    return has_cols(s) == has_cols(l->p->span[graph_op(l->g, l->user[v.i])->out.i]);
 }
 
 /* ---- forcing ---- */
@@ -115,7 +118,7 @@ static bool
 is_same_size(const Lower *l, Val v, Val result)
 {
     Span a = l->p->span[v.i], b = l->p->span[result.i];
-    return row_elems(l->g, v, a) == row_elems(l->g, result, b);
+    return row_elems(l, v, a) == row_elems(l, result, b) && has_cols(a) == has_cols(b);
 }
 
 /* The chain that a reader of operand i may extend: the operand's own when it waits, else one of no steps on its tile. */
@@ -153,10 +156,11 @@ is_per_row(const Lower *l, const Tile *t, Val result)
     for (int i = 0; i < ty->rank; i++) {
         if (!is_free_dim(s, i))
             continue;
-        if (t->stride[i] != 0 && ty->dim[i] > 1)
-            moved *= ty->dim[i];
+        int64_t n = span_dim(l, ty, s, i);
+        if (t->stride[i] != 0 && n > 1)
+            moved *= n;
         else
-            still *= ty->dim[i];
+            still *= n;
     }
     return t->dt == DT_f32 && !t->psum && (moved == 1 || still >= SCALAR_ELEMS);
 }
@@ -485,7 +489,7 @@ lower_where(Lower *l, const Op *op)
     TRY(copy_tile(l, op->out, &b, &dst));
     if (a.dt != dst.dt) { /* the predicated copy does not convert */
         Tile same = dst;
-        TRY(new_buffer(l, SP_sbuf, dst.dt, l->parts, row_elems(l->g, op->out, l->p->span[op->out.i]) * l->per, 1, &same.buf));
+        TRY(new_buffer(l, SP_sbuf, dst.dt, l->parts, row_elems(l, op->out, l->p->span[op->out.i]) * l->per, 1, &same.buf));
         same.off = affine_const(0);
         TRY(copy_tile(l, op->out, &a, &same));
         a = same;
@@ -505,7 +509,7 @@ lower_concat(Lower *l, const Op *op)
 {
     int64_t axis = attr_int(l->cx, op->attr, A_axis, 0), at = 0;
     Node *own = &l->node[op->out.i];
-    if (own->epoch != l->epoch || own->kind != N_tile) {
+    if (own->epoch != epoch_of(l, l->p->span[op->out.i]) || own->kind != N_tile) {
         Tile whole;
         TRY(new_tile(l, op->out, &whole));
         own = set_node(l, op->out, N_tile);
@@ -524,7 +528,7 @@ lower_concat(Lower *l, const Op *op)
         if (!in_place) {
             Instr in = {.op = K_tensor_copy, .rank = val_type(l->g, v)->rank, .per = l->per, .parts = l->parts};
             for (int d = 0; d < in.rank; d++)
-                in.count[d] = is_free_dim(s, d) ? val_type(l->g, v)->dim[d] : 1;
+                in.count[d] = is_free_dim(s, d) ? span_dim(l, val_type(l->g, v), s, d) : 1;
             Tile src = n->tile;
             instr_arg(&in, 0, &part);
             instr_arg(&in, 1, &src);

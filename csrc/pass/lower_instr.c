@@ -23,7 +23,7 @@ instr_space(const Lower *l, Val v, Instr *in)
     in->per = s.role == RO_row ? l->per : 1;
     in->parts = s.role == RO_row ? l->parts : (int)MIN(l->gr->rows, 128);
     for (int i = 0; i < t->rank; i++)
-        in->count[i] = is_free_dim(s, i) ? t->dim[i] : 1;
+        in->count[i] = is_free_dim(s, i) ? span_dim(l, t, s, i) : 1;
 }
 
 void

@@ -34,8 +34,7 @@ loop_end_of(Lower *l, int64_t count)
 Span
 operand_span(const Lower *l, const Op *op, int i)
 {
-    Edge e = operand_edge(l->g, op, i, l->p->span[op->out.i]);
-    return (Span){.role = e.role, .spine = e.spine, .outer = e.outer};
+    return operand_edge(l->g, op, i, l->p->span[op->out.i]);
 }
 
 bool
@@ -45,13 +44,30 @@ is_member(const Lower *l, Val v)
 }
 
 int64_t
-row_elems(const Graph *g, Val v, Span s)
+span_dim(const Lower *l, const Type *t, Span s, int i)
 {
-    const Type *t = val_type(g, v);
+    if (!in_range(s.col, i))
+        return t->dim[i];
+    return s.role == RO_free ? l->panel_cols : l->chunk_cols;
+}
+
+int64_t
+row_elems(const Lower *l, Val v, Span s)
+{
+    const Type *t = val_type(l->g, v);
     int64_t n = 1;
     for (int i = 0; i < t->rank; i++)
-        n *= is_free_dim(s, i) ? t->dim[i] : 1;
+        n *= is_free_dim(s, i) ? span_dim(l, t, s, i) : 1;
     return n;
+}
+
+/* When what is known of a value with this span was found out, at the latest, to be true here. */
+uint32_t
+epoch_of(const Lower *l, Span s)
+{
+    if (s.role != RO_row)
+        return l->stable;
+    return has_cols(s) ? l->epoch : l->tile_epoch;
 }
 
 /* Small float values are kept in f32: per-row operands of instructions must be, and sums keep their precision. */
@@ -61,7 +77,11 @@ tile_dtype(const Lower *l, Val v, Span s)
     DType dt = val_dtype(l->g, v);
     if (dt == DT_bool)
         return DT_u8;
-    return is_float(dt) && row_elems(l->g, v, s) <= 16 ? DT_f32 : dt;
+    const Type *t = val_type(l->g, v);
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++)
+        n *= is_free_dim(s, i) ? t->dim[i] : 1;
+    return is_float(dt) && n <= 16 ? DT_f32 : dt;
 }
 
 Status
@@ -75,13 +95,13 @@ new_buffer(Lower *l, Space sp, DType dt, int parts, int64_t elems, int bufs, Val
 
 /* C-order strides over the free dims; spine and outer dims get the strides of the whole, see Tile. */
 static void
-tile_strides(const Graph *g, Val v, Span s, Tile *t)
+tile_strides(const Lower *l, Val v, Span s, Tile *t)
 {
-    const Type *ty = val_type(g, v);
+    const Type *ty = val_type(l->g, v);
     int64_t n = 1, all = 1;
     for (int i = ty->rank - 1; i >= 0; i--) {
         t->stride[i] = is_free_dim(s, i) ? n : all;
-        n *= is_free_dim(s, i) ? ty->dim[i] : 1;
+        n *= is_free_dim(s, i) ? span_dim(l, ty, s, i) : 1;
         all *= ty->dim[i];
     }
     t->rstride = n;
@@ -109,7 +129,7 @@ static Status
 plain_tile(Lower *l, Val v, Span s, int bufs, Tile *out)
 {
     *out = (Tile){.dt = tile_dtype(l, v, s)};
-    tile_strides(l->g, v, s, out);
+    tile_strides(l, v, s, out);
     int64_t elems = out->rstride * per_of(l, s);
     if (s.role != RO_row)
         out->rstride = 0;
@@ -142,7 +162,7 @@ new_tile(Lower *l, Val v, Tile *out)
     if (!c)
         return plain_tile(l, v, l->p->span[v.i], stored_bufs(l, v), out);
     Node *n = &l->node[c->out.i];
-    if (n->epoch != l->epoch || n->kind != N_tile) {
+    if (n->epoch != epoch_of(l, l->p->span[c->out.i]) || n->kind != N_tile) {
         Tile whole;
         TRY(new_tile(l, c->out, &whole));
         n = set_node(l, c->out, N_tile);
@@ -157,7 +177,7 @@ Node *
 set_node(Lower *l, Val v, NodeKind kind)
 {
     Node *n = &l->node[v.i];
-    *n = (Node){.epoch = l->p->span[v.i].role == RO_row ? l->epoch : l->stable, .kind = (uint8_t)kind};
+    *n = (Node){.epoch = epoch_of(l, l->p->span[v.i]), .kind = (uint8_t)kind};
     return n;
 }
 
@@ -198,6 +218,10 @@ hbm_offset(const Lower *l, Val v, const View *w, Span s, bool row)
     view_uniform(t, w, s.spine, &rs);
     view_uniform(t, w, s.outer, &os);
     Affine off = affine_add(affine_const(w->off), affine_scale(l->outer, os));
+    if (has_cols(s))
+        off = affine_add(off, affine_scale(l->panel0, w->stride[s.col.lo]));
+    if (has_cols(s) && row)
+        off = affine_add(off, affine_scale(l->chunk0, w->stride[s.col.lo]));
     return row ? affine_add(off, affine_scale(l->row0, rs)) : off;
 }
 
@@ -226,7 +250,7 @@ hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, int parts, int64
     push_dim(&r.ap, per, l->gr->has_matmul ? rs * 128 : rs);
     for (int i = 0; i < t->rank; i++)
         if (is_free_dim(s, i))
-            push_dim(&r.ap, t->dim[i], w->stride[i]);
+            push_dim(&r.ap, span_dim(l, t, s, i), w->stride[i]);
     return r;
 }
 
@@ -240,7 +264,7 @@ chip_rows(const Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per)
     push_dim(&r.ap, per, t->rstride);
     for (int i = 0; i < ty->rank; i++)
         if (is_free_dim(s, i))
-            push_dim(&r.ap, ty->dim[i], t->stride[i]);
+            push_dim(&r.ap, span_dim(l, ty, s, i), t->stride[i]);
     r.ap.ndim--;
     for (uint32_t i = 0; i < r.ap.ndim; i++)
         r.ap.dim[i] = r.ap.dim[i + 1];
@@ -308,9 +332,9 @@ load_free(Lower *l, Val v, Span s, Tile *out)
     Val buf;
     TRY(view_in_hbm(l, v, &w, &buf));
     int parts = parts_of(l, s);
-    int64_t elems = row_elems(l->g, v, s);
+    int64_t elems = row_elems(l, v, s);
     *out = (Tile){.dt = tile_dtype(l, v, s)};
-    tile_strides(l->g, v, s, out);
+    tile_strides(l, v, s, out);
     out->rstride = 0;
     Ref src = hbm_rows(l, v, &w, buf, s, 1, 1);
     if (parts > 1 && elems * dtypes[out->dt].bytes > TINY_BYTES)
@@ -336,7 +360,8 @@ find_leaf(Lower *l, Val v, Span s, uint32_t *out)
     uint32_t k = l->leaf_of[v.i];
     for (; k; k = l->leaves.p[k].next) {
         const Span *o = &l->leaves.p[k].span;
-        if (o->role == s.role && o->spine.lo == s.spine.lo && o->spine.hi == s.spine.hi)
+        if (o->role == s.role && o->spine.lo == s.spine.lo && o->spine.hi == s.spine.hi && o->col.lo == s.col.lo &&
+            o->col.hi == s.col.hi)
             break;
     }
     if (k == 0) {
@@ -347,14 +372,14 @@ find_leaf(Lower *l, Val v, Span s, uint32_t *out)
     return ST_OK;
 }
 
-static Status
+Status
 load_leaf(Lower *l, Val v, Span s, Node **out)
 {
     uint32_t k;
     TRY(find_leaf(l, v, s, &k));
     double imm;
     bool splat = is_splat(l->g, v, &imm);
-    uint32_t now = s.role == RO_row || splat ? l->epoch : l->stable; /* the others are loaded before the row loop */
+    uint32_t now = splat ? l->epoch : epoch_of(l, s);
     if (l->leaves.p[k].node.epoch != now) {
         Tile t;
         if (splat)
@@ -369,15 +394,33 @@ load_leaf(Lower *l, Val v, Span s, Node **out)
     return ST_OK;
 }
 
+/* A free value has the columns of the whole panel: step to the current chunk. */
+static Status
+at_chunk(Lower *l, Val v, Span s, Node **n)
+{
+    uint32_t k;
+    Node view = **n;
+    if (s.role != RO_free || !has_cols(s))
+        return ST_OK;
+    TRY(find_leaf(l, v, s, &k));
+    view.tile.off = affine_add(view.tile.off, affine_scale(l->chunk0, view.tile.stride[s.col.lo]));
+    l->leaves.p[k].view = view;
+    *n = &l->leaves.p[k].view;
+    return ST_OK;
+}
+
 Status
 operand(Lower *l, const Op *op, int i, Node **out)
 {
     Val v = op_val(l->g, op, i);
-    if (!is_member(l, v))
-        return load_leaf(l, v, operand_span(l, op, i), out);
+    Span s = operand_span(l, op, i);
+    if (!is_member(l, v)) {
+        TRY(load_leaf(l, v, s, out));
+        return at_chunk(l, v, s, out);
+    }
     *out = &l->node[v.i];
-    uint32_t now = l->p->span[v.i].role == RO_row ? l->epoch : l->stable;
-    if ((*out)->epoch != now)
+    TRY(at_chunk(l, v, l->p->span[v.i], out));
+    if ((*out)->epoch != epoch_of(l, l->p->span[v.i]))
         return fail(l->cx, ST_BUG, l->loc, "lower: %s is used before it is computed", op_def(l->g, val_def(l->g, v))->name);
     return ST_OK;
 }
@@ -400,7 +443,7 @@ dense_copy(Lower *l, Val v, Span s, const Tile *src, Tile *out)
     Instr in = {.op = K_tensor_copy, .rank = t->rank, .per = per_of(l, s), .parts = parts_of(l, s)};
     TRY(plain_tile(l, v, s, 1, out));
     for (int i = 0; i < t->rank; i++)
-        in.count[i] = is_free_dim(s, i) ? t->dim[i] : 1;
+        in.count[i] = is_free_dim(s, i) ? span_dim(l, t, s, i) : 1;
     instr_arg(&in, 0, out);
     instr_arg(&in, 1, src);
     return emit_instr(l, &in);

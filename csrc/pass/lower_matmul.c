@@ -121,7 +121,8 @@ static Status
 transpose_steps(Lower *l, const Tile *src, Affine from, int64_t ks, const Tile *lhs, Affine to, int64_t steps, int64_t lanes)
 {
     Val psum;
-    TRY(new_buffer(l, SP_psum, src->dt, (int)lanes, steps * PE, 1, &psum));
+    DType dt = l->hw->transpose_mode ? src->dt : DT_f32; /* generation 2 multiplies by an identity */
+    TRY(new_buffer(l, SP_psum, dt, (int)lanes, steps * PE, 1, &psum));
     for (int64_t i = 0; i < steps; i++) {
         Ref io[2] = {{.buf = psum, .ap = {.off = affine_const(i * PE), .nparts = (int32_t)lanes, .ndim = 1,
                                           .dim = {{l->parts, 1}}}},
@@ -145,7 +146,8 @@ transpose_block(Lower *l, const Rows *r, const Tile *src, const Tile *lhs, const
 {
     const Type *t = val_type(l->g, r->v);
     int64_t k = t->dim[r->kdim], ks = src->stride[r->kdim], full = k / PE;
-    int64_t room = MIN(2 * BANK_BYTES / dtypes[src->dt].bytes / PE, MAX(full, 1)), runs = full / room;
+    int64_t bytes = l->hw->transpose_mode ? dtypes[src->dt].bytes : 4;
+    int64_t room = MIN(2 * BANK_BYTES / bytes / PE, MAX(full, 1)), runs = full / room;
     Affine from = affine_add(affine_add(src->off, at_offset(at, src->stride, t->rank)), affine_scale(row, src->rstride));
     Affine to = affine_add(at_offset(at, lhs->stride, t->rank), affine_scale(row, PE)), i;
     if (runs > 0) {
@@ -174,7 +176,7 @@ transpose_lhs(Lower *l, const Rows *r, const Tile *given, Tile *lhs)
     if (src.dt != want) { /* small rows are kept in f32 */
         Tile same = src;
         same.dt = want;
-        TRY(new_buffer(l, SP_sbuf, want, l->parts, row_elems(l->g, r->v, r->span) * l->per, 1, &same.buf));
+        TRY(new_buffer(l, SP_sbuf, want, l->parts, row_elems(l, r->v, r->span) * l->per, 1, &same.buf));
         same.off = affine_const(0);
         TRY(copy_tile(l, r->v, &src, &same));
         src = same;
@@ -287,6 +289,7 @@ describe(const Lower *l, const Op *op, Mm *mm)
     bool by_columns = s.spine.lo < s.spine.hi && s.spine.hi == rank;
     int fi = by_columns ? 0 : 1, frank = val_type(g, op_val(g, op, fi))->rank;
     *mm = (Mm){.v = op->out, .op = g->vals.p[op->out.i].def, .full = op_val(g, op, fi), .full_span = operand_span(l, op, fi)};
+    mm->full_span.col = (Range){0, 0}; /* its columns are counted here, not by the loader of leaves */
     mm->kdim = by_columns ? frank - 1 : frank - 2;
     mm->cdim = by_columns ? frank - 2 : frank - 1;
     mm->col = by_columns ? rank - 2 : rank - 1;
@@ -300,7 +303,7 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
     Full f;
     describe(l, op, &mm);
     TRY(full_operand(l, &mm, &f));
-    int64_t width = f.t->dim[mm.cdim], elems = CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
+    int64_t width = has_cols(l->p->span[op->out.i]) ? l->panel_cols : f.t->dim[mm.cdim], elems = CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
     if (f.buf.i == 0 || batch_count(l, &mm, &f) != 1 || bytes > *budget || elems > 65535)
         return ST_OK;
     *budget -= bytes;
@@ -310,13 +313,15 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
     Affine at[MAX_RANK];
     for (int i = 0; i < MAX_RANK; i++)
         at[i] = affine_const(0);
-    return load_full(l, &mm, &f, full_batch(l, &mm, &f, at), affine_const(0), width, t->buf, affine_const(0));
+    t->stride[0] = width; /* from one 128 rows of the contraction to the next */
+    Affine col = has_cols(l->p->span[op->out.i]) ? l->panel0 : affine_const(0);
+    return load_full(l, &mm, &f, full_batch(l, &mm, &f, at), col, width, t->buf, affine_const(0));
 }
 
 int64_t
 mm_width(const Lower *l, const Mm *mm)
 {
-    int64_t n = val_type(l->g, mm->v)->dim[mm->col];
+    int64_t n = span_dim(l, val_type(l->g, mm->v), l->p->span[mm->v.i], mm->col);
     return MIN(n, l->gr->psum_width);
 }
 
@@ -368,25 +373,28 @@ run_windows(Lower *l, const Mm *mm, const Full *f, Affine *at, const Window *w, 
 {
     const Type *res = val_type(l->g, mm->v);
     const Tile *resident = &l->resident[mm->op.i];
-    int64_t row_bytes = w->width;
+    int64_t rhs_row = w->width; /* elements from one 128 rows of the contraction to the next */
     Val rhs = resident->buf, psum;
     Affine i, row, rhs0;
     if (w->count == 0 || w->width == 0)
         return ST_OK;
     TRY(loop_begin(l, w->count, &i));
-    Affine col = affine_add(affine_scale(i, w->width), affine_const(w->start));
+    Affine col = affine_add(affine_scale(i, w->width), affine_const(w->start)), in_panel = col;
+    if (has_cols(l->p->span[mm->v.i]))
+        in_panel = affine_add(col, l->chunk0);
     if (rhs.i) {
-        rhs0 = col;
-        row_bytes = f->t->dim[mm->cdim];
+        rhs0 = in_panel;
+        rhs_row = resident->stride[0];
     } else {
+        Affine from = has_cols(l->p->span[mm->v.i]) ? affine_add(in_panel, l->panel0) : in_panel;
         TRY(new_buffer(l, SP_sbuf, f->dt, (int)MIN(f->k, PE), CEIL_DIV(f->k, PE) * w->width, l->gr->bufs, &rhs));
-        TRY(load_full(l, mm, f, full_batch(l, mm, f, at), col, w->width, rhs, affine_const(0)));
+        TRY(load_full(l, mm, f, full_batch(l, mm, f, at), from, w->width, rhs, affine_const(0)));
         rhs0 = affine_const(0);
     }
     TRY(loop_begin(l, l->per, &row));
     TRY(new_buffer(l, SP_psum, DT_f32, l->parts, w->width, l->gr->psum_bufs, &psum));
     Affine lhs0 = affine_add(at_offset(at, mm->lhs.stride, res->rank), affine_scale(row, PE));
-    TRY(multiply(l, mm, rhs, rhs0, row_bytes, lhs0, w->width, psum));
+    TRY(multiply(l, mm, rhs, rhs0, rhs_row, lhs0, w->width, psum));
     Tile p = {.buf = psum, .dt = DT_f32, .psum = true};
     p.stride[mm->col] = 1;
     at[mm->col] = col;
@@ -403,7 +411,7 @@ mm_windows(Lower *l, const Mm *mm, WindowFn *fn, void *env)
     Affine at[MAX_RANK];
     Full f;
     TRY(full_operand(l, mm, &f));
-    int64_t n = res->dim[mm->col], width = mm_width(l, mm);
+    int64_t n = span_dim(l, res, s, mm->col), width = mm_width(l, mm);
     for (int i = 0; i < res->rank; i++) {
         at[i] = affine_const(0);
         if (is_free_dim(s, i) && i != mm->col)
@@ -426,24 +434,24 @@ row_operand(Lower *l, const Op *op, int ri, int kdim, Tile *out)
     Rows r = {.v = v, .span = operand_span(l, op, ri), .kdim = kdim};
     double imm;
     if (is_member(l, v) || is_splat(l->g, v, &imm)) {
-        if (l->lhs_epoch[v.i] != l->epoch) {
+        if (l->lhs_epoch[v.i] != l->tile_epoch) {
             Node *n;
             TRY(operand(l, op, ri, &n));
             TRY(force(l, v, n));
             Tile src = n->tile;
             TRY(transpose_lhs(l, &r, &src, &l->lhs[v.i]));
-            l->lhs_epoch[v.i] = l->epoch;
+            l->lhs_epoch[v.i] = l->tile_epoch;
         }
         *out = l->lhs[v.i];
         return ST_OK;
     }
     uint32_t k;
     TRY(find_leaf(l, v, r.span, &k));
-    if (l->leaves.p[k].lhs_epoch != l->epoch) {
+    if (l->leaves.p[k].lhs_epoch != l->tile_epoch) {
         Tile t;
         TRY(load_lhs(l, &r, &t));
         l->leaves.p[k].lhs = t;
-        l->leaves.p[k].lhs_epoch = l->epoch;
+        l->leaves.p[k].lhs_epoch = l->tile_epoch;
     }
     *out = l->leaves.p[k].lhs;
     return ST_OK;
@@ -473,5 +481,17 @@ lower_matmul(Lower *l, const Op *op)
     n->mm = mm;
     n->tile = (Tile){.psum = true, .dt = DT_f32, .buf = {1}}; /* strides come with each window */
     bool waits = l->uses[op->out.i] == 1 && !l->p->stored[op->out.i];
+    Span s = l->p->span[op->out.i];
+    waits = waits && has_cols(s) == has_cols(l->p->span[graph_op(l->g, l->user[op->out.i])->out.i]);
     return waits ? ST_OK : force(l, op->out, n);
+}
+
+Status
+mm_prepare(Lower *l, const Op *op)
+{
+    Mm mm;
+    Tile lhs;
+    describe(l, op, &mm);
+    int ri = mm.col == val_type(l->g, op->out)->rank - 2 ? 1 : 0, rank = val_type(l->g, op_val(l->g, op, ri))->rank;
+    return row_operand(l, op, ri, ri == 0 ? rank - 1 : rank - 2, &lhs);
 }

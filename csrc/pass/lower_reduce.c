@@ -54,7 +54,7 @@ carried_sum(const Lower *l, Val v, Val *sum)
     int64_t n = 1;
     for (int i = 0; i < t->rank; i++)
         n *= (set >> i & 1) && is_free_dim(s, i) ? t->dim[i] : 1;
-    bool alone = row_elems(l->g, v, s) == n && l->per == 1;
+    bool alone = row_elems(l, v, s) == n && l->per == 1;
     return n >= CARRY_ELEMS || alone;
 }
 
@@ -102,7 +102,7 @@ reduce_space(const Lower *l, const Op *op, const Tile *src, const Tile *dst, boo
             bool gone = (set >> i & 1) || row;
             if (gone != (pass == 1))
                 continue;
-            in->count[n] = row ? l->per : is_free_dim(s, i) ? t->dim[i] : 1;
+            in->count[n] = row ? l->per : is_free_dim(s, i) ? span_dim(l, t, s, i) : 1;
             in->arg[0].stride[n] = gone ? 0 : dst->stride[i];
             in->arg[1].stride[n] = row ? src->rstride : src->stride[i];
             n++;
@@ -156,7 +156,7 @@ lower_reduce(Lower *l, const Op *op)
     Tile src, dst, by_dims;
     Node *n = &l->node[op->out.i];
     Val v = op_val(l->g, op, 0);
-    if (n->epoch == l->epoch && n->kind == N_tile && l->sum_of[v.i].i == op->out.i)
+    if (n->epoch == epoch_of(l, l->p->span[op->out.i]) && n->kind == N_tile && l->sum_of[v.i].i == op->out.i)
         return ST_OK; /* carried along with its operand */
     Node *from;
     TRY(operand(l, op, 0, &from));

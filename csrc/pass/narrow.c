@@ -2,8 +2,8 @@
  *
  * in:   a verified tensor graph
  * out:  the same function, inputs, outputs and everything between in 32 bits at most
- * rule: says so once per dtype with the place of the first, or refuses (NARROW_error); a constant that does not fit
- *       is refused in any case.
+ * rule: says so once per dtype with the place of the first, or refuses (NARROW_error); a
+ *       constant that does not fit is refused in any case.
  */
 #include "pass/pass.h"
 

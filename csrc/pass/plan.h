@@ -23,6 +23,7 @@ typedef enum Role { /* how a group sees a value */
 typedef struct Span { /* where a group's dims lie in one value */
     uint8_t role;
     Range spine, outer;
+    Range col;        /* at most one dim: the columns that the group walks chunk by chunk */
 } Span;
 
 typedef struct Group {
@@ -34,6 +35,8 @@ typedef struct Group {
     int32_t bufs;          /* copies of what is loaded and stored, 1 or 2 */
     int32_t psum_width;    /* f32 columns of one matmul result in PSUM */
     int32_t psum_bufs;     /* copies of it, so that the next product may begin while this one is read */
+    int64_t cols;          /* size of the column dim; 0: the group has none */
+    int64_t panel, chunk;  /* columns per panel (outermost loop, full operands stay for it) and per chunk (innermost) */
     int64_t resident;      /* SBUF bytes per partition for full matmul operands that stay for the whole group */
 } Group;
 
@@ -49,10 +52,12 @@ typedef struct Plan {
 } Plan;
 
 /* ranges.c - how dims correspond across an op: the one rule that fusion, planning and lowering share */
-typedef struct Edge { uint8_t role; Range spine, outer; } Edge; /* RO_none: not row-local */
+typedef Span Edge; /* role RO_none: not row-local */
 /* Given the span of op's result (for RO_acc: of its operand), what the op needs of operand i. */
 Edge operand_edge(const Graph *g, const Op *op, int i, Span result);
 int64_t range_size(const Type *t, Range r);
+/* Whether operand i carries the dims r of the result: 1 yes (*out), 0 it has none of them, -1 neither. */
+int operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out);
 
 /* fuse.c */
 Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);

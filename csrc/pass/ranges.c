@@ -174,18 +174,27 @@ is_full_operand(const Graph *g, const Op *op, int i, Range spine)
     return op->code == T_matmul && i == (by_columns ? 0 : 1);
 }
 
+int
+operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out)
+{
+    Fit f = fit(g, op, i, true, r, out);
+    return f == FIT_row ? 1 : f == FIT_free ? 0 : -1;
+}
+
 Edge
 operand_edge(const Graph *g, const Op *op, int i, Span s)
 {
-    Edge e = {RO_none, NONE, NONE};
+    Edge e = {.role = RO_none};
     Range spine = NONE, outer = NONE;
     if (s.role == RO_acc) /* the span is the operand's own */
-        return (Edge){RO_row, s.spine, s.outer};
+        return (Edge){.role = RO_row, .spine = s.spine, .outer = s.outer};
     Fit fs = fit(g, op, i, false, s.spine, &spine);
     Fit fo = fit(g, op, i, true, s.outer, &outer);
     if (fo == FIT_bad || (s.role == RO_row && fs == FIT_bad))
         return e;
     e.outer = fo == FIT_row ? outer : NONE;
+    if (s.col.lo < s.col.hi && operand_dims(g, op, i, s.col, &e.col) != 1)
+        e.col = NONE;
     if (is_full_operand(g, op, i, s.spine)) {
         e.role = RO_mat;
     } else if (s.role == RO_row && fs == FIT_row) {

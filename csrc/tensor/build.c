@@ -2,7 +2,7 @@
  *
  * in:   operands of one graph and what the op needs
  * out:  a value of that graph: a new op, an equal one that was there, or what the op folds to
- * rule: the only way to make ops; constant time per op. Scalar constants are 0-d `full` ops, sources of the
+ * rule: the only way to make ops; constant time per op. Scalar constants are 0-d `full` ops of the
  *       promoted dtype; a shared op keeps the location of its first user.
  */
 #include "tensor/tensor.h"
@@ -37,20 +37,28 @@ is_wanted(const void *env, uint32_t id)
 }
 
 static Status
-share(Graph *g, const Wanted *w, TyId type, LocId loc, Operand *in, Val *out)
+append(Graph *g, TOp op, const Operand *in, int nin, AttrId attr, TyId type, LocId loc, Val *out)
+{
+    OpId o;
+    TRY(graph_append(g, op, in, nin, attr, loc, &type, 1, &o));
+    *out = graph_op(g, o)->out;
+    return ST_OK;
+}
+
+static Status
+share(Graph *g, const Wanted *w, TyId type, LocId loc, const Operand *in, Val *out)
 {
     uint64_t h = hash_int(w->attr.i, (uint64_t)w->op);
     for (int i = 0; i < w->nin; i++)
         h = hash_int(w->in[i].i, h);
     uint32_t id = map_find(&g->cse, h, is_wanted, w);
-    if (id == 0) {
-        OpId o;
-        TRY(graph_append(g, w->op, in, w->nin, w->attr, loc, &type, 1, &o));
-        TRY(map_insert(g->cx, &g->arena, &g->cse, h, o.i));
-        id = o.i;
+    if (id != 0) {
+        *out = g->ops.p[id].out;
+        return ST_OK;
     }
-    *out = g->ops.p[id].out;
-    return ST_OK;
+    id = g->ops.n;
+    TRY(append(g, w->op, in, w->nin, w->attr, type, loc, out));
+    return map_insert(g->cx, &g->arena, &g->cse, h, id);
 }
 
 /* Infers before the op exists: its operands stand in the unused end of g->operands. */
@@ -86,6 +94,8 @@ t_emit(Graph *g, TOp op, const Val *in, int nin, AttrId attr, LocId loc, Val *ou
     for (int i = 0; i < nin; i++)
         operands[i] = (Operand){.v = in[i]};
     TRY(infer(g, op, operands, nin, attr, loc, &type));
+    if (!(tensor_dialect.ops[op].flags & F_PURE))
+        return append(g, op, operands, nin, attr, type, loc, out);
     out->i = 0;
     TRY(t_fold(g, op, in, nin, attr, type, loc, out));
     if (out->i)
@@ -183,7 +193,7 @@ t_full_int(Graph *g, DType dt, int rank, const int64_t *dim, int64_t v, LocId lo
     return full(g, dt, rank, dim, AT_INT(A_ivalue, wrap(dt, v)), loc, out);
 }
 
-/* Float to integer as NumPy's astype where that is defined: truncates. Elsewhere saturates; nan is 0. */
+/* Truncates, as NumPy's astype where that is defined; elsewhere saturates, and nan is 0. */
 static int64_t
 float_to_int(DType dt, double v)
 {
@@ -193,9 +203,11 @@ float_to_int(DType dt, double v)
     v = trunc(v);
     if (dt == DT_u64)
         return v >= 18446744073709551616.0 ? -1 : v > 0 ? (int64_t)(uint64_t)v : 0;
-    if (v >= 9223372036854775808.0 || v <= -9223372036854775808.0)
-        return v > 0 ? (dt == DT_i64 ? INT64_MAX : (int64_t)max) : (dt == DT_i64 ? INT64_MIN : (int64_t)min);
-    return dt == DT_i64 ? (int64_t)v : (int64_t)MIN(MAX(v, min), max);
+    if (dt != DT_i64)
+        return (int64_t)MIN(MAX(v, min), max);
+    if (v >= 9223372036854775808.0)
+        return INT64_MAX;
+    return v <= -9223372036854775808.0 ? INT64_MIN : (int64_t)v;
 }
 
 Status
@@ -301,7 +313,8 @@ convert(Graph *g, TOp op, Val *v, char weak, DType dt, LocId loc)
     return t_cast(g, *v, dt, loc, v);
 }
 
-/* x < 300 of an int8 array: the same for every x. above: the scalar lies above the dtype's range. */
+/* x < 300 of an int8 array is the same for every x. above: the scalar is above the dtype's
+ * range. */
 static Status
 compare_outside(Graph *g, TOp op, Val x, Val scalar, bool scalar_is_left, bool above, LocId loc,
                 Val *out)
@@ -654,7 +667,8 @@ t_concat(Graph *g, const Val *v, int n, int64_t axis, LocId loc, Val *out)
     for (int i = 0; i < n; i++)
         TRY(t_cast(g, v[i], dt, loc, &in[i]));
     if (rank == 0)
-        return fail(g->cx, ST_USER, loc, "concatenate: zero-dimensional arrays cannot be concatenated");
+        return fail(g->cx, ST_USER, loc,
+                    "concatenate: zero-dimensional arrays cannot be concatenated");
     if (axis < -rank || axis >= rank)
         return fail(g->cx, ST_USER, loc,
                     "concatenate: axis %lld is out of bounds for array of dimension %d",

@@ -41,7 +41,7 @@ t_np_name(TOp op)
 static bool
 is_ufunc(const OpDef *d)
 {
-    if (d->np == NULL || d->np[0] == '.')
+    if (d->np == NULL || d->np[0] == '.' || !(d->flags & F_PURE))
         return false;
     return strncmp(d->cls, "EW", 2) == 0 || strcmp(d->cls, "CMP") == 0 ||
            strcmp(d->cls, "MATMUL") == 0;

@@ -2,8 +2,8 @@
  *
  * in:   an op about to be made: its operands, attributes and result type
  * out:  a value that equals it in every bit NumPy defines, or none
- * rule: constant time, looks one op deep, keeps the type, makes the graph no larger. x + 0.0 stays: it turns -0.0
- *       into 0.0; x - x stays on floats: it may be nan.
+ * rule: constant time, looks one op deep, keeps the type, makes the graph no larger. x + 0.0
+ *       stays: it turns -0.0 into 0.0; x - x stays on floats: it may be nan.
  */
 #include "tensor/tensor.h"
 
@@ -453,7 +453,8 @@ is_exact(DType a, DType b)
     if (b == DT_bool || (ia->kind == DK_float && ib->kind != DK_float))
         return false;
     if (ia->kind == DK_float)
-        return ib->bytes > ia->bytes && ib->exp_bits >= ia->exp_bits && ib->man_bits >= ia->man_bits;
+        return ib->bytes > ia->bytes && ib->exp_bits >= ia->exp_bits &&
+               ib->man_bits >= ia->man_bits;
     int bits = 8 * ia->bytes - (ia->kind == DK_int);
     if (ib->kind == DK_float)
         return bits <= ib->man_bits + 1 && ib->exp_bits >= 5;

@@ -2,7 +2,8 @@
  *
  * in:   an op whose operands are in the graph; it need not be appended itself
  * out:  the type of its result, or an error that says what was given and what was expected
- * rule: dtypes of operands are equal already (the builder promotes); no rule looks beyond the operands' types.
+ * rule: dtypes of operands are equal already (the builder promotes); no rule looks beyond the
+ *       operands' types.
  */
 #include "tensor/tensor.h"
 
@@ -196,7 +197,8 @@ infer_matmul(Ctx *cx, const Graph *g, const Op *op, TyId *out)
         return fail(cx, ST_UNSUPPORTED, op->loc,
                     "matmul: bool operands are not supported; convert them with astype");
     if (a->rank == 0 || b->rank == 0)
-        return fail(cx, ST_USER, op->loc, "matmul: operands need at least one dimension, got %s @ %s",
+        return fail(cx, ST_USER, op->loc,
+                    "matmul: operands need at least one dimension, got %s @ %s",
                     shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
     int64_t ka = a->dim[a->rank - 1], kb = b->dim[b->rank == 1 ? 0 : b->rank - 2];
     if (ka != kb)
@@ -243,7 +245,8 @@ infer_reshape(Ctx *cx, const Type *a, const Op *op, TyId *out)
     char text[MAX_SHAPE_TEXT];
     TRY(result(cx, op, (DType)a->dtype, n, dim, out));
     if (type_numel(type_get(cx, *out)) != type_numel(a))
-        return fail(cx, ST_USER, op->loc, "reshape: cannot reshape array of size %lld into shape %s",
+        return fail(cx, ST_USER, op->loc,
+                    "reshape: cannot reshape array of size %lld into shape %s",
                     (long long)type_numel(a), shape_text(text, n, dim));
     return ST_OK;
 }

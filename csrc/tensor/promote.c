@@ -6,7 +6,7 @@
  */
 #include "tensor/tensor.h"
 
-/* bf16 and fp8: to NumPy these are user dtypes, for which it searches a loop they can be cast to safely. */
+/* bf16 and fp8: user dtypes to NumPy, which searches for a loop they can be cast to safely. */
 static bool
 is_extension(DType d)
 {
@@ -105,7 +105,7 @@ join_common(DType a, DType b)
     return DT_none;
 }
 
-/* A Python int or float takes the kind of the array it meets, if it can; bool is never weak in effect. */
+/* A Python int or float takes the dtype of the array it meets, if its kind can. */
 static DType
 join_weak(DType a, char weak, bool common)
 {

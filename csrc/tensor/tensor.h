@@ -43,7 +43,7 @@ Status promote_common(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char we
 DType promote_unary(TOp op, DType a); /* exp(i32) is f64, negative(bool) fails as DT_none, ... as NumPy's loops do */
 
 /* build.c - ops with inference, folding and sharing */
-Status t_emit(Graph *g, TOp op, const Val *in, int nin, AttrId attr, LocId loc, Val *out); /* any pure op from its parts */
+Status t_emit(Graph *g, TOp op, const Val *in, int nin, AttrId attr, LocId loc, Val *out); /* any op but input from its parts */
 Status t_input(Graph *g, const char *name, DType dt, int rank, const int64_t *dim, LocId loc, Val *out);
 Status t_const(Graph *g, DType dt, int rank, const int64_t *dim, const void *p, LocId loc, Val *out); /* C order; all-equal becomes full */
 Status t_full(Graph *g, DType dt, int rank, const int64_t *dim, double v, LocId loc, Val *out);

@@ -38,8 +38,8 @@ check_const(const Graph *g, const Op *op)
     const Data *d = attr_find(g->cx, op->attr, A_data)->data;
     const Type *t = val_type(g, op->out);
     if (d->dtype != t->dtype || d->bytes != (size_t)type_numel(t) * dtypes[t->dtype].bytes)
-        return fail(g->cx, ST_USER, op->loc, "const: %zu bytes of %s do not fill its type", d->bytes,
-                    dtypes[d->dtype].name);
+        return fail(g->cx, ST_USER, op->loc, "const: %zu bytes of %s do not fill its type",
+                    d->bytes, dtypes[d->dtype].name);
     return ST_OK;
 }
 

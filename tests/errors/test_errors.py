@@ -263,9 +263,15 @@ def test_constant_that_does_not_fit():
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 5)])
 def test_zero_size(shape):
-    x = np.ones(shape, np.float32)
-    k = nkigen.compile(lambda x: x * 2 + 1, x)
-    assert k(x).shape == shape and k.verify() == []
+    with pytest.raises(errors.HardwareLimitError, match="without elements"):
+        nkigen.compile(lambda x: x * 2 + 1, (shape, "f32"))
+    with pytest.raises(errors.HardwareLimitError, match="without elements"):
+        nkigen.compile(lambda x: x[:0] + 1, X)
+
+
+def test_zero_size_on_the_way():
+    k = nkigen.compile(lambda x: np.concatenate([x[:0], x + 1]), X)
+    assert np.array_equal(k(X), X + 1)
 
 
 def test_maximum_of_nothing():

@@ -87,7 +87,7 @@ def test_op_bf16(name, fn, arrays):
         assert_close(actual, expected, rtol=limit, atol=limit, dtype=ml_dtypes.bfloat16)
 
 
-SHAPES = [(), (0,), (1,), (7, 0), (129,), (1, 300), (300, 1), (2, 3, 130), (1, 128, 1, 5)]
+SHAPES = [(), (1,), (129,), (1, 300), (300, 1), (2, 3, 130), (1, 128, 1, 5)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
