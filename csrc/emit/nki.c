@@ -113,6 +113,28 @@ add(Call *c, const char *key, const char *val)
     c->val[c->n++] = val;
 }
 
+/* Text that may break after any comma, because a bracket is open; `col` is where it begins, `deeper` where lines go on.
+ * Returns the column after it. */
+static size_t
+put_wrapped(Text *t, const char *s, size_t col, int deeper, size_t tail)
+{
+    for (const char *end; *s; s = end) {
+        const char *comma = strstr(s, ", ");
+        size_t len;
+        end = comma ? comma + 2 : s + strlen(s);
+        len = (size_t)(end - s);
+        if (col + len + (comma ? 0 : tail + 1) > WIDTH + 1 && col > (size_t)deeper) {
+            while (t->n && t->p[t->n - 1] == ' ')
+                t->p[--t->n] = 0;
+            text_put(t, "\n%*s", deeper, "");
+            col = (size_t)deeper;
+        }
+        text_putn(t, s, len);
+        col += len;
+    }
+    return col;
+}
+
 /* One line when it fits, else as many arguments per line as fit. */
 static void
 put_call(Py *py, const Call *c)
@@ -135,7 +157,11 @@ put_call(Py *py, const Call *c)
             text_puts(&py->body, " ");
         }
         text_put(&py->body, "%s=", c->key[i]);
-        text_puts(&py->body, c->val[i]);
+        if (arg > room - 4)
+            put_wrapped(&py->body, c->val[i], (size_t)(4 * py->depth + 5) + strlen(c->key[i]),
+                        4 * py->depth + 8, 1);
+        else
+            text_puts(&py->body, c->val[i]);
         if (i + 1 < c->n || len - 2 > room)
             text_puts(&py->body, ",");
         used += arg;
@@ -725,9 +751,13 @@ static const char *
 ints_text(Py *py, const Op *op, Key key, bool pairs)
 {
     const int64_t *v;
-    int n = attr_ints(py->g->cx, op->attr, key, &v);
+    int n = attr_ints(py->g->cx, op->attr, key, &v), same = n > 0;
     Text t;
 
+    while (same < n && v[same] == v[0])
+        same++;
+    if (!pairs && n > 1 && same == n)
+        return format(py, "[%lld] * %d", (long long)v[0], n);
     text_init(&t, py->g->cx, &py->arena);
     text_puts(&t, "[");
     for (int i = 0; i < n; i++)
@@ -1093,6 +1123,17 @@ put_imports(Py *py)
         text_puts(t, py->consts.p);
 }
 
+static void
+put_return(Py *py)
+{
+    const char *names = list_outputs(py, false);
+    bool wrap = strlen(names) + 11 > WIDTH;
+
+    text_puts(py->out, wrap ? "    return (\n        " : "    return ");
+    put_wrapped(py->out, names, 8, 8, 0);
+    text_puts(py->out, wrap ? "\n    )\n" : "\n");
+}
+
 static Status
 emit_kernel(Py *py)
 {
@@ -1111,7 +1152,7 @@ emit_kernel(Py *py)
     TRY(emit_body(py));
     put_imports(py);
     text_put(py->out, "\n\n@nki.jit\ndef %s(", fn);
-    text_puts(py->out, list_params(py, false));
+    put_wrapped(py->out, list_params(py, false), 5 + strlen(fn), 8, 2);
     text_put(py->out, "):\n    \"\"\"%s for %s, written by nkigen.\n\n", fn, target_names[g->target]);
     text_puts(py->out, list_params(py, true));
     text_puts(py->out, list_outputs(py, true));
@@ -1120,9 +1161,7 @@ emit_kernel(Py *py)
         text_puts(py->out, py->body.p);
     TRY(py->body.st);
     TRY(py->consts.st);
-    text_puts(py->out, "    return ");
-    text_puts(py->out, list_outputs(py, false));
-    text_puts(py->out, "\n");
+    put_return(py);
     return py->out->st;
 }
 

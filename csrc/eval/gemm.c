@@ -61,6 +61,15 @@ pick_kernel(void)
     return (Kernel){kernel_plain, 8};
 }
 
+/* A threaded library wins on an idle machine by the number of cores, but its threads wait for each other within every
+ * product: with more runnable threads than cores, one product of 128 rows takes many scheduler quanta (measured: 16 s
+ * against 1.6 s for a 4096^3 program). So ours is the default where it is vectorized. */
+bool
+gemm_wanted(const EvalOptions *opt)
+{
+    return opt && opt->gemm && (opt->prefer_gemm || pick_kernel().fn == kernel_plain);
+}
+
 /* Panels of `width` columns, each [k, width]; missing columns are 0. Row by row: the rows of an operand may lie in
  * different pages. */
 static void

@@ -211,6 +211,7 @@ Status eval_batch(Machine *m, const Instr *loop, const Instr *mm);
 void gemm_own(float *scratch, int m, int n, int k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
               int64_t ldc, bool accumulate);
 size_t gemm_scratch_bytes(void);
+bool gemm_wanted(const EvalOptions *opt); /* the library's product rather than ours */
 /* d[c, r] = s[r, c]; all strides in bytes */
 void transpose_2d(int bytes, int64_t rows, int64_t cols, uint8_t *d, int64_t d_col, int64_t d_row, const uint8_t *s,
                   int64_t s_row, int64_t s_col);

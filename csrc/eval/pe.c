@@ -74,7 +74,7 @@ eval_nc_matmul(Machine *m, const Instr *in)
     TRY(matrix_open(m, in, KM_moving, P_MOVING, true, &b));
     TRY(matrix_open(m, in, 0, P_DST, add, &c));
     int M = d->nparts, N = (int)d->count, K = st->nparts;
-    if (m->opt && m->opt->gemm) {
+    if (gemm_wanted(m->opt)) {
         m->opt->gemm(m->opt->gemm_env, M, N, K, a.p, a.ld, b.p, b.ld, c.p, c.ld, add);
     } else {
         TRY(panel_reserve(m, P_SCRATCH, gemm_scratch_bytes()));
@@ -102,7 +102,7 @@ has_var(const Affine *a, uint32_t var)
 bool
 is_batch(const Machine *m, const Instr *loop, const Instr *mm)
 {
-    if (!m->opt || !m->opt->gemm || mm->code != K_nc_matmul || loop->count < 2)
+    if (!gemm_wanted(m->opt) || mm->code != K_nc_matmul || loop->count < 2)
         return false;
     const Opnd *d = &mm->opnd[0], *st = &mm->opnd[KM_stationary], *mv = &mm->opnd[KM_moving];
     bool adds = mm->accumulate || mm->opnd[KM_first].v.i == loop->var;

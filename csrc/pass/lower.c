@@ -65,10 +65,21 @@ member(const Lower *l, uint32_t k)
     return graph_op(l->g, l->p->member.p[l->gr->first + k]);
 }
 
+static void
+count_left(Lower *l)
+{
+    for (uint32_t k = 0; k < l->gr->n; k++) {
+        const Op *op = member(l, k);
+        for (int i = 0; i < op->nin; i++)
+            l->left[op_val(l->g, op, i).i] = l->uses[op_val(l->g, op, i).i];
+    }
+}
+
 /* Members of a role; of the row ops, those with or without columns. */
 static Status
 lower_members(Lower *l, Role role, bool cols)
 {
+    count_left(l);
     for (uint32_t k = 0; k < l->gr->n; k++) {
         const Op *op = member(l, k);
         Span s = l->p->span[op->out.i];
@@ -78,6 +89,8 @@ lower_members(Lower *l, Role role, bool cols)
         TRY(s.role == RO_acc ? acc_add(l, op) : lower_row_op(l, op));
         if (s.role == RO_row && l->p->stored[op->out.i])
             TRY(store_row(l, op->out));
+        for (int i = 0; i < op->nin; i++)
+            l->left[op_val(l->g, op, i).i]--;
     }
     return ST_OK;
 }
@@ -276,6 +289,7 @@ lower_alloc(Lower *l)
     NEW(l->cx, l->a, l->node, nv);
     NEW(l->cx, l->a, l->hbm, nv);
     NEW(l->cx, l->a, l->uses, nv);
+    NEW(l->cx, l->a, l->left, nv);
     NEW(l->cx, l->a, l->user, nv);
     NEW(l->cx, l->a, l->leaf_of, nv);
     NEW(l->cx, l->a, l->sum_of, nv);

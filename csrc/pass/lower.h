@@ -39,6 +39,8 @@ typedef struct Node { /* what is known of a value in the current row tile */
     uint32_t epoch;   /* valid when it is the current one */
     uint8_t kind;     /* NodeKind */
     bool negated;     /* the tile holds -value */
+    bool own;         /* nothing else refers to the tile's buffer: the last reader may write over it */
+    bool rotates;     /* the buffer has copies, so a store from it does not hold up the next row tile */
     uint8_t nops;     /* lazy: (base op[0] scal[0]) op[1] scal[1], computed by whoever reads it */
     uint8_t op[2];    /* Alu */
     bool rev[2];
@@ -69,6 +71,7 @@ typedef struct Lower {
     Node *node;          /* by val */
     Val *hbm;            /* by val: its buffer in HBM */
     uint32_t *uses;      /* by val: uses by ops of its own group */
+    uint32_t *left;      /* by val: of these, how many are still to come in the current pass over the members */
     OpId *user;          /* by val: the first of them */
     uint32_t *leaf_of;   /* by val: its first leaf; 0: none */
     VEC(Leaf) leaves;    /* of this group; [0] is none */
@@ -148,6 +151,10 @@ Node *set_node(Lower *l, Val v, NodeKind kind);
 Status new_tile(Lower *l, Val v, Tile *out);      /* where v's row tile goes; its slice when a concat is the only reader */
 Status new_buffer(Lower *l, Space sp, DType dt, int parts, int64_t elems, int bufs, Val *out);
 Status dense_copy(Lower *l, Val v, Span s, const Tile *src, Tile *out); /* C-order copy of a tile */
+/* Where op's result goes: over operand i when this is its last use and it has the same form, else a new tile. */
+bool is_last_use(const Lower *l, const Op *op, int i); /* and the operand has the form of the result */
+Status chain_tile(Lower *l, Val v, const Node *chain, Node *out); /* where a waiting chain goes when it is forced */
+Status result_tile(Lower *l, const Op *op, uint32_t operands, Node *out);
 Status store_row(Lower *l, Val v);
 Status store_tile(Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per);
 Status const_tile(Lower *l, double value, DType dt, Tile *out); /* [128, 1], anew where it is asked for */

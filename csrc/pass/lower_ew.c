@@ -96,12 +96,13 @@ emit_chain(Lower *l, Val v, const Node *n, const Tile *dst)
 Status
 force(Lower *l, Val v, Node *n)
 {
-    Tile dst;
+    Node dst;
     if (n->kind == N_tile)
         return ST_OK;
-    TRY(new_tile(l, v, &dst));
-    TRY(emit_chain(l, v, n, &dst));
-    *n = (Node){.epoch = n->epoch, .kind = N_tile, .tile = dst};
+    TRY(chain_tile(l, v, n, &dst));
+    TRY(emit_chain(l, v, n, &dst.tile));
+    dst.epoch = n->epoch;
+    *n = dst;
     return ST_OK;
 }
 
@@ -143,6 +144,18 @@ take_chain(Lower *l, const Op *op, int i, int room, Node *out)
         scal[k].tile = aligned(l, &n->scal[k].tile, v, op->out);
     }
     out->scal = scal;
+    return ST_OK;
+}
+
+/* A chain that waits refers to its base: it may overwrite it if it is its last reader; others no longer may. */
+static Status
+own_base(Lower *l, const Op *op, int i, Node *chain)
+{
+    Node *n;
+    TRY(operand(l, op, i, &n));
+    chain->own = n->own && !n->mm && is_last_use(l, op, i);
+    chain->rotates = n->rotates;
+    n->own = false;
     return ST_OK;
 }
 
@@ -208,6 +221,7 @@ append_step(Lower *l, const Op *op, int data, Alu alu, const Scal *s, bool rev)
 {
     Node n;
     TRY(take_chain(l, op, data, 1, &n));
+    TRY(own_base(l, op, data, &n));
     n.kind = N_lazy;
     n.negated = false;
     n.op[n.nops] = (uint8_t)alu;
@@ -299,11 +313,12 @@ lower_activation(Lower *l, const Op *op, Act func)
         as_affine(&n, &a);
     }
     Instr in = {.op = K_activation, .nargs = 5};
-    Tile dst, sum;
+    Tile sum;
+    Node dst;
     Val sum_val;
-    TRY(new_tile(l, op->out, &dst));
+    TRY(result_tile(l, op, n.mm ? 0 : 1, &dst));
     instr_space(l, op->out, &in);
-    instr_arg(&in, 0, &dst);
+    instr_arg(&in, 0, &dst.tile);
     put_base(&in, KA_data, &n);
     in.at[in.nat++] = AT_INT(A_func, func);
     if (a.has_scale)
@@ -316,7 +331,7 @@ lower_activation(Lower *l, const Op *op, Act func)
         in.nargs = 5;
     }
     TRY(emit_instr(l, &in));
-    set_node(l, op->out, N_tile)->tile = dst;
+    l->node[op->out.i] = dst;
     return ST_OK;
 }
 
@@ -325,7 +340,7 @@ static Status
 emit_tensor_tensor(Lower *l, const Op *op, Alu alu)
 {
     Instr in = {.op = K_tensor_tensor};
-    Tile dst;
+    Node dst;
     for (int i = 0; i < 2; i++) {
         Node n;
         TRY(take_chain(l, op, i, 0, &n));
@@ -336,15 +351,15 @@ emit_tensor_tensor(Lower *l, const Op *op, Alu alu)
         }
         put_base(&in, 1 + i, &n);
     }
-    TRY(new_tile(l, op->out, &dst));
+    TRY(result_tile(l, op, 3, &dst));
     instr_space(l, op->out, &in);
-    instr_arg(&in, 0, &dst);
+    instr_arg(&in, 0, &dst.tile);
     in.at[in.nat++] = AT_INT(A_op, alu);
     bool native = is_native_int(l, op->out) && (alu == ALU_add || alu == ALU_subtract || alu == ALU_multiply);
     if (native || alu == ALU_power)
         in.at[in.nat++] = AT_INT(A_engine, EN_gpsimd);
     TRY(emit_instr(l, &in));
-    set_node(l, op->out, N_tile)->tile = dst;
+    l->node[op->out.i] = dst;
     return ST_OK;
 }
 
@@ -353,11 +368,12 @@ static Status
 emit_fused_pair(Lower *l, const Op *op, Alu alu, int data, const Node *n)
 {
     Instr in = {.op = K_scalar_tensor_tensor, .nargs = 4};
-    Tile dst, other;
+    Tile other;
+    Node dst;
     TRY(operand_tile(l, op, 1 - data, &other));
-    TRY(new_tile(l, op->out, &dst));
+    TRY(result_tile(l, op, 1u << (1 - data), &dst));
     instr_space(l, op->out, &in);
-    instr_arg(&in, 0, &dst);
+    instr_arg(&in, 0, &dst.tile);
     put_base(&in, 1, n);
     instr_arg(&in, 3, &other);
     in.at[in.nat++] = AT_INT(A_op0, n->op[0]);
@@ -368,7 +384,7 @@ emit_fused_pair(Lower *l, const Op *op, Alu alu, int data, const Node *n)
     if (data == 1)
         in.at[in.nat++] = AT_INT(A_reverse1, 1);
     TRY(emit_instr(l, &in));
-    set_node(l, op->out, N_tile)->tile = dst;
+    l->node[op->out.i] = dst;
     return ST_OK;
 }
 
@@ -424,6 +440,7 @@ lower_convert(Lower *l, const Op *op)
     DType from = val_dtype(l->g, op_val(l->g, op, 0)), to = val_dtype(l->g, op->out);
     bool exact = is_float(to) && dtypes[to].man_bits >= dtypes[from].man_bits && !is_integer(from);
     TRY(take_chain(l, op, 0, 2, &n));
+    TRY(own_base(l, op, 0, &n));
     n.kind = N_lazy;
     if (exact)
         return settle(l, op->out, &n);
@@ -437,15 +454,14 @@ static Status
 lower_reciprocal(Lower *l, const Op *op)
 {
     Instr in = {.op = K_reciprocal};
-    Tile dst;
-    Node n;
+    Node n, dst;
     TRY(take_chain(l, op, 0, 0, &n));
-    TRY(new_tile(l, op->out, &dst));
+    TRY(result_tile(l, op, n.mm ? 0 : 1, &dst));
     instr_space(l, op->out, &in);
-    instr_arg(&in, 0, &dst);
+    instr_arg(&in, 0, &dst.tile);
     put_base(&in, 1, &n);
     TRY(emit_instr(l, &in));
-    set_node(l, op->out, N_tile)->tile = dst;
+    l->node[op->out.i] = dst;
     return ST_OK;
 }
 
@@ -549,6 +565,7 @@ lower_layout(Lower *l, const Op *op)
     TRY(operand(l, op, 0, &n));
     TRY(force(l, v, n));
     src = n->tile;
+    n->own = false;
     View from = {0}, to;
     for (int i = 0; i < MAX_RANK; i++)
         from.stride[i] = src.stride[i];

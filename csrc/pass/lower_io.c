@@ -388,7 +388,8 @@ load_leaf(Lower *l, Val v, Span s, Node **out)
             TRY(load_rows(l, v, s, &t));
         else
             TRY(load_free(l, v, s, &t));
-        l->leaves.p[k].node = (Node){.epoch = now, .kind = N_tile, .tile = t};
+        bool single = l->leaves.p[k].next == 0 && l->leaf_of[v.i] == k && s.role == RO_row;
+        l->leaves.p[k].node = (Node){.epoch = now, .kind = N_tile, .tile = t, .own = single, .rotates = l->in_loop};
     }
     *out = &l->leaves.p[k].node;
     return ST_OK;
@@ -447,6 +448,87 @@ dense_copy(Lower *l, Val v, Span s, const Tile *src, Tile *out)
     instr_arg(&in, 0, out);
     instr_arg(&in, 1, src);
     return emit_instr(l, &in);
+}
+
+static bool
+same_dims(const Type *a, const Type *b)
+{
+    bool same = a->rank == b->rank;
+    for (int i = 0; same && i < a->rank; i++)
+        same = a->dim[i] == b->dim[i];
+    return same;
+}
+
+bool
+is_last_use(const Lower *l, const Op *op, int i)
+{
+    Val v = op_val(l->g, op, i);
+    Span s = l->p->span[op->out.i], o = operand_span(l, op, i);
+    uint32_t here = 0;
+    for (int k = 0; k < op->nin; k++)
+        here += op_val(l->g, op, k).i == v.i;
+    return s.role == RO_row && o.role == RO_row && has_cols(s) == has_cols(o) && l->left[v.i] == here &&
+           !l->p->stored[v.i] && same_dims(val_type(l->g, v), val_type(l->g, op->out));
+}
+
+/* v may be written where n's tile is: nothing else refers to it, and a store of v would not hold up the next tile. */
+static bool
+can_hold(const Lower *l, Val v, const Node *n)
+{
+    int64_t at;
+    bool calm = n->rotates || !l->p->stored[v.i] || !l->in_loop;
+    return n->own && calm && !n->mm && n->tile.dt == tile_dtype(l, v, l->p->span[v.i]) && !only_concat(l, v, &at);
+}
+
+static Status
+fresh_tile(Lower *l, Val v, Node *out)
+{
+    int64_t at;
+    *out = (Node){.epoch = epoch_of(l, l->p->span[v.i]), .kind = N_tile};
+    out->own = only_concat(l, v, &at) == NULL;
+    out->rotates = stored_bufs(l, v) > 1;
+    return new_tile(l, v, &out->tile);
+}
+
+Status
+chain_tile(Lower *l, Val v, const Node *chain, Node *out)
+{
+    if (chain->kind != N_lazy || !can_hold(l, v, chain))
+        return fresh_tile(l, v, out);
+    *out = (Node){.kind = N_tile, .tile = chain->tile, .own = true, .rotates = chain->rotates};
+    return ST_OK;
+}
+
+/* The node of operand i if op's result may be written over it. */
+static Node *
+overwritable(Lower *l, const Op *op, int i)
+{
+    Val v = op_val(l->g, op, i);
+    Node *n = &l->node[v.i];
+    if (!is_last_use(l, op, i))
+        return NULL;
+    if (!is_member(l, v)) {
+        if (l->leaf_of[v.i] == 0)
+            return NULL;
+        n = &l->leaves.p[l->leaf_of[v.i]].node;
+    }
+    bool current = n->epoch == epoch_of(l, operand_span(l, op, i));
+    return current && (n->kind == N_tile || n->kind == N_lazy) && can_hold(l, op->out, n) ? n : NULL;
+}
+
+Status
+result_tile(Lower *l, const Op *op, uint32_t operands, Node *out)
+{
+    for (int i = 0; i < op->nin; i++) {
+        Node *from = operands >> i & 1 ? overwritable(l, op, i) : NULL;
+        if (!from)
+            continue;
+        from->own = false;
+        *out = (Node){.epoch = epoch_of(l, l->p->span[op->out.i]), .kind = N_tile, .tile = from->tile, .own = true,
+                      .rotates = from->rotates};
+        return ST_OK;
+    }
+    return fresh_tile(l, op->out, out);
 }
 
 /* A stored value's row tile goes to its own buffer, which is an output's or scratch. */

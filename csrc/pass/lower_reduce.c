@@ -9,7 +9,8 @@
 #include <math.h>
 
 #define CARRY_ELEMS 64  /* a row shorter than this is summed for all rows of the tile at once instead */
-#define BANK_COLUMNS 512
+#define BANK_COLUMNS 512   /* f32 columns of a PSUM bank */
+#define WINDOW_COLUMNS 2048 /* of half of PSUM */
 
 static const struct { uint8_t alu; double identity; } kinds[T_COUNT] = {
     [T_reduce_sum] = {ALU_add, 0}, [T_reduce_max] = {ALU_maximum, -INFINITY}, [T_reduce_min] = {ALU_minimum, INFINITY},
@@ -264,31 +265,39 @@ acc_add(Lower *l, const Op *op)
     return emit_instr(l, &add);
 }
 
-/* Sum over partitions: a row of ones times the accumulator. */
+/* One PSUM window of a sum over partitions: ones times the accumulator, a bank at a time, evicted together. */
+static Status
+sum_window(Lower *l, const Op *op, int parts, const Tile *ones, Affine at, int64_t width, Val row)
+{
+    Val psum;
+    TRY(new_buffer(l, SP_psum, DT_f32, 1, width, 1, &psum));
+    for (int64_t c = 0; c < width; c += BANK_COLUMNS) {
+        int64_t w = MIN(BANK_COLUMNS, width - c);
+        Ref mm[4] = {{.buf = psum, .ap = {.off = affine_const(c), .nparts = 1, .ndim = 1, .dim = {{w, 1}}}},
+                     {.buf = ones->buf, .ap = {.nparts = parts, .ndim = 1, .dim = {{1, 1}}}},
+                     acc_ref(l, op, parts, 0, w)};
+        mm[2].ap.off = affine_add(at, affine_const(c));
+        TRY(emit(l, K_nc_matmul, mm, 4, NULL, 0));
+    }
+    Ref cp[2] = {{.buf = row, .ap = {.off = at, .nparts = 1, .ndim = 1, .dim = {{width, 1}}}},
+                 {.buf = psum, .ap = {.nparts = 1, .ndim = 1, .dim = {{width, 1}}}}};
+    return emit(l, K_tensor_copy, cp, 2, NULL, 0);
+}
+
 static Status
 sum_partitions(Lower *l, const Op *op, int parts, int64_t n, Val row)
 {
     Tile ones;
+    Affine c;
     TRY(const_tile(l, 1.0, DT_f32, &ones));
-    for (int tail = 0; tail < 2; tail++) {
-        int64_t count = tail ? 1 : n / BANK_COLUMNS, width = tail ? n % BANK_COLUMNS : BANK_COLUMNS;
-        Affine c;
-        Val psum;
-        if (count == 0 || width == 0)
-            continue;
-        TRY(loop_begin(l, count, &c));
-        Affine at = affine_add(affine_scale(c, BANK_COLUMNS), affine_const(tail ? n - width : 0));
-        TRY(new_buffer(l, SP_psum, DT_f32, 1, width, 1, &psum));
-        Ref mm[4] = {{.buf = psum, .ap = {.nparts = 1, .ndim = 1, .dim = {{width, 1}}}},
-                     {.buf = ones.buf, .ap = {.nparts = parts, .ndim = 1, .dim = {{1, 1}}}},
-                     acc_ref(l, op, parts, 0, width)};
-        mm[2].ap.off = at;
-        TRY(emit(l, K_nc_matmul, mm, 4, NULL, 0));
-        Ref cp[2] = {{.buf = row, .ap = {.off = at, .nparts = 1, .ndim = 1, .dim = {{width, 1}}}}, mm[0]};
-        TRY(emit(l, K_tensor_copy, cp, 2, NULL, 0));
-        TRY(loop_end_of(l, count));
+    if (n >= WINDOW_COLUMNS) {
+        TRY(loop_begin(l, n / WINDOW_COLUMNS, &c));
+        TRY(sum_window(l, op, parts, &ones, affine_scale(c, WINDOW_COLUMNS), WINDOW_COLUMNS, row));
+        TRY(loop_end_of(l, n / WINDOW_COLUMNS));
     }
-    return ST_OK;
+    if (n % WINDOW_COLUMNS == 0)
+        return ST_OK;
+    return sum_window(l, op, parts, &ones, affine_const(n - n % WINDOW_COLUMNS), n % WINDOW_COLUMNS, row);
 }
 
 static Status

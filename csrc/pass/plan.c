@@ -16,6 +16,7 @@
 #define WORK_BYTES 53248    /* SBUF left for tiles when full matmul operands stay on chip */
 #define TRY_MEMBERS 400     /* trying is for programs up to this size: each try costs about 0.3 us per op and member */
 #define TRY_GROUPS 8
+#define DMA_SHARE 0.1
 #define INSTR_US 0.04       /* what an instruction is worth avoiding: its fetch, and its share of the instruction memory */
 
 static int64_t
@@ -44,6 +45,30 @@ widest_row(const Plan *p, const Group *gr)
         }
     }
     return most;
+}
+
+/* Some value's rows are neighbours in memory: its tiles move through a transpose, 128 rows at a time. */
+static bool
+is_scattered(const Plan *p, const Group *gr)
+{
+    const Graph *g = p->g;
+    for (uint32_t k = 0; k < gr->n; k++) {
+        const Op *op = graph_op(g, p->member.p[gr->first + k]);
+        for (int i = 0; i < op->nin; i++) {
+            Val v = op_val(g, op, i);
+            Span e = operand_edge(g, op, i, p->span[op->out.i]);
+            uint32_t home = p->group_of[g->vals.p[v.i].def.i];
+            Val base = p->view_base[v.i].i ? p->view_base[v.i] : v;
+            View w;
+            int64_t stride;
+            if (e.role != RO_row || home == (uint32_t)(gr - p->groups.p) + 1 || !view_between(g, base, v, &w))
+                continue;
+            if (view_uniform(val_type(g, v), &w, e.spine, &stride) && stride == 1 &&
+                value_bytes(g, v, e) > dtypes[val_dtype(g, v)].bytes)
+                return true;
+        }
+    }
+    return false;
 }
 
 /* Rows per partition: as many as the bytes allow, and a divisor of the rows when one is near. */
@@ -182,7 +207,7 @@ first_guess(const Plan *p, const Hw *hw, Group *gr)
     gr->psum_bufs = 2;
     gr->resident = gr->has_matmul ? (int64_t)hw->sbuf_usable - WORK_BYTES : 0;
     cut_columns(p, gr);
-    gr->per_tile = gr->has_matmul ? 1 : (int32_t)rows_for(gr->rows, widest_row(p, gr), TILE_BYTES);
+    gr->per_tile = gr->has_matmul || is_scattered(p, gr) ? 1 : (int32_t)rows_for(gr->rows, widest_row(p, gr), TILE_BYTES);
 }
 
 /* One step smaller; false when there is none. */
@@ -220,8 +245,8 @@ realize(const Plan *p, const CompileOptions *opt, Graph **out)
     return st;
 }
 
-/* Modelled time of the program for the plan as it stands, and a little for each instruction: fewer is better when the
- * time is the same. < 0 when it does not fit. */
+/* Modelled time of the program for the plan as it stands, and a little for each instruction and for DMA time that
+ * hides behind compute: less is better when the time is the same. < 0 when it does not fit. */
 static Status
 price(const Plan *p, const CompileOptions *opt, double *us)
 {
@@ -233,7 +258,7 @@ price(const Plan *p, const CompileOptions *opt, double *us)
     if (st == ST_OK)
         st = cost_program(g, c);
     if (st == ST_OK)
-        *us = c->time_us + INSTR_US * (double)c->instr_total;
+        *us = c->time_us + INSTR_US * (double)c->instr_total + DMA_SHARE * c->engine_us[EN_dma];
     if (g)
         graph_free(g);
     return st == ST_LIMIT ? ST_OK : st;
@@ -251,7 +276,7 @@ improve(Plan *p, const CompileOptions *opt, Group *gr, double *best)
         *gr = start;
         if (k == 0 && start.per_tile > 1)
             gr->per_tile /= 2;
-        else if (k == 1 && start.per_tile * 2 <= rows)
+        else if (k == 1 && start.per_tile * 2 <= rows && !is_scattered(p, gr))
             gr->per_tile *= 2;
         else if (k >= 2 && gr->has_matmul)
             gr->psum_width = widths[k - 2];

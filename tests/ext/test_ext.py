@@ -63,6 +63,7 @@ def test_python_memory_does_not_grow():
         tracemalloc.stop()
 
 
+@pytest.mark.slow  # the sanitizers keep freed memory
 def test_native_memory_does_not_grow():
     def resident():
         with open("/proc/self/status") as f:
