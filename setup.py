@@ -1,11 +1,11 @@
 """Builds the one C extension, nkigen._core, from every csrc/**/*.c.
 
-Sources compile in parallel, and an object is reused while it is newer than its source and
-every header it included (the compiler's own dependency files say which) and was made by the
-same command line. Switches, all off by default, from the environment:
+Sources compile in parallel. An object is reused while it is newer than its source and
+every header it included (the compiler's own dependency files say which) and was made by
+the same command line. Switches, all off by default, from the environment:
 
     NKIGEN_DEBUG=1      -O0 -g, assertions on
-    NKIGEN_SANITIZE=1   address and undefined-behaviour sanitizers (run with libasan preloaded)
+    NKIGEN_SANITIZE=1   address and undefined-behaviour sanitizers (preload libasan)
     NKIGEN_COVERAGE=1   gcov instrumentation
     NKIGEN_WERROR=1     warnings are errors
 """
@@ -13,6 +13,7 @@ same command line. Switches, all off by default, from the environment:
 import os
 import shlex
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def compile_args() -> list[str]:
     elif switch("NKIGEN_DEBUG"):
         args += ["-O0", "-g", "-UNDEBUG"]
     else:
-        args += ["-O3"]
+        args += ["-O3", "-g0"]
     if switch("NKIGEN_COVERAGE"):
         args += ["--coverage", "-fprofile-update=atomic"]
     if switch("NKIGEN_WERROR"):
@@ -100,7 +101,9 @@ class ParallelBuild(build_ext):
             command = " ".join([*cc.compiler_so, *cc_args, *flags, src])
             if not self.force and is_fresh(out, command):
                 return
+            began = time.time()  # a header that changes meanwhile makes it stale
             cc._compile(obj, src, ext, cc_args, flags, pp_opts)
+            os.utime(out, (began, began))
             out.with_suffix(".cmd").write_text(command)
 
         jobs = self.parallel if isinstance(self.parallel, int) else None

@@ -1,4 +1,4 @@
-"""compile(): from a kernel and the shapes of its parameters to a checked, priced program."""
+"""compile(): from a kernel and the shapes of its parameters to a checked program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ from nkigen.errors import (
     VerifyError,
     format_location,
 )
-from nkigen.trace import Spec, TracedFunction, bind_specs, kernel_name, spec_of, trace_graph
+from nkigen.trace import (
+    Spec,
+    TracedFunction,
+    bind_specs,
+    kernel_name,
+    spec_of,
+    trace_graph,
+)
 
 __all__ = ["compile", "parse", "Kernel", "ArrayInfo", "clear_cache"]
 
@@ -106,11 +113,11 @@ class Kernel:
         self._narrowed = [spec_of((s, d)).dtype for _, d, s in self.tile_ir.inputs]
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
-        """Run the program in the simulator; an array, or a tuple if the function returns one.
+        """Run the program in the simulator; a tuple if the function returns one.
 
-        arrays: one per parameter, with the shapes and dtypes that were compiled for; any
-        memory order. 64-bit data of a narrowed parameter is converted. Raises ShapeError
-        or DTypeError when an array is not what was compiled for.
+        arrays: one per parameter, with the shapes and dtypes that were compiled for;
+        any memory order. 64-bit data of a narrowed parameter is converted. Raises
+        ShapeError or DTypeError when an array is not what was compiled for.
 
         Example:
             >>> k(x, weight=w)                              # doctest: +SKIP
@@ -135,7 +142,9 @@ class Kernel:
             >>> k.run_stage("decompose", x)                 # doctest: +SKIP
         """
         if name not in self.stages:
-            raise NkigenError(f"there is no stage {name!r}; the stages are {_list(self.stages)}")
+            raise NkigenError(
+                f"there is no stage {name!r}; the stages are {_list(self.stages)}"
+            )
         return self._result(self.stages[name].run(*self._arguments(arrays, named)))
 
     def verify(self) -> list[Violation]:
@@ -157,20 +166,29 @@ class Kernel:
         return self.tile_ir.nki()
 
     def nisa(self) -> str:
-        """NISA MLIR text: raises UnsupportedError, nki() is the form that is emitted."""
-        raise UnsupportedError("NISA MLIR is not emitted; nki() gives the program as NKI Python")
+        """NISA MLIR: raises UnsupportedError, nki() is the form that is emitted."""
+        raise UnsupportedError(
+            "NISA MLIR is not emitted; nki() gives the program as NKI Python"
+        )
 
     def klir(self) -> bytes:
         """KLIR bytes: raises UnsupportedError, nki() is the form that is emitted."""
-        raise UnsupportedError("KLIR is not emitted; nki() gives the program as NKI Python")
+        raise UnsupportedError(
+            "KLIR is not emitted; nki() gives the program as NKI Python"
+        )
 
     def timeline(self) -> str:
-        """Perfetto JSON: raises UnsupportedError, cost has the modelled time per engine."""
-        raise UnsupportedError("timelines are not emitted; cost has the time per engine")
+        """Perfetto JSON: raises UnsupportedError, cost has the time per engine."""
+        raise UnsupportedError(
+            "timelines are not emitted; cost has the time per engine"
+        )
 
     def __repr__(self) -> str:
-        args = ", ".join(f"{i.name}: {_core.dtype_name(i.dtype)}{list(i.shape)}" for i in self.inputs)
-        return f"<Kernel {self.name}({args}) for {self.target}, {self.cost.instruction_count} instructions>"
+        args = ", ".join(
+            f"{i.name}: {_core.dtype_name(i.dtype)}{list(i.shape)}" for i in self.inputs
+        )
+        count = self.cost.instruction_count
+        return f"<Kernel {self.name}({args}) for {self.target}, {count} instructions>"
 
     def _repr_html_(self) -> str:
         return kernel_html(self)
@@ -185,7 +203,8 @@ class Kernel:
         if len(given) != len(self.inputs):
             want = ", ".join(self._names) or "no arrays"
             raise DTypeError(
-                f"{self.name} takes {len(self.inputs)} arrays ({want}), got {len(given)}"
+                f"{self.name} takes {len(self.inputs)} arrays ({want}), "
+                f"got {len(given)}"
             )
         return [self._argument(i, a) for i, a in enumerate(given)]
 
@@ -194,7 +213,9 @@ class Kernel:
         for key in named:
             if key not in rest:
                 problem = "is given twice" if key in self._names else "is no parameter"
-                raise DTypeError(f"{self.name}: '{key}' {problem} ({', '.join(self._names)})")
+                raise DTypeError(
+                    f"{self.name}: '{key}' {problem} ({', '.join(self._names)})"
+                )
         missing = [n for n in rest if n not in named]
         if missing:
             raise DTypeError(f"{self.name}: missing {_list(missing)}")
@@ -207,8 +228,8 @@ class Kernel:
             a = a.astype(info.dtype)
         if a.shape != info.shape:
             raise ShapeError(
-                f"{self.name}: parameter '{info.name}' was compiled for shape {info.shape}, "
-                f"got {a.shape}"
+                f"{self.name}: parameter '{info.name}' was compiled for shape "
+                f"{info.shape}, got {a.shape}"
             )
         if a.dtype != info.dtype:
             if a.dtype != self._narrowed[i]:
@@ -237,19 +258,19 @@ def compile(
         ("f32", "bf16", "fp8_e4m3", ...) or a NumPy or ml_dtypes dtype.
     target: "trn1", "trn2" or "trn3".
     check: "off"; "boundaries" verifies the program against the hardware's rules;
-        "every-pass" also verifies, prints, parses back and runs every stage and compares
-        it with the first.
+        "every-pass" also verifies, prints, parses back and runs every stage and
+        compares it with the first.
     cache: reuse the result for an equal traced graph, target and options.
-    narrow: 64-bit dtypes that the hardware lacks: "warn" computes in 32 bits and says so
-        (NarrowingWarning), "error" refuses.
+    narrow: 64-bit dtypes that the hardware lacks: "warn" computes in 32 bits and says
+        so (NarrowingWarning), "error" refuses.
     plan: text of a plan to execute instead of the compiler's own, as in Kernel.plan.
 
     Raises TraceError, ShapeError, DTypeError or UnsupportedError at the user's line for
     what the function does wrong, HardwareLimitError for what the target cannot do.
 
     Example:
-        >>> k = compile(np.tanh, ((256, 1024), "bf16"), target="trn2")   # doctest: +SKIP
-        >>> k.cost.hbm_read_bytes                                        # doctest: +SKIP
+        >>> k = compile(np.tanh, ((256, 1024), "bf16"))     # doctest: +SKIP
+        >>> k.cost.hbm_read_bytes                           # doctest: +SKIP
         524288
     """
     _choice("target", target, _core.targets())
@@ -263,14 +284,18 @@ def compile(
     specs = [spec_of(g) for g in given]
     traced = fn if isinstance(fn, TracedFunction) else None
     name = traced.name if traced else kernel_name(fn)
-    session, returns_tuple = trace_graph(traced.fn if traced else fn, names, specs, name)
+    session, returns_tuple = trace_graph(
+        traced.fn if traced else fn, names, specs, name
+    )
     _refuse_empty(name, session.program)
     session = _compiled(session, target, narrow, plan, cache)
     kernel = Kernel(session, name, target, returns_tuple)
     if check != "off":
         _check_boundaries(kernel)
     if check == "every-pass":
-        _check_stages(kernel, [_data(g, s, i) for i, (g, s) in enumerate(zip(given, specs))])
+        _check_stages(
+            kernel, [_data(g, s, i) for i, (g, s) in enumerate(zip(given, specs))]
+        )
     return kernel
 
 
@@ -280,7 +305,8 @@ def parse(text: str) -> _core.Program:
     Raises ParseError with `lineno`, `offset` and the line's `text`.
 
     Example:
-        >>> p = parse("tensor @f {\\n  %x = input {index=0} : f32[4]\\n  return %x\\n}\\n")
+        >>> body = "%x = input {index=0} : f32[4]\\n  return %x"
+        >>> p = parse("tensor @f {\\n  " + body + "\\n}\\n")
         >>> p.outputs
         (('x', 'f32', (4,)),)
     """
@@ -309,8 +335,8 @@ def _refuse_empty(name: str, program: _core.Program) -> None:
             if 0 in shape:
                 label = f"'{array}'" if array else str(i)
                 raise HardwareLimitError(
-                    f"{name}: {kind} {label} has shape {shape}; an array without elements "
-                    "has no buffer on the device"
+                    f"{name}: {kind} {label} has shape {shape}; an array without "
+                    "elements has no buffer on the device"
                 )
 
 
@@ -347,14 +373,18 @@ def _warn(message: str, where: tuple | None) -> None:
 
 def _choice(what: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise OptionError(f"there is no {what} {value!r}; choose one of {_list(choices)}")
+        raise OptionError(
+            f"there is no {what} {value!r}; choose one of {_list(choices)}"
+        )
 
 
 def _list(names: Any) -> str:
     return ", ".join(map(repr, names))
 
 
-def _infos(described: Sequence[tuple[str, str, tuple[int, ...]]]) -> tuple[ArrayInfo, ...]:
+def _infos(
+    described: Sequence[tuple[str, str, tuple[int, ...]]],
+) -> tuple[ArrayInfo, ...]:
     return tuple(ArrayInfo(n, s, _core.np_dtype(d)) for n, d, s in described)
 
 
@@ -362,7 +392,9 @@ def _check_boundaries(kernel: Kernel) -> None:
     violations = kernel.verify()
     if violations:
         text = "\n".join(map(str, violations[:10]))
-        raise VerifyError(f"{kernel.name} breaks {len(violations)} hardware rules:\n{text}")
+        raise VerifyError(
+            f"{kernel.name} breaks {len(violations)} hardware rules:\n{text}"
+        )
 
 
 def _data(given: Any, spec: Spec, i: int) -> np.ndarray:
@@ -392,8 +424,12 @@ def _check_stages(kernel: Kernel, data: list[np.ndarray]) -> None:
         except NkigenError as e:
             raise VerifyError(f"stage {name}: its text does not parse back: {e}") from e
         if again != text:
-            raise VerifyError(f"stage {name}: its text changes when it is parsed and printed")
-        for i, (got, want) in enumerate(zip(_as_tuple(program.run(*data)), expected, strict=True)):
+            raise VerifyError(
+                f"stage {name}: its text changes when it is parsed and printed"
+            )
+        for i, (got, want) in enumerate(
+            zip(_as_tuple(program.run(*data)), expected, strict=True)
+        ):
             _compare_stage(name, i, got, want)
 
 
@@ -404,12 +440,16 @@ def _as_tuple(out: Any) -> tuple:
 def _compare_stage(name: str, i: int, got: np.ndarray, want: np.ndarray) -> None:
     where = f"stage {name}, output {i}"
     if got.shape != want.shape:
-        raise VerifyError(f"{where}: shape {got.shape}, the first stage gives {want.shape}")
+        raise VerifyError(
+            f"{where}: shape {got.shape}, the first stage gives {want.shape}"
+        )
     limit = STAGE_TOLERANCE.get(_core.dtype_name(got.dtype))
     if limit is None:
         if not np.array_equal(got, want.astype(got.dtype)):
             bad = int(np.count_nonzero(got != want.astype(got.dtype)))
-            raise VerifyError(f"{where}: {bad} of {got.size} elements differ from the first stage")
+            raise VerifyError(
+                f"{where}: {bad} of {got.size} elements differ from the first stage"
+            )
         return
     a, b = got.astype(np.float64), want.astype(got.dtype).astype(np.float64)
     finite = np.isfinite(b)

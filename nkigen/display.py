@@ -21,12 +21,12 @@ class Cost:
     flops               of the tensor engine
     time_us             end of the last instruction, microseconds
     engine_us           {engine: busy microseconds}
-    roofline_us         the larger of hbm_min_bytes at DMA bandwidth and tensor work at peak
+    roofline_us         larger of hbm_min_bytes at DMA bandwidth, tensor work at peak
     sbuf_peak_bytes     per partition
     psum_peak_banks
 
     Example:
-        >>> Cost({"dma_copy": 2}, 2, 1024, 1024, 2048, 0, 10.0, {"dma": 4.0}, 5.0, 64, 0)
+        >>> Cost({"dma_copy": 2}, 2, 1024, 1024, 2048, 0, 10.0, {"dma": 4.0}, 5.0)
         Cost: 2 instructions, 10.0 us (roofline 5.0 us), HBM 2.0 KiB (1.00x of minimum)
     """
 
@@ -50,7 +50,9 @@ class Cost:
     @property
     def hbm_ratio(self) -> float:
         """HBM bytes over the minimum; nan when there is nothing to move."""
-        return self.hbm_bytes / self.hbm_min_bytes if self.hbm_min_bytes else float("nan")
+        return (
+            self.hbm_bytes / self.hbm_min_bytes if self.hbm_min_bytes else float("nan")
+        )
 
     def __repr__(self) -> str:
         return (
@@ -78,14 +80,15 @@ class Cost:
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            f"<tr><td>{html.escape(n)}</td><td style='text-align:right'>{html.escape(t)}</td></tr>"
+            f"<tr><td>{html.escape(n)}</td>"
+            f"<td style='text-align:right'>{html.escape(t)}</td></tr>"
             for n, t in self._rows()
         )
         return f"<b>{html.escape(repr(self))}</b><table>{cells}</table>"
 
 
 class Violation:
-    """A rule that a program breaks: the rule's name, what is wrong, the op and the place.
+    """A rule that a program breaks: its name, what is wrong, the op and the place.
 
     Example:
         >>> print(Violation("sbuf-capacity", "too much", "memset %1", None))
@@ -93,11 +96,15 @@ class Violation:
           in memset %1
     """
 
-    def __init__(self, rule: str, message: str, op: str = "", where: tuple | None = None) -> None:
+    def __init__(
+        self, rule: str, message: str, op: str = "", where: tuple | None = None
+    ) -> None:
         self.rule = rule
         self.message = message
         self.op = op
-        self.location = format_location(NkigenError.at(message, *where)) if where else ""
+        self.location = (
+            format_location(NkigenError.at(message, *where)) if where else ""
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.rule}: {self.message}"]

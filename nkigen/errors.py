@@ -1,7 +1,7 @@
-"""Exceptions and warnings. Each knows the user's file, line and expression when there is one.
+"""Exceptions and warnings. Each knows the user's file, line and expression if any.
 
-All errors derive from `NkigenError`, and from the built-in exception that the same fault
-raises in NumPy, so `except ValueError` around a kernel keeps working:
+All errors derive from `NkigenError`, and from the built-in exception that the same
+fault raises in NumPy, so `except ValueError` around a kernel keeps working:
 
     ShapeError       ValueError            shapes or axes do not fit
     IndexingError    ShapeError, IndexError
@@ -10,7 +10,7 @@ raises in NumPy, so `except ValueError` around a kernel keeps working:
     OptionError      ValueError            an option has a value that does not exist
     TraceError       -                     a traced value is used as if it were known
     ParseError       -                     IR text with a syntax error
-    VerifyError      -                     a program breaks a rule, or two stages disagree
+    VerifyError      -                     a program breaks a rule, or stages disagree
     HardwareLimitError -                   the target cannot do it at this size or dtype
     InternalError    -                     a fault of nkigen itself
 
@@ -74,8 +74,10 @@ class NkigenError(Exception):
         return f"{self.message}\n{where}" if where else self.message
 
     @classmethod
-    def at(cls, message: str, code: CodeType | None, offset: int, column: int = 0) -> NkigenError:
-        """The error at byte `offset` of a code object, or without one at a line of text.
+    def at(
+        cls, message: str, code: CodeType | None, offset: int, column: int = 0
+    ) -> NkigenError:
+        """The error at byte `offset` of a code object; without one, at a line of text.
 
         Example:
             >>> NkigenError.at("bad", None, 3, 7).lineno
@@ -94,7 +96,7 @@ class OptionError(NkigenError, ValueError):
 
 
 class TraceError(NkigenError):
-    """A traced value was used as if its elements were known, or a kernel returns no array."""
+    """A traced value is used as if it were known, or a kernel returns no array."""
 
 
 class ShapeError(NkigenError, ValueError):
@@ -114,7 +116,7 @@ class UnsupportedError(NkigenError, NotImplementedError):
 
 
 class VerifyError(NkigenError):
-    """A program breaks a rule, reads what was not written, or disagrees with its source."""
+    """A program breaks a rule, reads poison, or disagrees with its source."""
 
 
 class ParseError(NkigenError):
@@ -134,7 +136,7 @@ class NarrowingWarning(UserWarning):
 
 
 def locate(error: Any, code: CodeType, offset: int) -> None:
-    """Fill the place of `error` from an instruction offset in bytes; -1 is the def line.
+    """Fill the place of `error` from an offset in bytes; -1 is the def line.
 
     Example:
         >>> e = NkigenError("x"); locate(e, (lambda: 0).__code__, -1); e.lineno > 0
@@ -187,5 +189,7 @@ def format_location(error: Any) -> str:
         if error.offset is not None:
             begin = max(error.offset - 1 - (len(error.text) - len(bare)), 0)
             width = max((error.end_offset or error.offset + 1) - error.offset, 1)
-            out.append("    " + " " * begin + "^" * min(width, max(len(bare) - begin, 1)))
+            out.append(
+                "    " + " " * begin + "^" * min(width, max(len(bare) - begin, 1))
+            )
     return "\n".join(out)

@@ -1,8 +1,8 @@
 """Functions beyond NumPy that kernels use, written in NumPy.
 
 Each takes NumPy arrays or traced arrays. In a kernel they are traced as the NumPy calls
-that they make, and the compiler recognises what the hardware has an instruction for. The
-reference interpreter calls some of them for ops that NumPy has no function for.
+that they make, and the compiler recognises what the hardware has an instruction for.
+The reference interpreter calls some of them for ops that NumPy has no function for.
 
 `COMPOSITIONS` maps NumPy functions that have no tensor op to functions here.
 """
@@ -151,7 +151,7 @@ def layer_norm(
 
 
 def round_cast(x: Any, dtype: Any) -> Any:
-    """Conversion as the hardware does it: integers from the nearest even, saturating, NaN to 0.
+    """Conversion as the hardware does it: nearest even, saturating; NaN is 0.
 
     Example:
         >>> round_cast(np.float32([2.5, 300, np.nan]), np.int8).tolist()
@@ -174,7 +174,7 @@ def round_cast(x: Any, dtype: Any) -> Any:
 
 
 def _loop(ufunc: np.ufunc, *args: Any) -> list[Any]:
-    """The operands in the dtype that NumPy's loop takes for them; Python scalars are weak."""
+    """The operands in the dtype that NumPy's loop takes; Python scalars are weak."""
     weak = [type(a) if type(a) in (int, float) else np.result_type(a) for a in args]
     dtypes = ufunc.resolve_dtypes((*weak, *[None] * ufunc.nout))
     return [

@@ -1,7 +1,7 @@
 """Tracing: a NumPy function becomes a tensor program by being called once.
 
-A kernel takes arrays and returns one array or a tuple of arrays. While it is traced, its
-arrays are `TracedArray`s: shapes and dtypes are known, elements are not.
+A kernel takes arrays and returns one array or a tuple of arrays. While it is traced,
+its arrays are `TracedArray`s: shapes and dtypes are known, elements are not.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class TracedFunction:
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = name or kernel_name(fn)
-        self.input_specs = None if input_specs is None else tuple(map(spec_of, input_specs))
+        self.input_specs = (
+            None if input_specs is None else tuple(map(spec_of, input_specs))
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.fn(*args, **kwargs)
@@ -64,14 +66,17 @@ class TracedFunction:
     def graph(self, *specs: Any, **named: Any) -> _core.Program:
         """The tensor program for parameters of these shapes and dtypes, not compiled.
 
-        A spec is an array or (shape, dtype). Raises what the kernel does wrong, at its line.
+        A spec is an array or (shape, dtype). Raises what the kernel does wrong, at its
+        line.
 
         Example:
             >>> trace(lambda x: x * 2).graph(((2, 3), "bf16")).inputs
             (('x', 'bf16', (2, 3)),)
         """
         names, ordered = bind_specs(self, specs, named)
-        return trace_graph(self.fn, names, [spec_of(s) for s in ordered], self.name)[0].program
+        return trace_graph(self.fn, names, [spec_of(s) for s in ordered], self.name)[
+            0
+        ].program
 
 
 def trace(
@@ -82,7 +87,7 @@ def trace(
 ) -> Any:
     """Mark a NumPy function as a kernel; usable with and without arguments.
 
-    input_specs: one array or (shape, dtype) per parameter, so that compile() needs none.
+    input_specs: one array or (shape, dtype) per parameter; compile() then needs none.
     name: the kernel's name in programs and messages.
 
     Example:
@@ -119,30 +124,40 @@ def spec_of(spec: Any) -> Spec:
     """
     if isinstance(spec, Spec):
         return spec
-    if isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[0], (tuple, list, int)):
+    if (
+        isinstance(spec, tuple)
+        and len(spec) == 2
+        and isinstance(spec[0], (tuple, list, int))
+    ):
         shape = (spec[0],) if isinstance(spec[0], int) else tuple(spec[0])
         if not all(isinstance(d, (int, np.integer)) and d >= 0 for d in shape):
-            raise ShapeError(f"a shape is a tuple of non-negative integers, got {spec[0]!r}")
+            raise ShapeError(
+                f"a shape is a tuple of non-negative integers, got {spec[0]!r}"
+            )
         return Spec(tuple(int(d) for d in shape), _core.np_dtype(spec[1]))
     if isinstance(spec, (np.ndarray, np.generic)):
         return Spec(spec.shape, _core.np_dtype(spec.dtype))
     if isinstance(spec, (bool, int, float)):
         raise DTypeError(
-            f"a parameter is an array or (shape, dtype), got the Python scalar {spec!r}; "
-            "wrap it as numpy.float32(...) or let the function close over it"
+            f"a parameter is an array or (shape, dtype), got the Python scalar "
+            f"{spec!r}; wrap it as numpy.float32(...) or let the function close over it"
         )
     if hasattr(spec, "__array__") and not isinstance(spec, _core.TracedArray):
         return spec_of(np.asarray(spec))
-    raise DTypeError(f"a parameter is an array or (shape, dtype), got {type(spec).__name__}")
+    raise DTypeError(
+        f"a parameter is an array or (shape, dtype), got {type(spec).__name__}"
+    )
 
 
 def parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
-    """Names of the first `count` parameters; x0, x1, ... where the signature has none."""
+    """Names of the first `count` parameters; x0, x1, ... without a signature."""
     try:
         parameters = list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):
         parameters = []
-    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    names = [
+        p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
     return (names + [f"x{i}" for i in range(len(names), count)])[:count]
 
 
@@ -195,8 +210,10 @@ def _check_call(
         raise DTypeError(f"{kernel_name(fn)}{signature}: {e}") from None
 
 
-def call_by_names(fn: Callable[..., Any], names: Sequence[str], values: Sequence[Any]) -> Any:
-    """Call with positional arguments where the signature has them, by name elsewhere."""
+def call_by_names(
+    fn: Callable[..., Any], names: Sequence[str], values: Sequence[Any]
+) -> Any:
+    """Call by position where the signature allows it, by name elsewhere."""
     try:
         parameters = inspect.signature(fn).parameters
     except (TypeError, ValueError):
@@ -205,7 +222,10 @@ def call_by_names(fn: Callable[..., Any], names: Sequence[str], values: Sequence
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         by_name |= set(names) - set(parameters)
     if not by_name and list(names) != list(parameters)[: len(names)]:
-        plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        plain = (
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.KEYWORD_ONLY,
+        )
         if all(n in parameters and parameters[n].kind in plain for n in names):
             return fn(**dict(zip(names, values, strict=True)))
     pairs = list(zip(names, values, strict=True))
@@ -216,11 +236,12 @@ def call_by_names(fn: Callable[..., Any], names: Sequence[str], values: Sequence
 def trace_graph(
     fn: Callable[..., Any], names: Sequence[str], specs: Sequence[Spec], name: str
 ) -> tuple[_core.Session, bool]:
-    """Trace `fn`; the session with the finished graph, and whether it returned a tuple."""
+    """Trace `fn`: the session with the finished graph, and whether it gave a tuple."""
     session = _core.Session(name)
     try:
         arrays = [
-            session.input(n, s.dtype, s.shape) for n, s in zip(names, specs, strict=True)
+            session.input(n, s.dtype, s.shape)
+            for n, s in zip(names, specs, strict=True)
         ]
         result = call_by_names(fn, names, arrays)
         returns_tuple = isinstance(result, tuple)
@@ -232,20 +253,26 @@ def trace_graph(
     return session, returns_tuple
 
 
-def _check_result(fn: Callable[..., Any], result: Any, outputs: tuple[Any, ...]) -> None:
+def _check_result(
+    fn: Callable[..., Any], result: Any, outputs: tuple[Any, ...]
+) -> None:
     expected = "a kernel returns one traced array or a tuple of them"
     if not outputs:
         problem = "returned an empty tuple"
     elif all(isinstance(o, _core.TracedArray) for o in outputs):
         return
     elif isinstance(result, tuple):
-        i = next(i for i, o in enumerate(outputs) if not isinstance(o, _core.TracedArray))
+        i = next(
+            i for i, o in enumerate(outputs) if not isinstance(o, _core.TracedArray)
+        )
         problem = f"returned a tuple whose item {i} is {_describe(outputs[i])}"
     else:
         problem = f"returned {_describe(result)}"
     code = getattr(fn, "__code__", None)
     message = f"{kernel_name(fn)} {problem}; {expected}"
-    if isinstance(result, np.ndarray) or any(isinstance(o, np.ndarray) for o in outputs):
+    if isinstance(result, np.ndarray) or any(
+        isinstance(o, np.ndarray) for o in outputs
+    ):
         message += " (an array that does not depend on the parameters is no result)"
     raise TraceError.at(message, code, -1) if code else TraceError(message)
 

@@ -6,38 +6,18 @@
  *       regions (partitions x bytes of a row, as bounding boxes) of one copy of one buffer; addresses that change
  *       hands are dependences too. A loop is run until an iteration advances every clock as the one before did; then
  *       the clocks jump over all but the last iterations.
- * rule: a region list never says "done" too early for what it holds; merging old entries only delays.
  */
 #include <math.h>
 #include <string.h>
 
-#include "cost/cost.h"
+#include "cost/timeline.h"
 
-enum { LN_tensor, LN_vector, LN_scalar, LN_gpsimd, LN_load, LN_store, LN_mixed, LN_COUNT };
-enum { DEP_raw, DEP_war, DEP_waw, DEP_COUNT };
 #define CK_bus LN_COUNT /* clock of the shared DMA bandwidth, after those of the lanes */
 #define CK_COUNT (LN_COUNT + 1)
-#define MAX_ACCESS 8 /* entries of one region list */
 #define MAX_GAPS 32
 #define MAX_QUEUES 8
 #define MAX_NEST 64
 #define MAX_PERIOD 8 /* iterations after which rotating buffers are back at their first copy */
-
-typedef struct Region { int64_t lo, hi; int32_t p0, p1; } Region; /* bytes [lo, hi) of partitions [p0, p1) */
-
-/* Someone used a region: until t0 at its low end, until t1 at its high end, in between linearly. */
-typedef struct Access {
-    Region r;
-    double t0, t1;
-    uint32_t stamp; /* number of the instruction */
-    uint8_t lane;
-    bool write;
-} Access;
-typedef struct Track { /* the region list of one copy of a buffer, oldest first */
-    Access *a;
-    uint32_t n, cap;
-    uint32_t shifted; /* the last jump that moved it */
-} Track;
 
 typedef struct Buffer {
     uint32_t track; /* of copy 0 */
@@ -74,7 +54,7 @@ typedef struct Sim {
     VEC(Span) spans[SP_COUNT]; /* sorted, disjoint */
     VEC(Rate) rates;           /* by loop: of its last steady state; all zero at first */
     int64_t *value_of;         /* loop variables */
-    double lag[DEP_COUNT][LN_COUNT][LN_COUNT];
+    Tracker tracker;
     double clock[CK_COUNT];
     double queue[2][MAX_QUEUES];
     int nqueues;
@@ -88,148 +68,7 @@ typedef struct Sim {
     bool stop;
 } Sim;
 
-/* ---- regions ---- */
-
-static bool
-overlaps(const Region *a, const Region *b)
-{
-    return a->lo < b->hi && b->lo < a->hi && a->p0 < b->p1 && b->p0 < a->p1;
-}
-
-static bool
-contains(const Region *a, const Region *b)
-{
-    return a->lo <= b->lo && b->hi <= a->hi && a->p0 <= b->p0 && b->p1 <= a->p1;
-}
-
-static Region
-join(const Region *a, const Region *b)
-{
-    return (Region){MIN(a->lo, b->lo), MAX(a->hi, b->hi), MIN(a->p0, b->p0), MAX(a->p1, b->p1)};
-}
-
-/* When the access is done with the part of it that r overlaps. */
-static double
-access_end(const Access *a, const Region *r)
-{
-    double part, len = (double)(a->r.hi - a->r.lo);
-
-    if (a->t0 == a->t1)
-        return a->t0;
-    if (a->t0 < a->t1) {
-        part = (double)(MIN(r->hi, a->r.hi) - a->r.lo) / len;
-        return a->t0 + (a->t1 - a->t0) * part;
-    }
-    part = (double)(a->r.hi - MAX(r->lo, a->r.lo)) / len;
-    return a->t1 + (a->t0 - a->t1) * part;
-}
-
-static void
-blur_lane(const Sim *s, Access *a)
-{
-    double lag = s->lag[DEP_raw][a->lane][LN_mixed];
-
-    a->t0 += lag;
-    a->t1 += lag;
-    a->lane = LN_mixed;
-}
-
-/* b into a; a ramp when one lies after the other in memory and in time. */
-static void
-merge_access(const Sim *s, Access *a, Access *b)
-{
-    Access m = *a;
-
-    if (a->lane != b->lane) {
-        blur_lane(s, a);
-        blur_lane(s, b);
-    }
-    m.lane = a->lane;
-    m.r = join(&a->r, &b->r);
-    m.stamp = MAX(a->stamp, b->stamp);
-    if (a->r.hi <= b->r.lo && MAX(a->t0, a->t1) <= MIN(b->t0, b->t1)) {
-        m.t0 = a->t0;
-        m.t1 = b->t1;
-    } else if (b->r.hi <= a->r.lo && MAX(a->t0, a->t1) <= MIN(b->t0, b->t1)) {
-        m.t0 = b->t0;
-        m.t1 = a->t1;
-    } else {
-        m.t0 = m.t1 = MAX(MAX(a->t0, a->t1), MAX(b->t0, b->t1));
-    }
-    *a = m;
-}
-
-/* Makes room by merging the two oldest entries of a kind. */
-static void
-squeeze_track(const Sim *s, Track *t)
-{
-    uint32_t j = 1;
-
-    while (t->a[j].write != t->a[0].write && j + 1 < t->n)
-        j++;
-    if (t->a[j].write != t->a[0].write) /* one of a kind: merge the two that follow */
-        merge_access(s, &t->a[1], &t->a[j = 2]);
-    else
-        merge_access(s, &t->a[0], &t->a[j]);
-    memmove(&t->a[j], &t->a[j + 1], sizeof(Access) * (t->n - j - 1));
-    t->n--;
-}
-
-static Status
-push_access(Sim *s, Track *t, Access a)
-{
-    if (t->n == MAX_ACCESS)
-        squeeze_track(s, t);
-    if (t->n == t->cap) {
-        uint32_t cap = t->cap ? 2 * t->cap : 2;
-        Access *p;
-        NEW(s->g->cx, &s->arena, p, cap);
-        if (t->n)
-            memcpy(p, t->a, sizeof(Access) * t->n);
-        t->a = p;
-        t->cap = cap;
-    }
-    t->a[t->n++] = a;
-    return ST_OK;
-}
-
-/* A write hides what it covers, because it waited for it; a read hides earlier reads of its own queue. */
-static Status
-record_access(Sim *s, Track *t, Access a)
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < t->n; i++) {
-        Access *old = &t->a[i];
-        bool hides = contains(&a.r, &old->r) && (a.write || (!old->write && old->lane == a.lane));
-        if (hides && !a.write)
-            a.t0 = a.t1 = MAX(a.t1, MAX(old->t0, old->t1));
-        if (!hides && n++ != i)
-            t->a[n - 1] = *old;
-    }
-    t->n = n;
-    return push_access(s, t, a);
-}
-
-/* The earliest start after everything in the list that r has to wait for. */
-static double
-wait_for(const Sim *s, const Track *t, const Region *r, int role, int lane)
-{
-    double start = 0;
-
-    for (uint32_t i = 0; i < t->n; i++) {
-        const Access *a = &t->a[i];
-        double end;
-        if (!(a->write || (role & R_write)) || !overlaps(&a->r, r))
-            continue;
-        end = access_end(a, r);
-        if (a->write && (role & R_read))
-            start = MAX(start, end + s->lag[DEP_raw][a->lane][lane]);
-        if (role & R_write)
-            start = MAX(start, end + s->lag[a->write ? DEP_waw : DEP_war][a->lane][lane]);
-    }
-    return start;
-}
+/* ---- operands ---- */
 
 static Region
 use_region(const Sim *s, const Use *u)
@@ -250,16 +89,6 @@ use_track(const Sim *s, const Use *u)
 }
 
 /* ---- addresses ---- */
-
-static double
-track_end(const Sim *s, const Track *t)
-{
-    double end = 0;
-
-    for (uint32_t i = 0; i < t->n; i++)
-        end = MAX(end, MAX(t->a[i].t0, t->a[i].t1) + s->lag[DEP_raw][t->a[i].lane][LN_mixed]);
-    return end;
-}
 
 /* Replaces spans [from, to) of the sorted list by what is left of them around `new`, and `new`. */
 static Status
@@ -303,11 +132,11 @@ take_address(Sim *s, const Buffer *b)
         return ST_OK;
     for (; lo < s->spans[b->space].n && p[lo].lo < new.hi; lo++)
         if (p[lo].track != me)
-            ready = MAX(ready, track_end(s, &s->tracks.p[p[lo].track]));
+            ready = MAX(ready, track_end(&s->tracker, &s->tracks.p[p[lo].track]));
     TRY(splice_spans(s, b->space, from, lo, new));
     if (ready == 0)
         return ST_OK;
-    return push_access(s, &s->tracks.p[me], (Access){
+    return track_push(&s->tracker, &s->tracks.p[me], (Access){
         .r = {0, b->stride, 0, (int32_t)s->hw->pmax}, .t0 = ready, .t1 = ready,
         .stamp = s->stamp, .lane = LN_mixed, .write = true});
 }
@@ -412,7 +241,7 @@ run_instr(Sim *s, OpId o)
         if (!t)
             continue;
         r[i] = use_region(s, u);
-        ready = wait_for(s, t, &r[i], u->role, st->lane);
+        ready = track_wait(&s->tracker, t, &r[i], u->role, st->lane);
         start = MAX(start, ready);
     }
     end = st->engine == EN_dma ? run_dma(s, st, &start) : run_compute(s, st, &start);
@@ -421,7 +250,7 @@ run_instr(Sim *s, OpId o)
         const Use *u = &s->uses.p[st->use + i];
         Track *t = use_track(s, u);
         if (t)
-            TRY(record_access(s, t, (Access){.r = r[i], .t0 = end, .t1 = end, .stamp = s->stamp,
+            TRY(track_record(&s->tracker, t, (Access){.r = r[i], .t0 = end, .t1 = end, .stamp = s->stamp,
                                              .lane = st->lane, .write = (u->role & R_write) != 0}));
     }
     if (s->visit)
@@ -563,7 +392,7 @@ sweep_uses(Sim *s, OpId loop, int64_t v0, int64_t v1, const double *by)
                 continue;
             r = swept_region(s, u, loop, v0, v1, &coef);
             if (coef)
-                TRY(push_access(s, t, (Access){.r = r, .t0 = coef > 0 ? then : now,
+                TRY(track_push(&s->tracker, t, (Access){.r = r, .t0 = coef > 0 ? then : now,
                                                .t1 = coef > 0 ? now : then, .stamp = s->stamp,
                                                .lane = st->lane, .write = (u->role & R_write) != 0}));
         }
@@ -797,13 +626,13 @@ set_lags(Sim *s)
             bool dma = b == LN_load || b == LN_store;
             bool far = a < LN_load;
             double hop = (dma ? hw->dma_trigger_ns : 0) + (far ? hw->semaphore_ns : 0);
-            double *raw = &s->lag[DEP_raw][a][b], *war = &s->lag[DEP_war][a][b];
+            double *raw = &s->tracker.lag[DEP_raw][a][b], *war = &s->tracker.lag[DEP_war][a][b];
             *raw = (drain[a] + hop) * 1e-3;
             *war = (far ? hop : drain[a] + hop) * 1e-3;
-            s->lag[DEP_waw][a][b] = *raw;
+            s->tracker.lag[DEP_waw][a][b] = *raw;
             if (a == b && far) {
                 *raw = a == LN_tensor ? 0 : hw->static_instr / clock[a] * 1e-3;
-                *war = s->lag[DEP_waw][a][b] = 0;
+                *war = s->tracker.lag[DEP_waw][a][b] = 0;
             }
         }
     }
@@ -813,6 +642,8 @@ static Status
 run_program(Sim *s)
 {
     s->hw = hw_get(s->g->target);
+    s->tracker.cx = s->g->cx;
+    s->tracker.arena = &s->arena;
     s->nqueues = MIN((int)s->hw->dma_issue_queues, MAX_QUEUES);
     s->gap[0] = (Gap){0, INFINITY};
     s->ngaps = 1;

@@ -23,6 +23,8 @@ typedef struct Compiled {
 /* Takes a traced tensor graph (verified) through all passes. Owns the graphs of all stages but the first. */
 Status compile_graph(Graph *traced, const CompileOptions *opt, Compiled *out);
 void compiled_free(Compiled *c);
+/* One pass by its name in the table; fails for a name that is no pass. `in` is verified first. */
+Status driver_pass(const char *name, const Graph *in, const CompileOptions *opt, Graph **out);
 Status driver_parse(Ctx *cx, const char *text, size_t n, Graph **out); /* either IR */
 
 #endif

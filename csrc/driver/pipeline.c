@@ -140,6 +140,26 @@ compiled_free(Compiled *c)
 }
 
 Status
+driver_pass(const char *name, const Graph *in, const CompileOptions *opt, Graph **out)
+{
+    bool tile = in->dialect == &tile_dialect;
+    PassFn *run = NULL;
+    for (int i = 0; i < COUNT_OF(tensor_passes); i++)
+        if (!tile && strcmp(tensor_passes[i].name, name) == 0)
+            run = tensor_passes[i].run;
+    for (int i = 0; i < COUNT_OF(tile_passes); i++)
+        if (tile && strcmp(tile_passes[i].name, name) == 0)
+            run = tile_passes[i].run;
+    *out = NULL;
+    if (!run)
+        return fail(in->cx, ST_USER, (LocId){0}, "%s IR has no pass '%s'", in->dialect->name, name);
+    TRY(tile ? tile_verify(in) : tensor_verify(in));
+    Status st = run(in, opt, out);
+    arena_reset(&in->cx->scratch);
+    return st;
+}
+
+Status
 driver_parse(Ctx *cx, const char *text, size_t n, Graph **out)
 {
     static const Dialect *const dialects[] = {&tensor_dialect, &tile_dialect};

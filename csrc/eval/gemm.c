@@ -83,7 +83,8 @@ pack(int k, int cols, int width, const float *src, int64_t ld, float *dst)
                 __builtin_prefetch(src + AHEAD * ld + j);
         float *to = dst + (int64_t)i * width;
         for (int p = 0; p < whole; p++, to += (int64_t)k * width)
-            memcpy(to, src + p * width, (size_t)width * sizeof(float));
+            for (int j = 0; j < width; j += MR) /* widths are multiples of MR */
+                memcpy(to + j, src + p * width + j, MR * sizeof(float));
         if (rest) {
             memcpy(to, src + whole * width, (size_t)rest * sizeof(float));
             memset(to + rest, 0, (size_t)(width - rest) * sizeof(float));

@@ -95,12 +95,49 @@ bits_all(const uint64_t *w, int64_t from, int64_t n)
     if ((*w++ | low_bits(skip)) != UINT64_MAX)
         return false;
     n -= 64 - skip;
-    uint64_t all = UINT64_MAX;
-    for (int64_t i = 0; i < n >> 6; i++)
-        all &= w[i];
-    if (all != UINT64_MAX)
-        return false;
-    return !(n & 63) || (w[n >> 6] | ~low_bits(n & 63)) == UINT64_MAX;
+    for (; n >= 64; n -= 64)
+        if (*w++ != UINT64_MAX)
+            return false;
+    return !n || (*w | ~low_bits(n)) == UINT64_MAX;
+}
+
+/* ---- validity: a row of bits, and a bit for each word of it that is full ---- */
+
+static inline uint64_t *
+valid_row(const Store *s, int64_t part)
+{
+    return s->valid + part * (s->vwords + CEIL_DIV(s->vwords, 64));
+}
+
+static void
+valid_set(const Store *s, uint64_t *row, int64_t from, int64_t n)
+{
+    uint64_t *full = row + s->vwords;
+    int64_t first = from >> 6, last = (from + n - 1) >> 6;
+    bits_set(row, from, n);
+    if (last - first > 1)
+        bits_set(full, first + 1, last - first - 1);
+    if (row[first] == UINT64_MAX)
+        bits_set(full, first, 1);
+    if (row[last] == UINT64_MAX)
+        bits_set(full, last, 1);
+}
+
+static void
+valid_clear(const Store *s, uint64_t *row, int64_t from, int64_t n)
+{
+    int64_t first = from >> 6, last = (from + n - 1) >> 6;
+    bits_clear(row, from, n);
+    bits_clear(row + s->vwords, first, last - first + 1);
+}
+
+static bool
+valid_all(const Store *s, const uint64_t *row, int64_t from, int64_t n)
+{
+    int64_t first = from >> 6, last = (from + n - 1) >> 6;
+    if (bits_all(row + s->vwords, first, last - first + 1))
+        return true;
+    return bits_all(row, from, n);
 }
 
 /* ---- memory ---- */
@@ -113,13 +150,20 @@ row_pitch(int64_t bytes)
     return pitch % 4096 == 0 ? pitch + LINE : pitch;
 }
 
+static int64_t
+valid_bytes(int64_t words, int64_t rows)
+{
+    return (words + CEIL_DIV(words, 64)) * rows * 8;
+}
+
 static Status
 chip_memory(Machine *m, int chip, int64_t bytes)
 {
     int64_t pitch = row_pitch(bytes), words = pitch / 64;
     m->chip[chip].pitch = pitch;
+    m->chip[chip].vwords = words;
     m->chip[chip].data = mem_alloc(&m->cx->mem, (size_t)(pitch * MAX_PARTS));
-    m->chip[chip].valid = mem_alloc(&m->cx->mem, (size_t)(words * 8 * MAX_PARTS));
+    m->chip[chip].valid = mem_alloc(&m->cx->mem, (size_t)valid_bytes(words, MAX_PARTS));
     if (!m->chip[chip].data || !m->chip[chip].valid)
         return fail_nomem(m->cx, (size_t)(pitch * MAX_PARTS));
     return ST_OK;
@@ -222,21 +266,22 @@ enter_chip(Machine *m, Store *s)
         int chip = s->space == SP_psum;
         int64_t at = s->addr + s->times % s->bufs * s->copy_bytes;
         s->pitch = m->chip[chip].pitch;
+        s->vwords = m->chip[chip].vwords;
         s->data = m->chip[chip].data + at;
         s->valid = m->chip[chip].valid;
         s->vbit = at;
     } else {
         s->pitch = row_pitch(bytes);
+        s->vwords = s->pitch / 64;
         int64_t data = s->pitch * s->parts;
         if (!s->own)
-            TRY(own_memory(m, s, (size_t)(data + data / 8)));
+            TRY(own_memory(m, s, (size_t)(data + valid_bytes(s->vwords, s->parts))));
         s->data = s->own;
         s->valid = (uint64_t *)(void *)(s->data + data);
         s->vbit = 0;
     }
-    s->vpitch = s->pitch / 64;
     for (int32_t p = 0; p < s->parts; p++)
-        bits_clear(s->valid + p * s->vpitch, s->vbit, bytes);
+        valid_clear(s, valid_row(s, p), s->vbit, bytes);
     return ST_OK;
 }
 
@@ -244,6 +289,7 @@ static Status
 enter_hbm(Machine *m, const Instr *in, Store *s)
 {
     int64_t index = attr_int(m->cx, in->op->attr, A_index, 0), words = CEIL_DIV(s->row, 64);
+    int64_t bits = valid_bytes(words, 1);
     const AttrItem *data;
     switch (s->kind) {
     case BK_input:
@@ -258,21 +304,22 @@ enter_hbm(Machine *m, const Instr *in, Store *s)
     case BK_output:
         s->data = m->out[index];
         if (!s->own)
-            TRY(own_memory(m, s, (size_t)words * 8));
+            TRY(own_memory(m, s, (size_t)bits));
         s->valid = s->own;
         break;
     default:
         if (!s->own)
-            TRY(own_memory(m, s, (size_t)(ALIGN_UP(s->row * s->bytes, LINE) + words * 8)));
+            TRY(own_memory(m, s, (size_t)(ALIGN_UP(s->row * s->bytes, LINE) + bits)));
         s->data = s->own;
         s->valid = (uint64_t *)(void *)(s->data + ALIGN_UP(s->row * s->bytes, LINE));
         break;
     }
-    memset(s->valid, 0, (size_t)words * 8);
+    s->vwords = words;
+    memset(s->valid, 0, (size_t)bits);
     if (s->kind == BK_output && index < (int64_t)m->g->aliases.n && m->g->aliases.p[index] >= 0) {
         /* the output is the input it updates: what is not written keeps the input's value */
         memmove(s->data, m->in[m->g->aliases.p[index]], (size_t)(s->row * s->bytes));
-        memset(s->valid, 0xff, (size_t)words * 8);
+        memset(s->valid, 0xff, (size_t)bits);
     }
     return ST_OK;
 }
@@ -346,17 +393,17 @@ region_of(const Machine *m, const Instr *in, int i)
     return (Region){s->vbit + m->view[i].off * unit, unit, &in->opnd[i]};
 }
 
-/* Calls for each innermost run, contiguous or not: visit(row, from, elements, step in bits, unit, env). */
-typedef void RunFn(uint64_t *row, int64_t from, int64_t n, int64_t step, int64_t unit, void *env);
+/* Calls for each innermost run, contiguous or not: visit(store, row, from, elements, step in bits, unit, env). */
+typedef void RunFn(const Store *s, uint64_t *row, int64_t from, int64_t n, int64_t step, int64_t unit, void *env);
 
 static void
-region_runs(const Region *r, uint64_t *row, RunFn *visit, void *env)
+region_runs(const Region *r, const Store *s, uint64_t *row, RunFn *visit, void *env)
 {
     const Opnd *o = r->o;
     int64_t idx[MAX_AP_DIMS] = {0}, at = r->from;
     int inner = o->ndim - 1;
     for (;;) {
-        visit(row, at, o->dim[inner].count, o->dim[inner].stride * r->unit, r->unit, env);
+        visit(s, row, at, o->dim[inner].count, o->dim[inner].stride * r->unit, r->unit, env);
         int d = inner - 1;
         for (; d >= 0; d--) {
             at += o->dim[d].stride * r->unit;
@@ -371,22 +418,23 @@ region_runs(const Region *r, uint64_t *row, RunFn *visit, void *env)
 }
 
 static void
-run_set(uint64_t *row, int64_t from, int64_t n, int64_t step, int64_t unit, void *env)
+run_set(const Store *s, uint64_t *row, int64_t from, int64_t n, int64_t step, int64_t unit, void *env)
 {
     (void)env;
     if (step == unit) {
-        bits_set(row, from, n * unit);
+        valid_set(s, row, from, n * unit);
         return;
     }
     for (int64_t i = 0; i < n; i++, from += step)
-        bits_set(row, from, unit);
+        valid_set(s, row, from, unit);
 }
 
 typedef struct Missing { int64_t count, first; } Missing; /* bits */
 
 static void
-run_missing(uint64_t *row, int64_t from, int64_t n, int64_t step, int64_t unit, void *env)
+run_missing(const Store *s, uint64_t *row, int64_t from, int64_t n, int64_t step, int64_t unit, void *env)
 {
+    (void)s;
     Missing *miss = env;
     for (int64_t i = 0; i < n; i++, from += step)
         for (int64_t k = from; k < from + unit; k++)
@@ -418,7 +466,7 @@ bad_poison(Machine *m, const Instr *in, int i, const Region *r, const View *v)
         Missing miss = {0, 0};
         if (!is_read(in, i, p))
             continue;
-        region_runs(r, s->valid + (v->part + p) * s->vpitch, run_missing, &miss);
+        region_runs(r, s, valid_row(s, v->part + p), run_missing, &miss);
         if (miss.count && part < 0) {
             part = v->part + p;
             all.first = miss.first;
@@ -447,7 +495,7 @@ check_written(Machine *m, const Instr *in, int i)
     Region r = region_of(m, in, i);
     int64_t from = r.from + r.o->lo * r.unit, n = (r.o->hi - r.o->lo + 1) * r.unit;
     for (int32_t p = 0; p < r.o->nparts; p++)
-        if (is_read(in, i, p) && !bits_all(s->valid + (v->part + p) * s->vpitch, from, n))
+        if (is_read(in, i, p) && !valid_all(s, valid_row(s, v->part + p), from, n))
             return bad_poison(m, in, i, &r, v);
     return ST_OK;
 }
@@ -460,9 +508,9 @@ mark_partition(Machine *m, const Instr *in, int i, int p)
     if (!s->valid)
         return;
     Region r = region_of(m, in, i);
-    uint64_t *row = s->valid + (v->part + p) * s->vpitch;
-    if (!bits_all(row, r.from + r.o->lo * r.unit, (r.o->hi - r.o->lo + 1) * r.unit))
-        region_runs(&r, row, run_set, NULL);
+    uint64_t *row = valid_row(s, v->part + p);
+    if (!valid_all(s, row, r.from + r.o->lo * r.unit, (r.o->hi - r.o->lo + 1) * r.unit))
+        region_runs(&r, s, row, run_set, NULL);
 }
 
 void

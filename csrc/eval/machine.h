@@ -37,7 +37,7 @@ typedef struct Store { /* a buffer while it exists */
     uint64_t *valid;   /* what was written: a bit per byte on chip, per element in HBM; NULL: everything */
     int64_t vbit;      /* bit of the copy's first byte in each row of `valid` */
     int64_t pitch;     /* bytes from one partition to the next */
-    int64_t vpitch;    /* words of `valid` from one partition to the next */
+    int64_t vwords;    /* words of bits in a row; after them a bit for each word that is all ones */
     int64_t row;       /* elements per partition; HBM: all elements */
     int32_t parts;     /* HBM: 1 */
     uint8_t space, kind, dtype, bytes; /* bytes of one element */
@@ -105,7 +105,7 @@ struct Machine {
     int64_t *var;       /* loop variables, by value id */
     int64_t ninputs, noutputs;
     uint32_t *free_at, *free_next; /* by op: first buffer to release after it; by value: the next one */
-    struct { uint8_t *data; uint64_t *valid; int64_t pitch; } chip[2]; /* SBUF, PSUM of buffers with addresses */
+    struct { uint8_t *data; uint64_t *valid; int64_t pitch, vwords; } chip[2]; /* SBUF, PSUM of buffers with addresses */
     Spare spare[16];    /* released memory kept for the next buffer */
     size_t spare_bytes;
     View view[MAX_OPERANDS];

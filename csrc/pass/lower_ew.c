@@ -102,6 +102,7 @@ force(Lower *l, Val v, Node *n)
     TRY(chain_tile(l, v, n, &dst));
     TRY(emit_chain(l, v, n, &dst.tile));
     dst.epoch = n->epoch;
+    dst.negated = n->negated;
     *n = dst;
     return ST_OK;
 }
@@ -184,6 +185,20 @@ is_native_int(const Lower *l, Val v)
     return is_integer(val_dtype(l->g, v));
 }
 
+/* A chain that ends in a constant factor delivers its value with the other sign for free, when only a subtraction
+ * reads it: x + (-m) is what more engines can do than x - m. */
+static void
+negate_chain(const Lower *l, Val v, Node *n)
+{
+    if (n->kind != N_lazy || n->nops == 0 || !may_wait(l, v))
+        return;
+    Scal *s = &n->scal[n->nops - 1];
+    if (n->op[n->nops - 1] != ALU_multiply || !s->is_imm || tile_dtype(l, v, l->p->span[v.i]) != DT_f32)
+        return;
+    s->imm = -s->imm;
+    n->negated = true;
+}
+
 /* Operand i as a [P, 1] operand, if it can be one. */
 static Status
 as_scal(Lower *l, const Op *op, int i, Scal *out, bool *ok, bool *negated)
@@ -200,6 +215,8 @@ as_scal(Lower *l, const Op *op, int i, Scal *out, bool *ok, bool *negated)
         *ok = false; /* as large as the result: better taken in as a chain */
         return ST_OK;
     }
+    if (i == 1 && op->code == T_sub)
+        negate_chain(l, v, n);
     TRY(force(l, v, n));
     out->tile = aligned(l, &n->tile, v, op->out);
     *negated = n->negated;
@@ -371,7 +388,7 @@ emit_fused_pair(Lower *l, const Op *op, Alu alu, int data, const Node *n)
     Tile other;
     Node dst;
     TRY(operand_tile(l, op, 1 - data, &other));
-    TRY(result_tile(l, op, 1u << (1 - data), &dst));
+    TRY(result_tile(l, op, 3, &dst));
     instr_space(l, op->out, &in);
     instr_arg(&in, 0, &dst.tile);
     put_base(&in, 1, n);

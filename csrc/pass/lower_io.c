@@ -477,7 +477,7 @@ can_hold(const Lower *l, Val v, const Node *n)
 {
     int64_t at;
     bool calm = n->rotates || !l->p->stored[v.i] || !l->in_loop;
-    return n->own && calm && !n->mm && n->tile.dt == tile_dtype(l, v, l->p->span[v.i]) && !only_concat(l, v, &at);
+    return l->gr->in_place && n->own && calm && !n->mm && n->tile.dt == tile_dtype(l, v, l->p->span[v.i]) && !only_concat(l, v, &at);
 }
 
 static Status

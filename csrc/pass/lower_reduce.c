@@ -232,6 +232,25 @@ acc_begin(Lower *l, const Op *op)
     return emit(l, K_memset, &dst, 1, &at, 1);
 }
 
+/* acc = acc op x, with x's strides in arg[1] of a reduction's space. */
+static Status
+accumulate(Lower *l, const Op *op, const Instr *in, const Tile *x)
+{
+    Instr add = *in;
+    add.op = K_tensor_tensor;
+    add.nargs = 3;
+    add.arg[1] = in->arg[0];
+    add.arg[2] = *x;
+    add.trailing = add.nat = 0;
+    for (int i = in->rank - in->trailing; i < in->rank; i++)
+        add.count[i] = 1;
+    add.at[add.nat++] = AT_INT(A_op, kinds[op->code].alu);
+    if (is_integer(in->arg[0].dt) && op->code == T_reduce_sum)
+        add.at[add.nat++] = AT_INT(A_engine, EN_gpsimd);
+    return emit_instr(l, &add);
+}
+
+/* Long rows go into the accumulator one by one; short ones are reduced over the tile's rows and free dims first. */
 Status
 acc_add(Lower *l, const Op *op)
 {
@@ -241,28 +260,24 @@ acc_add(Lower *l, const Op *op)
     TRY(force(l, v, n));
     Tile src = n->tile, acc = by_operand_dims(l, op, &l->acc[op->out.i]);
     Instr in;
-    reduce_space(l, op, &src, &acc, true, &in);
     int64_t reduced = 1;
+    reduce_space(l, op, &src, &acc, true, &in);
     for (int i = in.rank - in.trailing; i < in.rank; i++)
         reduced *= in.count[i];
-    Instr add = in;
-    add.op = K_tensor_tensor;
-    add.nargs = 3;
-    add.arg[2] = in.arg[1];
-    add.arg[1] = in.arg[0];
-    for (int i = in.rank - in.trailing; i < in.rank; i++)
-        add.count[i] = 1;
-    if (reduced > 1) { /* this tile's rows and free dims first, then into the accumulator */
-        TRY(new_buffer(l, SP_sbuf, acc.dt, l->parts, kept_elems(l, op), 1, &in.arg[0].buf));
-        in.at[in.nat++] = AT_INT(A_op, kinds[op->code].alu);
-        TRY(emit_instr(l, &in));
-        add.arg[2] = in.arg[0];
+    bool one_by_one = reduced == l->per && l->per <= 4 && kept_elems(l, op) >= CARRY_ELEMS;
+    for (int64_t j = 0; j < l->per && one_by_one; j++) {
+        Tile row = in.arg[1];
+        row.off = affine_add(row.off, affine_const(j * src.rstride));
+        TRY(accumulate(l, op, &in, &row));
     }
-    add.trailing = 0;
-    add.at[add.nat++] = AT_INT(A_op, kinds[op->code].alu);
-    if (is_integer(acc.dt) && op->code == T_reduce_sum)
-        add.at[add.nat++] = AT_INT(A_engine, EN_gpsimd);
-    return emit_instr(l, &add);
+    if (one_by_one)
+        return ST_OK;
+    Instr part = in;
+    TRY(new_buffer(l, SP_sbuf, acc.dt, l->parts, kept_elems(l, op), 1, &part.arg[0].buf));
+    part.arg[0].off = affine_const(0);
+    part.at[part.nat++] = AT_INT(A_op, kinds[op->code].alu);
+    TRY(emit_instr(l, &part));
+    return accumulate(l, op, &in, &part.arg[0]);
 }
 
 /* One PSUM window of a sum over partitions: ones times the accumulator, a bank at a time, evicted together. */

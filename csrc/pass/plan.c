@@ -17,6 +17,7 @@
 #define TRY_MEMBERS 400     /* trying is for programs up to this size: each try costs about 0.3 us per op and member */
 #define TRY_GROUPS 8
 #define DMA_SHARE 0.1
+#define ABOUT 1.03          /* as fast as the fastest: the model is no more exact than that */
 #define INSTR_US 0.04       /* what an instruction is worth avoiding: its fetch, and its share of the instruction memory */
 
 static int64_t
@@ -214,7 +215,9 @@ first_guess(const Plan *p, const Hw *hw, Group *gr)
 static bool
 cut_down(Group *gr)
 {
-    if (gr->per_tile > 1)
+    if (!gr->in_place)
+        gr->in_place = true;
+    else if (gr->per_tile > 1)
         gr->per_tile /= 2;
     else if (gr->psum_bufs > 1)
         gr->psum_bufs = 1;
@@ -245,51 +248,89 @@ realize(const Plan *p, const CompileOptions *opt, Graph **out)
     return st;
 }
 
-/* Modelled time of the program for the plan as it stands, and a little for each instruction and for DMA time that
- * hides behind compute: less is better when the time is the same. < 0 when it does not fit. */
+typedef struct Price { /* of a program */
+    double us;    /* modelled time, and a little for each instruction and for DMA time hidden behind compute; < 0: it
+                   * does not fit */
+    int64_t instr;
+} Price;
+
 static Status
-price(const Plan *p, const CompileOptions *opt, double *us)
+price(const Plan *p, const CompileOptions *opt, Price *out)
 {
     Graph *g = NULL;
     Cost *c;
-    *us = -1;
+    *out = (Price){.us = -1};
     NEW(p->g->cx, &p->g->cx->scratch, c, 1);
     Status st = realize(p, opt, &g);
     if (st == ST_OK)
         st = cost_program(g, c);
     if (st == ST_OK)
-        *us = c->time_us + INSTR_US * (double)c->instr_total + DMA_SHARE * c->engine_us[EN_dma];
+        *out = (Price){c->time_us + INSTR_US * (double)c->instr_total + DMA_SHARE * c->engine_us[EN_dma], c->instr_total};
     if (g)
         graph_free(g);
     return st == ST_LIMIT ? ST_OK : st;
 }
 
-/* Try the neighbours of a group's decisions; keep what is cheaper. */
+#define MAX_CANDIDATES 16
+typedef struct Search {
+    Plan *p;
+    const CompileOptions *opt;
+    Group tried[MAX_CANDIDATES];
+    Price price[MAX_CANDIDATES];
+    int n;
+} Search;
+
 static Status
-improve(Plan *p, const CompileOptions *opt, Group *gr, double *best)
+consider(Search *s, Group *slot, Group gr)
 {
-    static const int32_t widths[] = {512, 2048};
-    Group start = *gr, keep = *gr;
-    int64_t rows = MAX(gr->rows / 128, 1);
-    for (int k = 0; k < 4; k++) {
-        double us;
-        *gr = start;
-        if (k == 0 && start.per_tile > 1)
-            gr->per_tile /= 2;
-        else if (k == 1 && start.per_tile * 2 <= rows && !is_scattered(p, gr))
-            gr->per_tile *= 2;
-        else if (k >= 2 && gr->has_matmul)
-            gr->psum_width = widths[k - 2];
-        else
-            continue;
-        cut_columns(p, gr);
-        TRY(price(p, opt, &us));
-        if (us >= 0 && (*best < 0 || us < *best * 0.999)) {
-            *best = us;
-            keep = *gr;
-        }
+    *slot = gr;
+    cut_columns(s->p, slot);
+    s->tried[s->n] = *slot;
+    return price(s->p, s->opt, &s->price[s->n++]);
+}
+
+/* The candidate with the fewest instructions among those about as fast as the fastest. */
+static int
+choose(const Search *s)
+{
+    int best = 0;
+    double least = -1;
+    for (int i = 0; i < s->n; i++)
+        if (s->price[i].us >= 0 && (least < 0 || s->price[i].us < least))
+            least = s->price[i].us;
+    for (int i = 1; i < s->n; i++) {
+        const Price *a = &s->price[i], *b = &s->price[best];
+        bool good = a->us >= 0 && a->us <= least * ABOUT, worse = b->us < 0 || b->us > least * ABOUT;
+        if (good && (worse || a->instr < b->instr || (a->instr == b->instr && a->us < b->us)))
+            best = i;
     }
-    *gr = keep;
+    return best;
+}
+
+/* Try the neighbours of a group's decisions: tile size with and without overwriting, then the PSUM window. */
+static Status
+improve(Plan *p, const CompileOptions *opt, Group *slot)
+{
+    static const int32_t widths[] = {512, 1024, 2048};
+    Search s = {.p = p, .opt = opt};
+    int64_t rows = MAX(slot->rows / 128, 1);
+    Group first = *slot;
+    int32_t per = first.per_tile, pers[] = {per, per > 1 ? per / 2 : 0, is_scattered(p, slot) ? 0 : per * 2};
+    for (int k = 0; k < 6; k++) {
+        Group gr = first;
+        gr.per_tile = pers[k / 2];
+        gr.in_place = k % 2;
+        if (gr.per_tile > 0 && gr.per_tile <= rows)
+            TRY(consider(&s, slot, gr));
+    }
+    first = s.tried[choose(&s)];
+    for (int k = 0; k < COUNT_OF(widths) && first.has_matmul; k++) {
+        Group gr = first;
+        gr.psum_width = widths[k];
+        if (widths[k] != first.psum_width)
+            TRY(consider(&s, slot, gr));
+    }
+    *slot = s.tried[choose(&s)];
     return ST_OK;
 }
 
@@ -328,10 +369,8 @@ pass_plan(Plan *p, const CompileOptions *opt, Graph **best)
     if (opt->plan)
         TRY(plan_apply(p, opt->plan));
     if (!opt->plan && is_worth_trying(p)) {
-        double us;
-        TRY(price(p, opt, &us));
         for (uint32_t k = 0; k < p->groups.n; k++)
-            TRY(improve(p, opt, &p->groups.p[k], &us));
+            TRY(improve(p, opt, &p->groups.p[k]));
     }
     return fit(p, opt, best);
 }
@@ -365,8 +404,8 @@ plan_print(const Plan *p, Text *t)
     text_put(t, "plan %s {\n", target_names[p->target]);
     for (uint32_t k = 0; k < p->groups.n; k++) {
         const Group *gr = &p->groups.p[k];
-        text_put(t, "  group %u rows=%lld outer=%lld per_tile=%d bufs=%d psum_width=%d psum_bufs=%d resident=%lld\n", k,
-                 (long long)gr->rows, (long long)gr->outer, gr->per_tile, gr->bufs, gr->psum_width, gr->psum_bufs,
+        text_put(t, "  group %u rows=%lld outer=%lld per_tile=%d in_place=%d bufs=%d psum_width=%d psum_bufs=%d resident=%lld\n", k,
+                 (long long)gr->rows, (long long)gr->outer, gr->per_tile, gr->in_place, gr->bufs, gr->psum_width, gr->psum_bufs,
                  (long long)gr->resident);
         for (uint32_t m = 0; m < gr->n; m++)
             print_member(p, p->member.p[gr->first + m], t);
@@ -379,11 +418,11 @@ static Status
 apply_line(Plan *p, const char *line, int number)
 {
     unsigned k;
-    long long rows, outer, per, bufs, width, psum, resident;
-    int n = sscanf(line, " group %u rows=%lld outer=%lld per_tile=%lld bufs=%lld psum_width=%lld psum_bufs=%lld resident=%lld",
-                   &k, &rows, &outer, &per, &bufs, &width, &psum, &resident);
-    if (n != 8)
-        return fail_at(p->g->cx, number, 1, "plan: expected `group K rows= outer= per_tile= bufs= psum_width= psum_bufs= "
+    long long rows, outer, per, place, bufs, width, psum, resident;
+    int n = sscanf(line, " group %u rows=%lld outer=%lld per_tile=%lld in_place=%lld bufs=%lld psum_width=%lld psum_bufs=%lld resident=%lld",
+                   &k, &rows, &outer, &per, &place, &bufs, &width, &psum, &resident);
+    if (n != 9)
+        return fail_at(p->g->cx, number, 1, "plan: expected `group K rows= outer= per_tile= in_place= bufs= psum_width= psum_bufs= "
                                             "resident=`");
     if (k >= p->groups.n)
         return fail_at(p->g->cx, number, 1, "plan: group %u of a plan with %u groups", k, p->groups.n);
@@ -398,10 +437,12 @@ apply_line(Plan *p, const char *line, int number)
                                             "multiple of 512 up to 4096, resident up to 1048576", k,
                        (long long)MAX(gr->rows / 128, 1));
     gr->per_tile = (int32_t)per;
+    gr->in_place = place != 0;
     gr->bufs = (int32_t)bufs;
     gr->psum_width = (int32_t)width;
     gr->psum_bufs = (int32_t)psum;
     gr->resident = resident;
+    cut_columns(p, gr);
     return ST_OK;
 }
 

@@ -32,6 +32,7 @@ typedef struct Group {
     bool has_matmul;
     /* decisions of plan.c */
     int32_t per_tile;      /* rows per partition in one tile (without matmul), or 128-row blocks in one tile */
+    bool in_place;         /* results overwrite operands at their last use: less room, less overlap */
     int32_t bufs;          /* copies of what is loaded and stored, 1 or 2 */
     int32_t psum_width;    /* f32 columns of one matmul result in PSUM */
     int32_t psum_bufs;     /* copies of it, so that the next product may begin while this one is read */

@@ -2,8 +2,8 @@
  *
  * in:   a lowered tile program
  * out:  the same instructions in the same order, with engines chosen
- * rule: fixed work is weighed first, then each flexible instruction goes, in program order, to the engine that will
- *       be done with all its work earlier. Weights are modelled microseconds times loop iterations.
+ * rule: fixed work is weighed first, then each flexible instruction goes, in program order, to the one of its two
+ *       engines that will be done with all its work earlier. Weights are modelled microseconds times loop iterations.
  */
 #include "pass/plan.h"
 
@@ -35,14 +35,29 @@ is_float_only(const Graph *g, const Op *op)
 }
 
 static bool
-has_choice(const Balance *b, const Op *op)
+is_in_sbuf(const Graph *g, const Op *op)
+{
+    for (int i = 0; i < op->nin; i++) {
+        Val v = op_val(g, op, i);
+        if (v.i && val_type(g, v)->space != SP_sbuf)
+            return false;
+    }
+    return true;
+}
+
+/* The engine other than vector that may run op just as well; EN_unknown: none. Generation 2 has no choice: its scalar
+ * engine lacks these forms, and its gpsimd shares the vector engine's port to SBUF. */
+static Engine
+other_engine(const Balance *b, const Op *op)
 {
     const Graph *g = b->g;
-    if (b->hw->gen < 3 || attr_find(g->cx, op->attr, A_engine))
-        return false;
-    if (op->code == K_tensor_copy)
-        return is_float_only(g, op);
-    return op->code == K_tensor_scalar && is_scale_and_add(g, op) && is_float_only(g, op);
+    int64_t alu = attr_int(g->cx, op->attr, A_op, 0);
+    if (b->hw->gen < 3 || attr_find(g->cx, op->attr, A_engine) || !is_float_only(g, op))
+        return EN_unknown;
+    if (op->code == K_tensor_copy || (op->code == K_tensor_scalar && is_scale_and_add(g, op)))
+        return EN_scalar;
+    bool native = alu == ALU_add || alu == ALU_subtract || alu == ALU_multiply;
+    return op->code == K_tensor_tensor && native && is_in_sbuf(g, op) ? EN_gpsimd : EN_unknown;
 }
 
 static double
@@ -71,23 +86,31 @@ weigh_fixed(Balance *b)
     FOR_OPS(b->g, o) {
         const Op *op = graph_op(b->g, o);
         walk(&w, b->g, op);
-        if (is_instr(b->g, op) && !has_choice(b, op))
+        if (is_instr(b->g, op) && other_engine(b, op) == EN_unknown)
             b->load[instr_engine(b->g, op)] += weight(b->g, op, w.times[w.depth]);
     }
 }
 
+/* It adds to what it wrote the last time: links of one chain cannot overlap, so all go to the faster engine. */
+static bool
+is_chain(const Graph *g, const Op *op)
+{
+    return op->code == K_tensor_tensor && op_val(g, op, 0).i == op_val(g, op, 1).i &&
+           op_in(g, op, 0)->ap.i == op_in(g, op, 1)->ap.i;
+}
+
 static Status
-choose(Balance *b, const Op *op, int64_t times, AttrId *attr)
+choose(Balance *b, const Op *op, Engine other, int64_t times, AttrId *attr)
 {
     Ctx *cx = b->g->cx;
-    AttrId scalar;
+    AttrId moved;
     Op trial = *op;
-    TRY(attr_with(cx, op->attr, AT_INT(A_engine, EN_scalar), &scalar));
-    trial.attr = scalar;
-    double on_vector = weight(b->g, op, times), on_scalar = weight(b->g, &trial, times);
-    bool move = b->load[EN_scalar] + on_scalar < b->load[EN_vector] + on_vector;
-    b->load[move ? EN_scalar : EN_vector] += move ? on_scalar : on_vector;
-    *attr = move ? scalar : op->attr;
+    TRY(attr_with(cx, op->attr, AT_INT(A_engine, other), &moved));
+    trial.attr = moved;
+    double here = weight(b->g, op, times), there = weight(b->g, &trial, times);
+    bool move = is_chain(b->g, op) ? there < here : b->load[other] + there < b->load[EN_vector] + here;
+    b->load[move ? other : EN_vector] += move ? there : here;
+    *attr = move ? moved : op->attr;
     return ST_OK;
 }
 
@@ -102,8 +125,9 @@ rebuild(Balance *b, Graph *out)
         TyId type = op->nout ? g->vals.p[op->out.i].type : (TyId){0};
         OpId made;
         walk(&w, g, op);
-        if (is_instr(g, op) && has_choice(b, op))
-            TRY(choose(b, op, w.times[w.depth], &attr));
+        Engine other = is_instr(g, op) ? other_engine(b, op) : EN_unknown;
+        if (other != EN_unknown)
+            TRY(choose(b, op, other, w.times[w.depth], &attr));
         TRY(graph_append(out, op->code, g->operands.p + op->in, op->nin, attr, op->loc, &type, op->nout, &made));
         if (op->nout)
             out->vals.p[out->ops.p[made.i].out.i].name = g->vals.p[op->out.i].name;

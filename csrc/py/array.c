@@ -232,8 +232,8 @@ array_of_data(Session *s, const Data *d, const Type *ty)
 
     for (int i = 0; i < ty->rank; i++)
         dim[i] = (npy_intp)ty->dim[i];
-    a = PyArray_NewFromDescr(&PyArray_Type, (PyArray_Descr *)np_type_object(s->st, (DType)ty->dtype), ty->rank,
-                             dim, NULL, (void *)(uintptr_t)d->p, 0, NULL);
+    a = PyArray_NewFromDescr(&PyArray_Type, (PyArray_Descr *)np_type_object(s->st, (DType)ty->dtype), ty->rank, dim,
+                             NULL, (void *)(uintptr_t)d->p, 0, NULL);
     if (!a)
         return NULL;
     if (PyArray_SetBaseObject((PyArrayObject *)a, Py_NewRef((PyObject *)s)) < 0) {

@@ -204,8 +204,7 @@ session_enter(Session *s)
             raise_plain(s->st, E_Nkigen, "%s", "this kernel is already running in this thread");
             return false;
         }
-        Py_BEGIN_ALLOW_THREADS
-        PyThread_acquire_lock(s->lock, WAIT_LOCK);
+        Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(s->lock, WAIT_LOCK);
         Py_END_ALLOW_THREADS
     }
     s->owner = PyThread_get_thread_ident();

@@ -235,7 +235,8 @@ fn_where(Session *s, const char *name, PyObject *const *a)
     char wx, wy;
 
     if (!a[1] || !a[2])
-        return raise_here(s, E_Unsupported, "where: with the condition alone its result has no static shape; give x and y");
+        return raise_here(s, E_Unsupported,
+                          "where: with the condition alone its result has no static shape; give x and y");
     if (traced_operand(s, name, a[0], &c) < 0 || operand_of(s, name, a[1], &x, &wx) < 0 ||
         operand_of(s, name, a[2], &y, &wy) < 0)
         return NULL;
@@ -436,8 +437,8 @@ fn_transpose(Session *s, const char *name, PyObject *const *a)
 static PyObject *
 unpacked(PyObject *rest)
 {
-    if (PyTuple_GET_SIZE(rest) == 1 && (PyTuple_GET_ITEM(rest, 0) == Py_None ||
-                                        !PyIndex_Check(PyTuple_GET_ITEM(rest, 0))))
+    if (PyTuple_GET_SIZE(rest) == 1 &&
+        (PyTuple_GET_ITEM(rest, 0) == Py_None || !PyIndex_Check(PyTuple_GET_ITEM(rest, 0))))
         return PyTuple_GET_ITEM(rest, 0);
     return rest;
 }
@@ -500,8 +501,8 @@ distinct_axes(Session *s, const char *name, PyObject *o, int rank, int64_t *axes
         return -1;
     for (int i = 0; i < *n; i++) {
         if (axes[i] < -rank || axes[i] >= rank) {
-            raise_here(s, E_Shape, "%s: axis %lld is out of bounds for array of dimension %d", name,
-                       (long long)axes[i], rank);
+            raise_here(s, E_Shape, "%s: axis %lld is out of bounds for array of dimension %d", name, (long long)axes[i],
+                       rank);
             return -1;
         }
         axes[i] += axes[i] < 0 ? rank : 0;
@@ -1457,10 +1458,10 @@ call_method(PyObject *self, int row, PyObject *args, PyObject *kwargs)
     return r;
 }
 
-#define METHOD(id, name, sig, doc)                                       \
-    PyObject *method_##id(PyObject *self, PyObject *args, PyObject *kwargs) \
-    {                                                                    \
-        return call_method(self, FN_m_##id, args, kwargs);               \
+#define METHOD(id, name, sig, doc)                                                                                     \
+    PyObject *method_##id(PyObject *self, PyObject *args, PyObject *kwargs)                                            \
+    {                                                                                                                  \
+        return call_method(self, FN_m_##id, args, kwargs);                                                             \
     }
 #include "py/functions.def"
 
@@ -1485,8 +1486,12 @@ composition(State *st, PyObject *fn)
 static PyObject *
 reduce_ufunc(Session *s, TOp op, const char *name, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
 {
-    int row = op == T_add ? FN_sum : op == T_maximum ? FN_max : op == T_minimum ? FN_min
-              : op == T_logical_or ? FN_any : op == T_logical_and ? FN_all : -1;
+    int row = op == T_add           ? FN_sum
+              : op == T_maximum     ? FN_max
+              : op == T_minimum     ? FN_min
+              : op == T_logical_or  ? FN_any
+              : op == T_logical_and ? FN_all
+                                    : -1;
     PyObject *kw, *r = NULL;
 
     if (row < 0)

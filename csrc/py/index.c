@@ -5,10 +5,10 @@
  */
 #include "py/py.h"
 
-typedef struct Basic {           /* what a key means, per axis of the operand */
+typedef struct Basic { /* what a key means, per axis of the operand */
     int64_t start[MAX_RANK], step[MAX_RANK], size[MAX_RANK];
-    int64_t dim[2 * MAX_RANK];   /* result shape */
-    int ndim, axis;              /* dims of the result so far; next axis of the operand */
+    int64_t dim[2 * MAX_RANK]; /* result shape */
+    int ndim, axis;            /* dims of the result so far; next axis of the operand */
 } Basic;
 
 static int
@@ -105,8 +105,8 @@ check_key(Session *s, const Type *ty, PyObject *const *item, Py_ssize_t n)
             extra++;
         else if (item[i] == Py_Ellipsis)
             ellipses++;
-        else if (PySlice_Check(item[i]) || (PyIndex_Check(item[i]) && !PyBool_Check(item[i]) &&
-                                            !is_traced(item[i]) && !PyArray_Check(item[i])))
+        else if (PySlice_Check(item[i]) ||
+                 (PyIndex_Check(item[i]) && !PyBool_Check(item[i]) && !is_traced(item[i]) && !PyArray_Check(item[i])))
             axes++;
         else if (PyArray_Check(item[i]) && PyArray_NDIM((PyArrayObject *)item[i]) == 0 && PyIndex_Check(item[i]) &&
                  PyArray_ISINTEGER((PyArrayObject *)item[i]))

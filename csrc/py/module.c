@@ -47,6 +47,43 @@ core_parse(PyObject *module, PyObject *text)
     return r;
 }
 
+/* The text after one pass over a parsed program, for tests and tools. */
+static PyObject *
+core_run_pass(PyObject *module, PyObject *args)
+{
+    State *st = state_of(module);
+    CompileOptions opt = {0};
+    const char *name, *target, *text;
+    Py_ssize_t n;
+    Session *s;
+    Graph *out = NULL;
+    PyObject *program = NULL, *r = NULL;
+    Status status;
+
+    if (!PyArg_ParseTuple(args, "ss#s:run_pass", &name, &text, &n, &target))
+        return NULL;
+    opt.target = target_from_name(target, strlen(target));
+    if (opt.target < 0)
+        return raise_plain(st, E_Nkigen, "there is no target '%.100s'", target);
+    s = session_new(st, NULL);
+    if (!s)
+        return NULL;
+    status = driver_parse(&s->cx, text, (size_t)n, &s->graph);
+    if (status != ST_OK)
+        raise_status(s, status, E_Parse);
+    else if ((status = driver_pass(name, s->graph, &opt, &out)) != ST_OK)
+        raise_status(s, status, E_Nkigen);
+    if (status == ST_OK)
+        program = program_new(s, out, name, NULL);
+    if (program)
+        r = PyObject_Str(program);
+    Py_XDECREF(program);
+    if (out)
+        graph_free(out);
+    Py_DECREF(s);
+    return r;
+}
+
 static PyObject *
 core_targets(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
@@ -93,8 +130,8 @@ op_row(const OpDef *d)
 static PyObject *
 core_op_table(PyObject *Py_UNUSED(module), PyObject *name)
 {
-    const Dialect *d = PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "tile") == 0 ? &tile_dialect
-                                                                                                  : &tensor_dialect;
+    const Dialect *d =
+        PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "tile") == 0 ? &tile_dialect : &tensor_dialect;
     PyObject *list = PyList_New(0);
 
     for (int i = 1; list && i < d->nops; i++) {
@@ -126,10 +163,14 @@ core_set_fail_after(PyObject *module, PyObject *n)
 
 static PyMethodDef core_methods[] = {
     {"parse", core_parse, METH_O,
-     "parse($module, text, /)\n--\n\nThe Program that a text says, tensor or tile IR; ParseError with line and column."},
+     "parse($module, text, /)\n--\n\nThe Program that a text says, tensor or tile IR; ParseError with line and "
+     "column."},
+    {"run_pass", core_run_pass, METH_VARARGS,
+     "run_pass($module, name, text, target, /)\n--\n\nThe text of a program after one pass."},
     {"targets", core_targets, METH_NOARGS, "targets($module, /)\n--\n\nNames of the targets."},
     {"dtype_name", core_dtype_name, METH_O,
-     "dtype_name($module, dtype, /)\n--\n\nShort name of a dtype, such as 'bf16'; DTypeError for one that is not ours."},
+     "dtype_name($module, dtype, /)\n--\n\nShort name of a dtype, such as 'bf16'; DTypeError for one that is not "
+     "ours."},
     {"np_dtype", core_np_dtype, METH_O,
      "np_dtype($module, dtype, /)\n--\n\nThe NumPy dtype of a short name or of anything numpy.dtype takes."},
     {"op_table", core_op_table, METH_O,
@@ -137,7 +178,8 @@ static PyMethodDef core_methods[] = {
     {"has_blas", core_blas, METH_NOARGS,
      "has_blas($module, /)\n--\n\nWhether the simulator's matrix products go through NumPy's BLAS."},
     {"set_fail_after", core_set_fail_after, METH_O,
-     "set_fail_after($module, n, /)\n--\n\nFor tests: in each new session the allocation after n more fails; negative: none."},
+     "set_fail_after($module, n, /)\n--\n\nFor tests: in each new session the allocation after n more fails; negative: "
+     "none."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -146,9 +188,9 @@ static PyMethodDef core_methods[] = {
 static int
 errors_init(State *st)
 {
-    static const char *const names[E_COUNT] = {
-        "NkigenError", "TraceError", "ShapeError", "IndexingError", "DTypeError",
-        "UnsupportedError", "VerifyError", "ParseError", "HardwareLimitError", "InternalError"};
+    static const char *const names[E_COUNT] = {"NkigenError",        "TraceError",       "ShapeError",  "IndexingError",
+                                               "DTypeError",         "UnsupportedError", "VerifyError", "ParseError",
+                                               "HardwareLimitError", "InternalError"};
     PyObject *m = PyImport_ImportModule("nkigen.errors");
 
     for (int i = 0; m && i < E_COUNT; i++)
@@ -216,8 +258,7 @@ core_exec(PyObject *module)
         return -1;
     st->np = PyImport_ImportModule("numpy");
     st->no_value = st->np ? PyObject_GetAttrString(st->np, "_NoValue") : NULL;
-    if (!st->no_value || errors_init(st) < 0 || np_dtypes_init(st) < 0 || skip_init(st) < 0 ||
-        functions_init(st) < 0)
+    if (!st->no_value || errors_init(st) < 0 || np_dtypes_init(st) < 0 || skip_init(st) < 0 || functions_init(st) < 0)
         return -1;
     st->session = type_new(module, &session_spec);
     st->traced = type_new(module, &traced_spec);

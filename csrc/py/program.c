@@ -143,7 +143,8 @@ program_io(Session *s, const Graph *g, bool outputs, Val *v, int max)
             memcpy(v, p, sizeof(Val) * (size_t)n);
         return n;
     }
-    FOR_OPS(g, o) {
+    FOR_OPS(g, o)
+    {
         const Op *op = graph_op(g, o);
         int64_t i;
 
@@ -303,8 +304,8 @@ violations_list(Session *s, const Graph *g)
     if (g->dialect == &tile_dialect) {
         st = tile_verify_all(g, &arena, MAX_VIOLATIONS, &found);
         for (uint32_t i = 0; st == ST_OK && r == 0 && i < found.n; i++)
-            r = append_violation(list, violation(s, g, found.p[i].op, found.p[i].loc, found.p[i].rule,
-                                                 found.p[i].text));
+            r = append_violation(list,
+                                 violation(s, g, found.p[i].op, found.p[i].loc, found.p[i].rule, found.p[i].text));
     } else {
         st = tensor_verify(g);
         if (st != ST_OK && st != ST_NOMEM) {
@@ -385,8 +386,7 @@ cost_dict(const Cost *c)
           put(d, "hbm_read_bytes", PyLong_FromLongLong(c->hbm_read)) < 0 ||
           put(d, "hbm_write_bytes", PyLong_FromLongLong(c->hbm_write)) < 0 ||
           put(d, "hbm_min_bytes", PyLong_FromLongLong(c->hbm_min)) < 0 ||
-          put(d, "flops", PyLong_FromLongLong(c->flops)) < 0 ||
-          put(d, "time_us", PyFloat_FromDouble(c->time_us)) < 0 ||
+          put(d, "flops", PyLong_FromLongLong(c->flops)) < 0 || put(d, "time_us", PyFloat_FromDouble(c->time_us)) < 0 ||
           put(d, "engine_us", Py_XNewRef(engines)) < 0 ||
           put(d, "roofline_us", PyFloat_FromDouble(c->roofline_us)) < 0 ||
           put(d, "sbuf_peak_bytes", PyLong_FromLongLong(c->sbuf_peak)) < 0 ||
@@ -450,7 +450,8 @@ program_html(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef program_methods[] = {
     {"run", program_run, METH_VARARGS,
-     "run($self, /, *arrays)\n--\n\nRun on one array per input; an array, or a tuple of them when there are several outputs.\n\n"
+     "run($self, /, *arrays)\n--\n\nRun on one array per input; an array, or a tuple of them when there are several "
+     "outputs.\n\n"
      "Tensor programs run in NumPy, tile programs in the simulator."},
     {"verify", program_verify, METH_NOARGS,
      "verify($self, /)\n--\n\nThe rules this program breaks, a list of Violation; empty when it is legal."},
@@ -471,8 +472,9 @@ static PyGetSetDef program_getset[] = {
 };
 
 static PyType_Slot program_slots[] = {
-    {Py_tp_doc, "One stage of a compilation. str() prints it, nkigen.parse() reads the text back; equal texts are equal\n"
-                "programs."},
+    {Py_tp_doc,
+     "One stage of a compilation. str() prints it, nkigen.parse() reads the text back; equal texts are equal\n"
+     "programs."},
     {Py_tp_dealloc, program_dealloc},
     {Py_tp_traverse, program_traverse},
     {Py_tp_str, program_str},
@@ -487,7 +489,6 @@ static PyType_Slot program_slots[] = {
 PyType_Spec program_spec = {
     .name = "nkigen._core.Program",
     .basicsize = sizeof(Program),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
-             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = program_slots,
 };

@@ -25,12 +25,21 @@
 #include "driver/driver.h"
 
 typedef enum Error { /* classes of nkigen.errors */
-    E_Nkigen, E_Trace, E_Shape, E_Index, E_DType, E_Unsupported, E_Verify, E_Parse, E_HardwareLimit, E_Internal,
-    E_COUNT
+                     E_Nkigen,
+                     E_Trace,
+                     E_Shape,
+                     E_Index,
+                     E_DType,
+                     E_Unsupported,
+                     E_Verify,
+                     E_Parse,
+                     E_HardwareLimit,
+                     E_Internal,
+                     E_COUNT
 } Error;
 
 typedef struct Sgemm { /* cblas_sgemm of the BLAS that NumPy uses */
-    void *fn; /* NULL: none found */
+    void *fn;          /* NULL: none found */
     bool ilp64;
 } Sgemm;
 
@@ -48,9 +57,8 @@ typedef struct State { /* of the module */
     int64_t fail_after; /* test hook: Mem.fail_after of new sessions */
 } State;
 
-typedef struct Session { /* one trace and at most one compile */
-    PyObject_HEAD
-    State *st; /* borrowed: the type keeps the module */
+typedef struct Session {     /* one trace and at most one compile */
+    PyObject_HEAD State *st; /* borrowed: the type keeps the module */
     Ctx cx;
     bool has_cx;
     Graph *graph; /* traced or parsed */
@@ -62,19 +70,17 @@ typedef struct Session { /* one trace and at most one compile */
     PyThread_type_lock lock; /* held while C code uses cx without the GIL */
     unsigned long owner;     /* thread that holds the lock */
     bool locked;
-    PyObject *label;         /* str: name of the traced function */
+    PyObject *label; /* str: name of the traced function */
 } Session;
 
 typedef struct Traced { /* a TracedArray */
-    PyObject_HEAD
-    Session *session;
+    PyObject_HEAD Session *session;
     Graph *graph;
     Val val;
 } Traced;
 
 typedef struct Program { /* one stage: a graph or the plan's text; immutable */
-    PyObject_HEAD
-    Session *session;
+    PyObject_HEAD Session *session;
     const Graph *graph; /* NULL for a plan */
     PyObject *name;
     PyObject *text; /* str, made when first asked for */
@@ -83,23 +89,23 @@ typedef struct Program { /* one stage: a graph or the plan's text; immutable */
 /* errors.c - Status and locations to exceptions; the only place that makes them.
  * All return NULL (or -1) with the exception set. */
 Error error_of(Status st, Error user);
-PyObject *raise_status(Session *s, Status st, Error user);         /* from s->cx.err; `user` is what ST_USER means here */
-PyObject *raise_here(Session *s, Error e, const char *fmt, ...);   /* at the user's current line */
-PyObject *raise_plain(State *st, Error e, const char *fmt, ...);   /* no location */
-PyObject *loc_object(Session *s, LocId loc);                       /* (code, offset), (None, line, column) or None */
-LocId here(Session *s);                                            /* the user's current expression */
+PyObject *raise_status(Session *s, Status st, Error user);       /* from s->cx.err; `user` is what ST_USER means here */
+PyObject *raise_here(Session *s, Error e, const char *fmt, ...); /* at the user's current line */
+PyObject *raise_plain(State *st, Error e, const char *fmt, ...); /* no location */
+PyObject *loc_object(Session *s, LocId loc);                     /* (code, offset), (None, line, column) or None */
+LocId here(Session *s);                                          /* the user's current expression */
 bool session_enter(Session *s); /* takes the lock; false with an exception set when this thread already holds it */
 void session_leave(Session *s);
 
 /* array.c - dtypes and arrays in and out */
 int np_dtypes_init(State *st);
-DType dtype_of_descr(const State *st, const PyArray_Descr *d); /* DT_none: not ours */
+DType dtype_of_descr(const State *st, const PyArray_Descr *d);       /* DT_none: not ours */
 int dtype_of_object(State *st, Session *s, PyObject *o, DType *out); /* text, NumPy dtype, scalar type; typed error */
-PyObject *np_type_object(const State *st, DType dt); /* new reference to the descr */
-int const_of_array(Session *s, PyArrayObject *a, Val *out);    /* a strong array constant */
+PyObject *np_type_object(const State *st, DType dt);                 /* new reference to the descr */
+int const_of_array(Session *s, PyArrayObject *a, Val *out);          /* a strong array constant */
 /* A Python or NumPy object as an operand; weak as in promote(). Raises at the user's line. */
 int operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak);
-PyObject *array_of_data(Session *s, const Data *d, const Type *ty); /* read-only view on a constant */
+PyObject *array_of_data(Session *s, const Data *d, const Type *ty);           /* read-only view on a constant */
 int dims_of(Session *s, const char *what, PyObject *o, int64_t *dim, int *n); /* an int or a sequence of ints */
 
 /* session.c */
@@ -113,8 +119,16 @@ PyObject *traced_new(Session *s, Val v);
 PyObject *traced_binary(Session *s, TOp op, PyObject *a, PyObject *b);
 PyObject *traced_unary(Session *s, TOp op, PyObject *a);
 PyObject *traced_result(Session *s, Status st, Val v); /* the value, or the exception of a failed builder call */
-static inline Val val_of(PyObject *o) { return ((Traced *)o)->val; }
-static inline const Type *type_of(Session *s, Val v) { return val_type(s->graph, v); }
+static inline Val
+val_of(PyObject *o)
+{
+    return ((Traced *)o)->val;
+}
+static inline const Type *
+type_of(Session *s, Val v)
+{
+    return val_type(s->graph, v);
+}
 int traced_operand(Session *s, const char *what, PyObject *o, Val *out); /* like operand_of, scalars as strong */
 bool usable(Session *s, PyObject *traced); /* belongs to s and s is still open; else an exception is set */
 

@@ -12,8 +12,8 @@
 typedef struct Interp {
     Session *s;
     const Graph *g;
-    PyObject **value;   /* by Val; NULL: not computed or dead */
-    uint32_t *last;     /* by Val: the last op that reads it; outputs live on */
+    PyObject **value; /* by Val; NULL: not computed or dead */
+    uint32_t *last;   /* by Val: the last op that reads it; outputs live on */
     PyObject *const *args;
 } Interp;
 
@@ -322,8 +322,8 @@ find_last_uses(Interp *in)
     const Graph *g = in->g;
 
     FOR_OPS(g, o)
-        for (int i = 0; i < graph_op(g, o)->nin; i++)
-            in->last[op_val(g, graph_op(g, o), i).i] = o.i;
+    for (int i = 0; i < graph_op(g, o)->nin; i++)
+        in->last[op_val(g, graph_op(g, o), i).i] = o.i;
     for (uint32_t i = 0; i < g->outputs.n; i++)
         in->last[g->outputs.p[i].i] = UINT32_MAX;
 }
@@ -333,7 +333,8 @@ walk(Interp *in)
 {
     const Graph *g = in->g;
 
-    FOR_OPS(g, o) {
+    FOR_OPS(g, o)
+    {
         const Op *op = graph_op(g, o);
         PyObject *r;
 

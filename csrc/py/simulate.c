@@ -47,11 +47,8 @@ sgemm_find(State *st)
         const char *name;
         bool ilp64;
     } known[] = {
-        {"scipy_cblas_sgemm64_", true},
-        {"cblas_sgemm64_", true},
-        {"cblas_sgemm$NEWLAPACK$ILP64", true},
-        {"scipy_cblas_sgemm", false},
-        {"cblas_sgemm", false},
+        {"scipy_cblas_sgemm64_", true}, {"cblas_sgemm64_", true}, {"cblas_sgemm$NEWLAPACK$ILP64", true},
+        {"scipy_cblas_sgemm", false},   {"cblas_sgemm", false},
     };
     PyObject *umath = PyImport_ImportModule("numpy._core._multiarray_umath");
     PyObject *file = umath ? PyObject_GetAttrString(umath, "__file__") : NULL;
@@ -102,7 +99,8 @@ array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const ch
     dt = dtype_of_descr(s->st, PyArray_DESCR(a));
     if (dt != (DType)ty->dtype && !narrows(dt, (DType)ty->dtype)) {
         raise_plain(s->st, E_DType, "argument %zd%s%s%s: expected dtype %s, got %s", i + 1, *name ? " ('" : "", name,
-                    *name ? "')" : "", dtypes[ty->dtype].name, dt ? dtypes[dt].name : PyArray_DESCR(a)->typeobj->tp_name);
+                    *name ? "')" : "", dtypes[ty->dtype].name,
+                    dt ? dtypes[dt].name : PyArray_DESCR(a)->typeobj->tp_name);
         Py_DECREF(a);
         return NULL;
     }
@@ -183,9 +181,8 @@ prepare(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, Run *r)
         }
         for (int k = 0; k < ty->rank; k++)
             dim[k] = (npy_intp)ty->dim[k];
-        r->out_array[i] = PyArray_NewFromDescr(&PyArray_Type,
-                                               (PyArray_Descr *)np_type_object(s->st, (DType)ty->dtype), ty->rank, dim,
-                                               NULL, NULL, 0, NULL);
+        r->out_array[i] = PyArray_NewFromDescr(&PyArray_Type, (PyArray_Descr *)np_type_object(s->st, (DType)ty->dtype),
+                                               ty->rank, dim, NULL, NULL, 0, NULL);
         if (!r->out_array[i])
             return -1;
         r->out_data[i] = PyArray_DATA((PyArrayObject *)r->out_array[i]);

@@ -108,15 +108,15 @@ session_of_pair(PyObject *a, PyObject *b)
     return ((Traced *)(is_traced(a) ? a : b))->session;
 }
 
-#define BINARY(slot, op)                                 \
-    static PyObject *slot(PyObject *a, PyObject *b)      \
-    {                                                    \
-        return traced_binary(session_of_pair(a, b), op, a, b); \
+#define BINARY(slot, op)                                                                                               \
+    static PyObject *slot(PyObject *a, PyObject *b)                                                                    \
+    {                                                                                                                  \
+        return traced_binary(session_of_pair(a, b), op, a, b);                                                         \
     }
-#define UNARY(slot, op)                                          \
-    static PyObject *slot(PyObject *a)                           \
-    {                                                            \
-        return traced_unary(((Traced *)a)->session, op, a);      \
+#define UNARY(slot, op)                                                                                                \
+    static PyObject *slot(PyObject *a)                                                                                 \
+    {                                                                                                                  \
+        return traced_unary(((Traced *)a)->session, op, a);                                                            \
     }
 BINARY(nb_add, T_add)
 BINARY(nb_subtract, T_sub)
@@ -197,10 +197,10 @@ nb_invert(PyObject *a)
     return bitwise(((Traced *)a)->session, T_logical_not, "invert", a, NULL);
 }
 
-#define NO_BINARY(slot, name)                                                                     \
-    static PyObject *slot(PyObject *a, PyObject *b)                                               \
-    {                                                                                             \
-        return raise_here(session_of_pair(a, b), E_Unsupported, "%s: not supported", name);       \
+#define NO_BINARY(slot, name)                                                                                          \
+    static PyObject *slot(PyObject *a, PyObject *b)                                                                    \
+    {                                                                                                                  \
+        return raise_here(session_of_pair(a, b), E_Unsupported, "%s: not supported", name);                            \
     }
 NO_BINARY(nb_lshift, "left_shift")
 NO_BINARY(nb_rshift, "right_shift")
@@ -209,8 +209,8 @@ NO_BINARY(nb_divmod, "divmod")
 static PyObject *
 traced_richcompare(PyObject *a, PyObject *b, int code)
 {
-    static const TOp ops[] = {[Py_LT] = T_less, [Py_LE] = T_less_equal, [Py_EQ] = T_equal,
-                              [Py_NE] = T_not_equal, [Py_GT] = T_greater, [Py_GE] = T_greater_equal};
+    static const TOp ops[] = {[Py_LT] = T_less,      [Py_LE] = T_less_equal, [Py_EQ] = T_equal,
+                              [Py_NE] = T_not_equal, [Py_GT] = T_greater,    [Py_GE] = T_greater_equal};
 
     return traced_binary(((Traced *)a)->session, ops[code], a, b);
 }
@@ -227,7 +227,8 @@ unknown(PyObject *self, const char *what, const char *hint)
 static int
 nb_bool(PyObject *self)
 {
-    unknown(self, "the truth value", "use numpy.where for a choice per element, and decide on shapes and Python values");
+    unknown(self, "the truth value",
+            "use numpy.where for a choice per element, and decide on shapes and Python values");
     return -1;
 }
 
@@ -454,9 +455,10 @@ static PyGetSetDef traced_getset[] = {
 };
 
 static PyType_Slot traced_slots[] = {
-    {Py_tp_doc, "An array of a kernel that is being traced: shape and dtype are known, elements are not.\n\n"
-                "It behaves like numpy.ndarray in operators, methods and NumPy functions; what it cannot do is a typed\n"
-                "error at the user's line. In-place operators rebind the name and change no other array."},
+    {Py_tp_doc,
+     "An array of a kernel that is being traced: shape and dtype are known, elements are not.\n\n"
+     "It behaves like numpy.ndarray in operators, methods and NumPy functions; what it cannot do is a typed\n"
+     "error at the user's line. In-place operators rebind the name and change no other array."},
     {Py_tp_dealloc, traced_dealloc},
     {Py_tp_traverse, traced_traverse},
     {Py_tp_repr, traced_repr},
@@ -497,7 +499,6 @@ static PyType_Slot traced_slots[] = {
 PyType_Spec traced_spec = {
     .name = "nkigen._core.TracedArray",
     .basicsize = sizeof(Traced),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
-             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = traced_slots,
 };

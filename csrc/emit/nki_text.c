@@ -1,0 +1,76 @@
+/* nki_text.c - pieces of Python text: formatted strings, numbers, indentation, lines that wrap. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "emit/nki.h"
+
+const char *
+nki_format(Py *py, const char *fmt, ...)
+{
+    char buf[512], *p;
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = vsnprintf(buf, sizeof(buf), fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof(buf)) {
+        py->out->st = fail(py->g->cx, ST_BUG, (LocId){0}, "nki: a piece of text is too long");
+        return "";
+    }
+    p = arena_alloc(&py->arena, (size_t)n + 1);
+    if (!p) {
+        py->out->st = fail_nomem(py->g->cx, (size_t)n + 1);
+        return "";
+    }
+    memcpy(p, buf, (size_t)n + 1);
+    return p;
+}
+
+void
+nki_indent(Py *py)
+{
+    for (int i = 0; i < py->depth; i++)
+        text_puts(&py->body, "    ");
+}
+
+size_t
+nki_wrapped(Text *t, const char *s, size_t col, int deeper, size_t tail)
+{
+    for (const char *end; *s; s = end) {
+        const char *comma = strstr(s, ", ");
+        size_t len;
+        end = comma ? comma + 2 : s + strlen(s);
+        len = (size_t)(end - s);
+        if (col + len + (comma ? 0 : tail + 1) > NKI_WIDTH + 1 && col > (size_t)deeper) {
+            while (t->n && t->p[t->n - 1] == ' ')
+                t->p[--t->n] = 0;
+            text_put(t, "\n%*s", deeper, "");
+            col = (size_t)deeper;
+        }
+        text_putn(t, s, len);
+        col += len;
+    }
+    return col;
+}
+
+const char *
+nki_float(Py *py, double v)
+{
+    Text t;
+
+    if (isnan(v)) {
+        py->nan = true;
+        return "NAN";
+    }
+    if (isinf(v)) {
+        py->inf = true;
+        return v > 0 ? "INF" : "-INF";
+    }
+    text_init(&t, py->g->cx, &py->arena);
+    text_float(&t, v);
+    if (t.st != ST_OK)
+        py->out->st = t.st;
+    return t.st == ST_OK ? t.p : "";
+}
