@@ -422,8 +422,8 @@ visit(Fuse *f, OpId o)
     const Demand *d = &f->d[op->out.i];
     if ((d->group == 0 && !d->stored) || type_numel(val_type(g, op->out)) == 0)
         return ST_OK; /* nobody wants it, or there is nothing to compute */
-    bool may_view = (op_def(g, op)->flags & F_LAYOUT) && !d->pinned && !d->output;
-    if (may_view && prefers_view(f, op) && settle_view(f, op->out))
+    bool may_view = is_layout(g, op->out) && !d->pinned && !d->output;
+    if (may_view && op->code != T_cast && prefers_view(f, op) && settle_view(f, op->out))
         return ST_OK;
     if (joins_consumers(f, op, d)) {
         place(f, o, d->group, d->span);

@@ -9,6 +9,19 @@
 #include "pass/lower.h"
 
 /* ---- per group ---- */
+/* Whoever computes u, or what u is a conversion of, may compute its sum along the way. */
+static void
+note_sum(Lower *l, Val u, Val sum)
+{
+    const Op *def = val_def(l->g, u);
+    l->sum_of[u.i] = sum;
+    if (!is_exact_cast(l->g, def))
+        return;
+    Val w = op_val(l->g, def, 0);
+    if (is_member(l, w) && l->sum_of[w.i].i == 0)
+        l->sum_of[w.i] = sum;
+}
+
 static void
 count_uses(Lower *l)
 {
@@ -22,7 +35,7 @@ count_uses(Lower *l)
                 l->user[u.i] = o;
             bool sum = op->code == T_reduce_sum && l->p->span[op->out.i].role == RO_row && is_member(l, u);
             if (sum && l->sum_of[u.i].i == 0)
-                l->sum_of[u.i] = op->out;
+                note_sum(l, u, op->out);
         }
     }
 }

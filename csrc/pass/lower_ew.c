@@ -455,7 +455,21 @@ lower_convert(Lower *l, const Op *op)
 {
     Node n;
     DType from = val_dtype(l->g, op_val(l->g, op, 0)), to = val_dtype(l->g, op->out);
-    bool exact = is_float(to) && dtypes[to].man_bits >= dtypes[from].man_bits && !is_integer(from);
+    bool kept = is_float(to) && tile_dtype(l, op->out, l->p->span[op->out.i]) == DT_f32; /* small ones are not rounded */
+    bool exact = is_float(to) && (kept || dtypes[to].man_bits >= dtypes[from].man_bits) && !is_integer(from);
+    Node *own;
+    Val v = op_val(l->g, op, 0);
+    TRY(operand(l, op, 0, &own));
+    bool here = own->kind == N_tile && (own->tile.dt == tile_dtype(l, op->out, l->p->span[op->out.i]) ||
+                                        (exact && l->p->span[op->out.i].role == RO_free));
+    if (here && is_member(l, v)) { /* written in this dtype already, or read just as well in the other */
+        Node as = *own;
+        as.epoch = set_node(l, op->out, N_tile)->epoch;
+        as.own = as.own && is_last_use(l, op, 0);
+        own->own = false;
+        l->node[op->out.i] = as;
+        return ST_OK;
+    }
     TRY(take_chain(l, op, 0, 2, &n));
     TRY(own_base(l, op, 0, &n));
     n.kind = N_lazy;

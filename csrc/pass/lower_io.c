@@ -70,11 +70,26 @@ epoch_of(const Lower *l, Span s)
     return has_cols(s) ? l->epoch : l->tile_epoch;
 }
 
+/* A value that only a rounding conversion reads is written in the dtype of that conversion: the rounding is the same.
+ * Returns the conversion's result, or v. */
+static Val
+written_as(const Lower *l, Val v)
+{
+    const Graph *g = l->g;
+    if (l->uses[v.i] != 1 || l->p->stored[v.i] || !is_member(l, v) || !is_float(val_dtype(g, v)))
+        return v;
+    const Op *user = graph_op(g, l->user[v.i]);
+    bool converts = user->code == T_cast || user->code == T_rcast;
+    if (!converts || !is_member(l, user->out) || has_cols(l->p->span[v.i]) != has_cols(l->p->span[user->out.i]))
+        return v;
+    return user->out;
+}
+
 /* Small float values are kept in f32: per-row operands of instructions must be, and sums keep their precision. */
 DType
 tile_dtype(const Lower *l, Val v, Span s)
 {
-    DType dt = val_dtype(l->g, v);
+    DType dt = val_dtype(l->g, written_as(l, v));
     if (dt == DT_bool)
         return DT_u8;
     const Type *t = val_type(l->g, v);
@@ -110,6 +125,7 @@ tile_strides(const Lower *l, Val v, Span s, Tile *t)
 int
 stored_bufs(const Lower *l, Val v)
 {
+    v = written_as(l, v);
     return l->p->stored[v.i] && l->in_loop ? l->gr->bufs : 1;
 }
 
@@ -141,6 +157,7 @@ static const Op *
 only_concat(const Lower *l, Val v, int64_t *at)
 {
     const Graph *g = l->g;
+    v = written_as(l, v);
     if (l->uses[v.i] != 1 || l->p->stored[v.i])
         return NULL;
     const Op *c = graph_op(g, l->user[v.i]);
@@ -296,7 +313,7 @@ load_rows(Lower *l, Val v, Span s, Tile *out)
     TRY(plain_tile(l, v, s, l->in_loop ? l->gr->bufs : 1, out));
     Ref src = hbm_rows(l, v, &w, buf, s, l->parts, l->per), dst = chip_rows(l, v, out, s, l->parts, l->per);
     DType dt = val_dtype(l->g, v);
-    if (wants_transpose(&src, &dst, dt) && dt == out->dt) {
+    if (wants_transpose(&src, &dst, dt) && val_dtype(l->out, buf) == out->dt) {
         ApDim rows = src.ap.dim[0];
         src.ap.dim[0] = src.ap.dim[1];
         src.ap.dim[1] = rows;
@@ -476,7 +493,7 @@ static bool
 can_hold(const Lower *l, Val v, const Node *n)
 {
     int64_t at;
-    bool calm = n->rotates || !l->p->stored[v.i] || !l->in_loop;
+    bool calm = n->rotates || !l->p->stored[written_as(l, v).i] || !l->in_loop;
     return l->gr->in_place && n->own && calm && !n->mm && n->tile.dt == tile_dtype(l, v, l->p->span[v.i]) && !only_concat(l, v, &at);
 }
 

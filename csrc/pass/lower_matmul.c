@@ -78,7 +78,7 @@ load_lhs_block(Lower *l, const Rows *r, const View *w, Val buf, const Tile *lhs,
     Affine src = affine_add(hbm_offset(l, r->v, w, r->span, true), affine_scale(row, rs * PE));
     src = affine_add(src, at_offset(at, w->stride, t->rank));
     Affine dst = affine_add(at_offset(at, lhs->stride, t->rank), affine_scale(row, PE));
-    bool transpose = ks == 1 && k > 1 && dtypes[lhs->dt].bytes >= 2;
+    bool transpose = ks == 1 && k > 1 && dtypes[lhs->dt].bytes >= 2 && val_dtype(l->out, buf) == lhs->dt;
     for (int tail = 0; tail < 2; tail++) {
         int64_t steps = tail ? 1 : full, lanes = tail ? rest : PE;
         if (steps == 0 || lanes == 0)
@@ -230,9 +230,10 @@ static Status
 load_full(Lower *l, const Mm *mm, const Full *f, Affine src0, Affine col, int64_t width, Val dst, Affine dst0)
 {
     int64_t full = f->k / PE, rest = f->k % PE;
-    bool transpose = f->ks == 1 && f->cs != 1 && f->k > 1 && width > 1 && dtypes[f->dt].bytes >= 2;
     if (f->buf.i == 0)
         return fill_full(l, mm, f, dst, width);
+    bool transpose = f->ks == 1 && f->cs != 1 && f->k > 1 && width > 1 && dtypes[f->dt].bytes >= 2 &&
+                     val_dtype(l->out, f->buf) == f->dt;
     for (int tail = 0; tail < 2; tail++) {
         int64_t steps = tail ? 1 : full, lanes = tail ? rest : PE;
         if (steps == 0 || lanes == 0)

@@ -151,6 +151,19 @@ sum_integers(Lower *l, const Op *op, Tile *src, const Tile *dst)
     return emit_instr(l, &copy);
 }
 
+/* The operand's tile; a conversion that waits is read through. */
+static Status
+reduced_tile(Lower *l, const Op *op, Tile *out)
+{
+    Node *n;
+    Val v = op_val(l->g, op, 0);
+    TRY(operand(l, op, 0, &n));
+    if (n->kind != N_lazy || n->nops > 0 || n->mm)
+        TRY(force(l, v, n));
+    *out = n->tile;
+    return ST_OK;
+}
+
 Status
 lower_reduce(Lower *l, const Op *op)
 {
@@ -159,10 +172,7 @@ lower_reduce(Lower *l, const Op *op)
     Val v = op_val(l->g, op, 0);
     if (n->epoch == epoch_of(l, l->p->span[op->out.i]) && n->kind == N_tile && l->sum_of[v.i].i == op->out.i)
         return ST_OK; /* carried along with its operand */
-    Node *from;
-    TRY(operand(l, op, 0, &from));
-    TRY(force(l, v, from));
-    src = from->tile;
+    TRY(reduced_tile(l, op, &src));
     TRY(new_tile(l, op->out, &dst));
     by_dims = by_operand_dims(l, op, &dst);
     n = set_node(l, op->out, N_tile);
@@ -254,11 +264,9 @@ accumulate(Lower *l, const Op *op, const Instr *in, const Tile *x)
 Status
 acc_add(Lower *l, const Op *op)
 {
-    Node *n;
-    Val v = op_val(l->g, op, 0);
-    TRY(operand(l, op, 0, &n));
-    TRY(force(l, v, n));
-    Tile src = n->tile, acc = by_operand_dims(l, op, &l->acc[op->out.i]);
+    Tile src;
+    TRY(reduced_tile(l, op, &src));
+    Tile acc = by_operand_dims(l, op, &l->acc[op->out.i]);
     Instr in;
     int64_t reduced = 1;
     reduce_space(l, op, &src, &acc, true, &in);

@@ -60,6 +60,17 @@ through_reshape(const Type *res, const Type *opd, const int64_t *from, int64_t *
     return true;
 }
 
+/* A widening conversion keeps every value: a DMA does it on the way. */
+bool
+is_exact_cast(const Graph *g, const Op *op)
+{
+    if (op->code != T_cast)
+        return false;
+    DType from = val_dtype(g, op_val(g, op, 0)), to = val_dtype(g, op->out);
+    return is_float(from) && is_float(to) && dtypes[to].man_bits >= dtypes[from].man_bits &&
+           dtypes[to].exp_bits >= dtypes[from].exp_bits;
+}
+
 /* The view of op's result, given the view of its operand. */
 bool
 view_step(const Graph *g, const Op *op, const View *from, View *to)
@@ -88,6 +99,10 @@ view_step(const Graph *g, const Op *op, const View *from, View *to)
             to->stride[i] = b[i] * from->stride[i];
         }
         return true;
+    case T_cast:
+        for (int i = 0; i < res->rank; i++)
+            to->stride[i] = from->stride[i];
+        return is_exact_cast(g, op);
     default:
         return false;
     }
@@ -96,7 +111,8 @@ view_step(const Graph *g, const Op *op, const View *from, View *to)
 bool
 is_layout(const Graph *g, Val v)
 {
-    return (op_def(g, val_def(g, v))->flags & F_LAYOUT) != 0;
+    const Op *op = val_def(g, v);
+    return (op_def(g, op)->flags & F_LAYOUT) || is_exact_cast(g, op);
 }
 
 bool
