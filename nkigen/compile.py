@@ -38,7 +38,9 @@ __all__ = ["compile", "parse", "Kernel", "ArrayInfo", "clear_cache"]
 
 CHECKS = ("off", "boundaries", "every-pass")
 NARROW = ("warn", "error")
+#: the cache forgets the oldest kernels beyond this many, or beyond this many bytes
 CACHE_SIZE = 256
+CACHE_BYTES = 512 << 20
 
 #: a stage against the first one: allowed error per dtype, of the largest finite value
 STAGE_TOLERANCE = {
@@ -357,11 +359,16 @@ def _compiled(
         if key is not None:
             with _cache_lock:
                 _cache[key] = session
-                while len(_cache) > CACHE_SIZE:
-                    _cache.popitem(last=False)
+                _shrink_cache()
     for message, where in known.warnings:
         _warn(message, where)
     return known
+
+
+def _shrink_cache() -> None:
+    held = sum(s.nbytes for s in _cache.values())
+    while len(_cache) > 1 and (len(_cache) > CACHE_SIZE or held > CACHE_BYTES):
+        held -= _cache.popitem(last=False)[1].nbytes
 
 
 def _warn(message: str, where: tuple | None) -> None:

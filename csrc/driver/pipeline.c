@@ -20,6 +20,8 @@ static const struct { const char *name; PassFn *run; } tile_passes[] = {
     {"schedule", pass_schedule}, {"allocate", pass_allocate},
 };
 
+static const char *const tile_stages[] = {"lower", "schedule", "allocate"}; /* of Realized, in order */
+
 static Status
 add_stage(Compiled *c, const char *name, Graph *g)
 {
@@ -47,7 +49,7 @@ run_tensor_passes(Graph *g, const CompileOptions *opt, Compiled *c)
 
 /* Fuse and plan; smaller and smaller groups until the program fits. */
 static Status
-make_plan(const Graph *g, const CompileOptions *opt, Arena *a, Plan *plan)
+make_plan(const Graph *g, const CompileOptions *opt, Arena *a, Plan *plan, Realized *done)
 {
     static const struct { int64_t row_bytes, max_ops; } limits[] = {
         {0, 0}, {49152, 0}, {32768, 64}, {32768, 16}, {16384, 8}, {16384, 4}, {8192, 2}, {8192, 1},
@@ -55,7 +57,6 @@ make_plan(const Graph *g, const CompileOptions *opt, Arena *a, Plan *plan)
     Status st = ST_LIMIT;
     for (int i = 0; i < COUNT_OF(limits) && st == ST_LIMIT; i++) {
         CompileOptions o = *opt;
-        Graph *fitted = NULL;
         if (!o.row_bytes && !o.max_ops) {
             o.row_bytes = limits[i].row_bytes;
             o.max_ops = limits[i].max_ops;
@@ -64,9 +65,7 @@ make_plan(const Graph *g, const CompileOptions *opt, Arena *a, Plan *plan)
         if (st == ST_UNSUPPORTED && i > 0)
             return fail(g->cx, ST_LIMIT, g->cx->err.loc, "the kernel does not fit on chip however it is tiled");
         if (st == ST_OK)
-            st = pass_plan(plan, &o, &fitted);
-        if (fitted)
-            graph_free(fitted);
+            st = pass_plan(plan, &o, done);
     }
     return st;
 }
@@ -83,21 +82,13 @@ add_plan(Compiled *c, const Plan *plan)
 }
 
 static Status
-run_tile_passes(const Plan *plan, const CompileOptions *opt, Compiled *c)
+add_tile_stages(Compiled *c, const Realized *done)
 {
-    Graph *g = NULL;
-    Status st = pass_lower(plan, opt, &g);
-    if (g)
-        add_stage(c, "lower", g);
-    for (int i = 0; i < COUNT_OF(tile_passes) && st == ST_OK; i++) {
-        Graph *next = NULL;
-        st = tile_passes[i].run(g, opt, &next);
-        if (next)
-            add_stage(c, tile_passes[i].name, g = next);
-    }
-    TRY(st);
-    TRY(tile_verify(g));
-    return cost_program(g, &c->cost);
+    for (int i = 0; i < COUNT_OF(tile_stages); i++)
+        add_stage(c, tile_stages[i], done->stage[i]);
+    const Graph *last = done->stage[COUNT_OF(tile_stages) - 1];
+    TRY(tile_verify(last));
+    return cost_program(last, &c->cost);
 }
 
 static Status
@@ -106,15 +97,17 @@ compile_stages(Graph *traced, const CompileOptions *opt, Compiled *c)
     Ctx *cx = traced->cx;
     Arena a;
     Plan plan;
+    Realized done = {{0}};
     TRY(tensor_verify(traced));
     TRY(run_tensor_passes(traced, opt, c));
     arena_init(&a, &cx->mem);
     const Graph *g = c->stage[c->nstages - 1].graph;
-    Status st = make_plan(g, opt, &a, &plan);
-    if (st == ST_OK)
+    Status st = make_plan(g, opt, &a, &plan, &done);
+    if (st == ST_OK) {
         st = add_plan(c, &plan);
-    if (st == ST_OK)
-        st = run_tile_passes(&plan, opt, c);
+        Status tile = add_tile_stages(c, &done); /* takes the graphs over, whatever happens */
+        st = st == ST_OK ? tile : st;
+    }
     arena_free(&a);
     arena_reset(&cx->scratch);
     return st;

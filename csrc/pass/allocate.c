@@ -17,8 +17,8 @@ typedef struct Pool {
     VEC(Gap) gaps; /* free ranges, ascending, never adjacent */
 } Pool;
 
-static Status
-pool_take(Ctx *cx, Pool *p, int64_t bytes, int64_t *addr, bool *ok)
+static bool
+pool_take(Pool *p, int64_t bytes, int64_t *addr)
 {
     uint32_t best = UINT32_MAX;
     for (uint32_t i = 0; i < p->gaps.n; i++) {
@@ -26,13 +26,16 @@ pool_take(Ctx *cx, Pool *p, int64_t bytes, int64_t *addr, bool *ok)
         if (room >= bytes && (best == UINT32_MAX || room < p->gaps.p[best].hi - p->gaps.p[best].lo))
             best = i;
     }
-    (void)cx;
-    *ok = best != UINT32_MAX;
-    if (*ok) {
-        *addr = p->gaps.p[best].lo;
-        p->gaps.p[best].lo += bytes;
+    if (best == UINT32_MAX)
+        return false;
+    Gap *gap = &p->gaps.p[best];
+    *addr = gap->lo;
+    gap->lo += bytes;
+    if (gap->lo == gap->hi) {
+        memmove(gap, gap + 1, (p->gaps.n - best - 1) * sizeof(Gap));
+        p->gaps.n--;
     }
-    return ST_OK;
+    return true;
 }
 
 static Status
@@ -85,9 +88,7 @@ take(Allocator *al, Val v)
 {
     const Graph *g = al->g;
     const Type *t = val_type(g, v);
-    bool ok;
-    TRY(pool_take(al->cx, &al->pool[t->space], all_copies(g, v), &al->addr[v.i], &ok));
-    if (!ok)
+    if (!pool_take(&al->pool[t->space], all_copies(g, v), &al->addr[v.i]))
         return fail(al->cx, ST_LIMIT, val_def(g, v)->loc, "%s: no room for %lld bytes per partition",
                     space_names[t->space], (long long)all_copies(g, v));
     uint32_t last = MAX(al->live[v.i].last.i, g->vals.p[v.i].def.i);

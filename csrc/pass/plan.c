@@ -16,6 +16,7 @@
 #define WORK_BYTES 53248    /* SBUF left for tiles when full matmul operands stay on chip */
 #define TRY_MEMBERS 400     /* trying is for programs up to this size: each try costs about 0.3 us per op and member */
 #define TRY_GROUPS 8
+#define LISTED 200u         /* members of a group that the text names */
 #define DMA_SHARE 0.1
 #define ABOUT 1.03          /* as fast as the fastest: the model is no more exact than that */
 #define INSTR_US 0.04       /* what an instruction is worth avoiding: its fetch, and its share of the instruction memory */
@@ -232,19 +233,27 @@ cut_down(Group *gr)
     return true;
 }
 
-static Status
-realize(const Plan *p, const CompileOptions *opt, Graph **out)
+void
+realized_free(Realized *r)
 {
-    Graph *lowered = NULL, *scheduled = NULL;
-    Status st = pass_lower(p, opt, &lowered);
+    for (int i = 0; i < COUNT_OF(r->stage); i++)
+        if (r->stage[i])
+            graph_free(r->stage[i]);
+    *r = (Realized){{0}};
+}
+
+/* Lower, schedule and allocate the plan as it stands. On failure nothing is left. */
+static Status
+realize(const Plan *p, const CompileOptions *opt, Realized *out)
+{
+    *out = (Realized){{0}};
+    Status st = pass_lower(p, opt, &out->stage[0]);
     if (st == ST_OK)
-        st = pass_schedule(lowered, opt, &scheduled);
+        st = pass_schedule(out->stage[0], opt, &out->stage[1]);
     if (st == ST_OK)
-        st = pass_allocate(scheduled, opt, out);
-    if (lowered)
-        graph_free(lowered);
-    if (scheduled)
-        graph_free(scheduled);
+        st = pass_allocate(out->stage[1], opt, &out->stage[2]);
+    if (st != ST_OK)
+        realized_free(out);
     return st;
 }
 
@@ -257,17 +266,16 @@ typedef struct Price { /* of a program */
 static Status
 price(const Plan *p, const CompileOptions *opt, Price *out)
 {
-    Graph *g = NULL;
+    Realized r;
     Cost *c;
     *out = (Price){.us = -1};
     NEW(p->g->cx, &p->g->cx->scratch, c, 1);
-    Status st = realize(p, opt, &g);
+    Status st = realize(p, opt, &r);
     if (st == ST_OK)
-        st = cost_program(g, c);
+        st = cost_program(r.stage[2], c);
     if (st == ST_OK)
         *out = (Price){c->time_us + INSTR_US * (double)c->instr_total + DMA_SHARE * c->engine_us[EN_dma], c->instr_total};
-    if (g)
-        graph_free(g);
+    realized_free(&r);
     return st == ST_LIMIT ? ST_OK : st;
 }
 
@@ -342,7 +350,7 @@ is_worth_trying(const Plan *p)
 
 /* Until it fits: cut the groups down, the largest consumers of room first would need blame; all step together. */
 static Status
-fit(Plan *p, const CompileOptions *opt, Graph **out)
+fit(Plan *p, const CompileOptions *opt, Realized *out)
 {
     for (;;) {
         Status st = realize(p, opt, out);
@@ -359,7 +367,7 @@ fit(Plan *p, const CompileOptions *opt, Graph **out)
 }
 
 Status
-pass_plan(Plan *p, const CompileOptions *opt, Graph **best)
+pass_plan(Plan *p, const CompileOptions *opt, Realized *best)
 {
     const Hw *hw = hw_get(opt->target);
     for (uint32_t k = 0; k < p->groups.n; k++) {
@@ -407,8 +415,10 @@ plan_print(const Plan *p, Text *t)
         text_put(t, "  group %u rows=%lld outer=%lld per_tile=%d in_place=%d bufs=%d psum_width=%d psum_bufs=%d resident=%lld\n", k,
                  (long long)gr->rows, (long long)gr->outer, gr->per_tile, gr->in_place, gr->bufs, gr->psum_width, gr->psum_bufs,
                  (long long)gr->resident);
-        for (uint32_t m = 0; m < gr->n; m++)
+        for (uint32_t m = 0; m < MIN(gr->n, LISTED); m++)
             print_member(p, p->member.p[gr->first + m], t);
+        if (gr->n > LISTED)
+            text_put(t, "    # and %u more\n", gr->n - LISTED);
     }
     text_puts(t, "}\n");
     return t->st;

@@ -63,7 +63,9 @@ int operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out);
 /* fuse.c */
 Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
 /* plan.c: fills the decisions; lowers and prices a few candidates when the program is small enough to try */
-Status pass_plan(Plan *p, const CompileOptions *opt, Graph **best);
+typedef struct Realized { Graph *stage[3]; } Realized; /* a plan carried out: lowered, scheduled, allocated */
+void realized_free(Realized *r);
+Status pass_plan(Plan *p, const CompileOptions *opt, Realized *best);
 Status plan_print(const Plan *p, Text *t);
 Status plan_apply(Plan *p, const char *text); /* forced decisions */
 

@@ -26,21 +26,29 @@ axes_of(Session *s, const char *name, PyObject *o, int64_t *axes, int *n)
     return o && o != Py_None ? dims_of(s, name, o, axes, n) : 0;
 }
 
+/* One integer, also as a sequence of one. */
 static int
-axis_of(Session *s, const char *name, PyObject *o, int64_t absent, int rank, int64_t *axis)
+int_of(Session *s, const char *name, PyObject *o, int64_t *out)
 {
     int64_t list[MAX_RANK];
     int n;
 
-    *axis = absent;
-    if (o && dims_of(s, name, o, list, &n) < 0)
+    if (dims_of(s, name, o, list, &n) < 0)
         return -1;
-    if (o && n != 1) {
-        raise_here(s, E_Shape, "%s: expected one axis, got %d", name, n);
+    if (n != 1) {
+        raise_here(s, E_Shape, "%s: expected one integer, got %d", name, n);
         return -1;
     }
-    if (o)
-        *axis = list[0];
+    *out = list[0];
+    return 0;
+}
+
+static int
+axis_of(Session *s, const char *name, PyObject *o, int64_t absent, int rank, int64_t *axis)
+{
+    *axis = absent;
+    if (o && int_of(s, name, o, axis) < 0)
+        return -1;
     if (*axis < -rank || *axis >= rank) {
         raise_here(s, E_Shape, "%s: axis %lld is out of bounds for array of dimension %d", name, (long long)*axis,
                    rank);
@@ -295,7 +303,7 @@ fn_round(Session *s, const char *name, PyObject *const *a)
     Status st;
     LocId loc;
 
-    if (traced_operand(s, name, a[0], &x) < 0 || (given(a[1]) && dims_of(s, name, a[1], &d, &n) < 0))
+    if (traced_operand(s, name, a[0], &x) < 0 || (given(a[1]) && int_of(s, name, a[1], &d) < 0))
         return NULL;
     if (val_dtype(s->graph, x) == DT_bool)
         return raise_here(s, E_Unsupported, "%s: not supported for bool", name);
@@ -768,7 +776,7 @@ fn_concatenate(Session *s, const char *name, PyObject *const *a)
     if (a[1] == Py_None)
         for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
             st = t_reshape(s->graph, v[i], (int64_t[]){type_numel(type_of(s, v[i]))}, 1, loc, &v[i]);
-    else if (a[1] && dims_of(s, name, a[1], &axis, &count) < 0)
+    else if (a[1] && int_of(s, name, a[1], &axis) < 0)
         return NULL;
     return st == ST_OK ? join(s, v, n, axis, a[3]) : raise_status(s, st, E_Shape);
 }
@@ -920,7 +928,7 @@ split(Session *s, const char *name, PyObject *a, PyObject *where, PyObject *axis
         return NULL;
     if (is_traced(where) || !PyIndex_Check(where) || PySequence_Check(where))
         return split_at(s, name, x, axis, where);
-    if (dims_of(s, name, where, &n, &count) < 0)
+    if (int_of(s, name, where, &n) < 0)
         return NULL;
     return split_even(s, name, x, axis, n, exact);
 }
@@ -1056,7 +1064,7 @@ fn_repeat(Session *s, const char *name, PyObject *const *a)
         return NULL;
     if (is_traced(a[1]) || !PyIndex_Check(a[1]))
         return raise_here(s, E_Unsupported, "repeat: only an integer number of repeats is supported");
-    if (dims_of(s, name, a[1], &count, &n) < 0)
+    if (int_of(s, name, a[1], &count) < 0)
         return NULL;
     if (count < 0)
         return raise_here(s, E_Shape, "repeat: repeats may not be negative, got %lld", (long long)count);
@@ -1119,7 +1127,7 @@ triangle(Session *s, const char *name, PyObject *m, PyObject *k_arg, bool lower)
     int64_t k = 0;
     int n;
 
-    if (traced_operand(s, name, m, &x) < 0 || (given(k_arg) && dims_of(s, name, k_arg, &k, &n) < 0))
+    if (traced_operand(s, name, m, &x) < 0 || (given(k_arg) && int_of(s, name, k_arg, &k) < 0))
         return NULL;
     ty = *type_of(s, x);
     if (ty.rank == 0)

@@ -259,6 +259,12 @@ session_warnings(PyObject *self, void *Py_UNUSED(closure))
     return list;
 }
 
+static PyObject *
+session_nbytes(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(((Session *)self)->cx.mem.live);
+}
+
 static PyMethodDef session_methods[] = {
     {"input", session_input, METH_VARARGS,
      "input($self, name, dtype, shape, /)\n--\n\nDeclare the next parameter; returns its TracedArray."},
@@ -274,6 +280,7 @@ static PyGetSetDef session_getset[] = {
     {"stages", session_stages, NULL, "Programs of all stages, in order.", NULL},
     {"program", session_program, NULL, "The traced tensor program.", NULL},
     {"cost", session_cost, NULL, "Modelled cost of the last stage, as a dict.", NULL},
+    {"nbytes", session_nbytes, NULL, "Bytes of memory that the graphs of this session hold.", NULL},
     {"warnings", session_warnings, NULL, "List of (message, place).", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
