@@ -211,6 +211,7 @@ typedef struct Best { Span span; double ns; int64_t rows, outer; } Best;
 static void
 consider(const Fuse *f, const Op *op, Span s, const Type *t, Best *best)
 {
+    s.spine = trim_range(t, s.spine);
     if (!is_feasible(f, op, s))
         return;
     int64_t rows = range_size(t, s.spine), outer = range_size(t, s.outer);
@@ -259,6 +260,30 @@ best_span(const Fuse *f, const Op *op)
 }
 
 /* ---- placing ---- */
+/* In a group with one row tile a full operand may be computed too: along its contraction or its columns it then has
+ * the rows of the group. The span that costs less; role mat when neither will do. */
+static Span
+full_operand_span(const Fuse *f, Val u, const Found *fd, Span mat)
+{
+    const Graph *g = f->g;
+    const Type *t = val_type(g, u);
+    Span best = mat;
+    double least = -1;
+    if (is_source(g, u) || fd->rows > 128 || fd->outer > 1)
+        return mat;
+    for (int i = t->rank - 2; i < t->rank; i++) {
+        Span s = {.role = RO_row, .spine = {(int8_t)i, (int8_t)(i + 1)}};
+        if (t->dim[i] != fd->rows || !is_feasible(f, val_def(g, u), s))
+            continue;
+        double ns = try_span(f, val_def(g, u), s, fd->rows);
+        if (least < 0 || ns < least) {
+            least = ns;
+            best = s;
+        }
+    }
+    return best;
+}
+
 static void
 place(Fuse *f, OpId o, uint32_t group, Span s)
 {
@@ -277,6 +302,7 @@ place(Fuse *f, OpId o, uint32_t group, Span s)
             const Type *t = val_type(g, u);
             fd->has_matmul = true;
             fd->mat_bytes += type_numel(t) / MAX(range_size(t, e.outer), 1) * dtypes[t->dtype].bytes / 128;
+            e = full_operand_span(f, u, fd, e);
         }
         demand(f, u, group, e);
     }

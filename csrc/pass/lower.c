@@ -127,7 +127,7 @@ lower_preamble(Lower *l, bool many_tiles)
             Node *n;
             if (s.role == RO_free && !is_member(l, v) && !is_splat(l->g, v, &imm))
                 TRY(load_leaf(l, v, s, &n));
-            if (s.role == RO_mat && many_tiles)
+            if (s.role == RO_mat && many_tiles && !is_member(l, v))
                 TRY(mm_preload(l, op, &budget));
         }
         if (l->p->span[op->out.i].role == RO_acc)
@@ -309,6 +309,7 @@ lower_alloc(Lower *l)
     NEW(l->cx, l->a, l->acc, nv);
     NEW(l->cx, l->a, l->lhs, nv);
     NEW(l->cx, l->a, l->lhs_epoch, nv);
+    NEW(l->cx, l->a, l->lhs_kdim, nv);
     NEW(l->cx, l->a, l->resident, no);
     VEC_PUSH(l->cx, l->a, &l->leaves, (Leaf){0});
     return ST_OK;

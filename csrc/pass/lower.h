@@ -31,6 +31,8 @@ typedef struct Mm {
     int col;           /* the result dim that its columns are */
     int64_t k;
     Tile lhs;          /* row operand, contraction on the partitions: stride[] by result batch dim, then k tile, row */
+    Tile rhs;          /* full operand computed by this group: stride[] by result batch dim; buf 0: it is in HBM */
+    int64_t rhs_col, rhs_ktile;
     int64_t lhs_ktile; /* elements from one 128 rows of the contraction to the next */
 } Mm;
 
@@ -79,6 +81,7 @@ typedef struct Lower {
     Tile *acc;           /* by val: accumulator of a reduction over the spine */
     Tile *lhs;           /* by val: a computed row operand with the contraction on the partitions */
     uint32_t *lhs_epoch;
+    uint8_t *lhs_kdim;
     Tile *resident;      /* by op: the full operand of a matmul, kept on chip */
     uint32_t epoch;
     uint32_t stable;     /* epoch of what holds for the whole group or outer iteration */

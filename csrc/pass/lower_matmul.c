@@ -330,13 +330,14 @@ mm_width(const Lower *l, const Mm *mm)
 static Status
 multiply(Lower *l, const Mm *mm, Val rhs, Affine rhs0, int64_t rhs_row, Affine lhs0, int64_t width, Val psum)
 {
+    int64_t cs = mm->rhs.buf.i ? mm->rhs_col : 1;
     int64_t full = mm->k / PE, rest = mm->k % PE;
     for (int64_t c = 0; c < width; c += BANK_COLUMNS) {
         int64_t w = MIN(BANK_COLUMNS, width - c);
         Affine k;
         Ref in[4] = {{.buf = psum, .ap = {.off = affine_const(c), .nparts = l->parts, .ndim = 1, .dim = {{w, 1}}}},
                      {.buf = mm->lhs.buf, .ap = {.off = lhs0, .nparts = PE, .ndim = 1, .dim = {{l->parts, 1}}}},
-                     {.buf = rhs, .ap = {.off = affine_add(rhs0, affine_const(c)), .nparts = PE, .ndim = 1, .dim = {{w, 1}}}}};
+                     {.buf = rhs, .ap = {.off = affine_add(rhs0, affine_const(c * cs)), .nparts = PE, .ndim = 1, .dim = {{w, cs}}}}};
         Ref step[4];
         int64_t loops = full > UNROLL_K ? 1 : full;
         for (int64_t u = 0; u < loops; u++) {
@@ -373,7 +374,8 @@ static Status
 run_windows(Lower *l, const Mm *mm, const Full *f, Affine *at, const Window *w, WindowFn *fn, void *env)
 {
     const Type *res = val_type(l->g, mm->v);
-    const Tile *resident = &l->resident[mm->op.i];
+    static const Tile none;
+    const Tile *resident = mm->rhs.buf.i ? &none : &l->resident[mm->op.i];
     int64_t rhs_row = w->width; /* elements from one 128 rows of the contraction to the next */
     Val rhs = resident->buf, psum;
     Affine i, row, rhs0;
@@ -383,7 +385,12 @@ run_windows(Lower *l, const Mm *mm, const Full *f, Affine *at, const Window *w, 
     Affine col = affine_add(affine_scale(i, w->width), affine_const(w->start)), in_panel = col;
     if (has_cols(l->p->span[mm->v.i]))
         in_panel = affine_add(col, l->chunk0);
-    if (rhs.i) {
+    if (mm->rhs.buf.i) {
+        rhs = mm->rhs.buf;
+        rhs0 = affine_add(at_offset(at, mm->rhs.stride, res->rank), affine_scale(col, mm->rhs_col));
+        rhs0 = affine_add(rhs0, mm->rhs.off);
+        rhs_row = mm->rhs_ktile;
+    } else if (rhs.i) {
         rhs0 = in_panel;
         rhs_row = resident->stride[0];
     } else {
@@ -411,7 +418,8 @@ mm_windows(Lower *l, const Mm *mm, WindowFn *fn, void *env)
     Span s = l->p->span[mm->v.i];
     Affine at[MAX_RANK];
     Full f;
-    TRY(full_operand(l, mm, &f));
+    if (mm->rhs.buf.i == 0)
+        TRY(full_operand(l, mm, &f));
     int64_t n = span_dim(l, res, s, mm->col), width = mm_width(l, mm);
     for (int i = 0; i < res->rank; i++) {
         at[i] = affine_const(0);
@@ -427,6 +435,23 @@ mm_windows(Lower *l, const Mm *mm, WindowFn *fn, void *env)
     return ST_OK;
 }
 
+/* The value's tile, with its contraction on the partitions, in the dtype that the tensor engine is to see. */
+static Status
+transposed_member(Lower *l, const Rows *r, Tile *out)
+{
+    if (l->lhs_epoch[r->v.i] != l->tile_epoch || l->lhs_kdim[r->v.i] != r->kdim) {
+        Node *n = &l->node[r->v.i];
+        TRY(force(l, r->v, n));
+        n->own = false;
+        Tile src = n->tile;
+        TRY(transpose_lhs(l, r, &src, &l->lhs[r->v.i]));
+        l->lhs_epoch[r->v.i] = l->tile_epoch;
+        l->lhs_kdim[r->v.i] = (uint8_t)r->kdim;
+    }
+    *out = l->lhs[r->v.i];
+    return ST_OK;
+}
+
 /* The row operand with its contraction on the partitions; shared by all matmuls that read the same value. */
 static Status
 row_operand(Lower *l, const Op *op, int ri, int kdim, Tile *out)
@@ -434,17 +459,13 @@ row_operand(Lower *l, const Op *op, int ri, int kdim, Tile *out)
     Val v = op_val(l->g, op, ri);
     Rows r = {.v = v, .span = operand_span(l, op, ri), .kdim = kdim};
     double imm;
-    if (is_member(l, v) || is_splat(l->g, v, &imm)) {
-        if (l->lhs_epoch[v.i] != l->tile_epoch) {
-            Node *n;
-            TRY(operand(l, op, ri, &n));
-            TRY(force(l, v, n));
-            Tile src = n->tile;
-            TRY(transpose_lhs(l, &r, &src, &l->lhs[v.i]));
-            l->lhs_epoch[v.i] = l->tile_epoch;
-        }
-        *out = l->lhs[v.i];
-        return ST_OK;
+    if (is_member(l, v))
+        return transposed_member(l, &r, out);
+    if (is_splat(l->g, v, &imm)) {
+        Node *n;
+        TRY(operand(l, op, ri, &n));
+        Tile src = n->tile;
+        return transpose_lhs(l, &r, &src, out);
     }
     uint32_t k;
     TRY(find_leaf(l, v, r.span, &k));
@@ -455,6 +476,44 @@ row_operand(Lower *l, const Op *op, int ri, int kdim, Tile *out)
         l->leaves.p[k].lhs_epoch = l->tile_epoch;
     }
     *out = l->leaves.p[k].lhs;
+    return ST_OK;
+}
+
+/* A full operand that this group computes: its rows are the contraction already, or its columns, then it is turned. */
+static Status
+computed_full(Lower *l, const Op *op, Mm *mm)
+{
+    Val v = mm->full;
+    const Type *t = val_type(l->g, v), *res = val_type(l->g, op->out);
+    Span s = l->p->span[v.i];
+    Tile tile;
+    if (in_range(s.spine, mm->kdim)) {
+        Node *n = &l->node[v.i];
+        TRY(force(l, v, n));
+        n->own = false;
+        tile = n->tile;
+        if (tile.dt != val_dtype(l->g, v)) { /* small rows are kept in f32 */
+            Tile same = tile;
+            same.dt = val_dtype(l->g, v);
+            TRY(new_buffer(l, SP_sbuf, same.dt, l->parts, row_elems(l, v, s), 1, &same.buf));
+            same.off = affine_const(0);
+            TRY(copy_tile(l, v, &tile, &same));
+            tile = same;
+        }
+        mm->rhs_col = tile.stride[mm->cdim];
+        mm->rhs_ktile = 0;
+    } else {
+        Rows r = {.v = v, .span = s, .kdim = mm->kdim};
+        TRY(transposed_member(l, &r, &tile));
+        mm->rhs_col = 1;
+        mm->rhs_ktile = l->per * PE;
+    }
+    mm->rhs = tile;
+    for (int i = 0; i < MAX_RANK; i++)
+        mm->rhs.stride[i] = 0;
+    for (int i = 0; i < t->rank - 2; i++) /* batch dims, by the result's */
+        if (t->dim[i] != 1)
+            mm->rhs.stride[i + res->rank - t->rank] = tile.stride[i];
     return ST_OK;
 }
 
@@ -470,6 +529,8 @@ lower_matmul(Lower *l, const Op *op)
     int ri = mm->col == val_type(l->g, op->out)->rank - 2 ? 1 : 0;
     const Type *rt = val_type(l->g, op_val(l->g, op, ri)), *res = val_type(l->g, op->out);
     Tile lhs;
+    if (is_member(l, mm->full))
+        TRY(computed_full(l, op, mm));
     TRY(row_operand(l, op, ri, ri == 0 ? rt->rank - 1 : rt->rank - 2, &lhs));
     mm->lhs = lhs;
     mm->lhs_ktile = l->per * PE;

@@ -144,8 +144,9 @@ spread_columns(Columns *c, const Group *gr, const Op *op)
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(g, op, i);
         int d = with ? operand_dims(g, op, i, s->col, &col) : 0;
+        bool full = op->code == T_matmul && operand_edge(g, op, i, *s).role == RO_mat;
         bool computed = c->p->group_of[g->vals.p[u.i].def.i] == (uint32_t)(gr - c->p->groups.p) + 1;
-        if (d < 0 || (computed && !agree(c, u, d == 1 ? 2 : 1, col)))
+        if (d < 0 || (computed && full) || (computed && !agree(c, u, d == 1 ? 2 : 1, col)))
             return false;
     }
     return true;

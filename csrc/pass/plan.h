@@ -16,7 +16,8 @@ typedef enum Role { /* how a group sees a value */
     RO_none,
     RO_row,  /* carries the spine */
     RO_free, /* the same for every row: replicated over the partitions */
-    RO_mat,  /* full matmul operand: contraction on the partitions */
+    RO_mat,  /* full matmul operand: contraction on the partitions. From HBM, or computed by the same group when that
+              * has a single row tile: then all rows are there once the op has run */
     RO_acc,  /* result of a reduction over the spine: complete after the last row tile */
 } Role;
 
@@ -57,6 +58,7 @@ typedef Span Edge; /* role RO_none: not row-local */
 /* Given the span of op's result (for RO_acc: of its operand), what the op needs of operand i. */
 Edge operand_edge(const Graph *g, const Op *op, int i, Span result);
 int64_t range_size(const Type *t, Range r);
+Range trim_range(const Type *t, Range r);
 /* Whether operand i carries the dims r of the result: 1 yes (*out), 0 it has none of them, -1 neither. */
 int operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out);
 

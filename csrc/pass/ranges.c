@@ -17,6 +17,17 @@ range_size(const Type *t, Range r)
     return n;
 }
 
+/* The same run without the dims of size 1 at its ends, so that equal runs have equal ranges. */
+Range
+trim_range(const Type *t, Range r)
+{
+    while (r.hi - r.lo > 1 && t->dim[r.hi - 1] == 1)
+        r.hi--;
+    while (r.hi - r.lo > 1 && t->dim[r.lo] == 1)
+        r.lo++;
+    return r;
+}
+
 typedef enum Fit { FIT_bad, FIT_row, FIT_free } Fit;
 
 /* Dims aligned at the right (broadcasting): equal all along the run, or absent all along it. `skip` trailing dims of
@@ -199,7 +210,7 @@ operand_edge(const Graph *g, const Op *op, int i, Span s)
         e.role = RO_mat;
     } else if (s.role == RO_row && fs == FIT_row) {
         e.role = RO_row;
-        e.spine = spine;
+        e.spine = trim_range(val_type(g, op_val(g, op, i)), spine);
     } else {
         e.role = RO_free;
     }

@@ -76,7 +76,8 @@ raise_status(Session *s, Status st, Error user)
         where = loc_object(s, err->loc);
     if (!where)
         return NULL;
-    raise_at(s->st, error_of(st, err->line ? E_Parse : user), err->msg[0] ? err->msg : "failed without a message", where);
+    raise_at(s->st, error_of(st, err->line ? E_Parse : user), err->msg[0] ? err->msg : "failed without a message",
+             where);
     Py_DECREF(where);
     return NULL;
 }

@@ -10,6 +10,8 @@
 #include <math.h>
 #include <string.h>
 
+#define MAX_SECTIONS (1 << 20) /* of a split */
+
 typedef PyObject *Handler(Session *s, const char *name, PyObject *const *a);
 
 typedef struct Row {
@@ -298,13 +300,13 @@ static PyObject *
 fn_round(Session *s, const char *name, PyObject *const *a)
 {
     int64_t d = 0;
-    int n;
     Val x, p, v;
     Status st;
     LocId loc;
 
     if (traced_operand(s, name, a[0], &x) < 0 || (given(a[1]) && int_of(s, name, a[1], &d) < 0))
         return NULL;
+    d = MIN(MAX(d, -400), 400); /* beyond that the factor is infinite or zero anyway */
     if (val_dtype(s->graph, x) == DT_bool)
         return raise_here(s, E_Unsupported, "%s: not supported for bool", name);
     if (is_integer(val_dtype(s->graph, x)) && d < 0)
@@ -906,6 +908,9 @@ split_even(Session *s, const char *name, Val x, int64_t axis, int64_t n, bool ex
     if (exact && size % n)
         return raise_here(s, E_Shape, "%s: %lld elements along axis %lld do not split into %lld equal parts", name,
                           (long long)size, (long long)axis, (long long)n);
+    if (n > MAX_SECTIONS)
+        return raise_here(s, E_Unsupported, "%s: %lld sections are not supported, at most %d", name, (long long)n,
+                          MAX_SECTIONS);
     list = PyList_New(0);
     for (int64_t i = 0; list && i < n; i++) {
         int64_t to = from + size / n + (i < size % n);

@@ -283,28 +283,28 @@ traced_length(PyObject *self)
     return -1;
 }
 
+/* Only iteration comes here; past the end it wants a bare IndexError. */
+static PyObject *
+traced_item_at(PyObject *self, Py_ssize_t i)
+{
+    Traced *t = (Traced *)self;
+    const Type *ty = val_type(t->graph, t->val);
+    PyObject *key, *item;
+
+    if (ty->rank && (i < 0 || i >= ty->dim[0])) {
+        PyErr_SetNone(PyExc_IndexError);
+        return NULL;
+    }
+    key = PyLong_FromSsize_t(i);
+    item = key ? traced_subscript(self, key) : NULL;
+    Py_XDECREF(key);
+    return item;
+}
+
 static PyObject *
 traced_iter(PyObject *self)
 {
-    Py_ssize_t n = traced_length(self);
-    PyObject *list, *it;
-
-    if (n < 0 || !(list = PyList_New(n)))
-        return NULL;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *key = PyLong_FromSsize_t(i);
-        PyObject *item = key ? traced_subscript(self, key) : NULL;
-
-        Py_XDECREF(key);
-        if (!item) {
-            Py_DECREF(list);
-            return NULL;
-        }
-        PyList_SET_ITEM(list, i, item);
-    }
-    it = PyObject_GetIter(list);
-    Py_DECREF(list);
-    return it;
+    return traced_length(self) < 0 ? NULL : PySeqIter_New(self);
 }
 
 static int
@@ -492,6 +492,7 @@ static PyType_Slot traced_slots[] = {
     {Py_mp_length, traced_length},
     {Py_mp_subscript, traced_subscript},
     {Py_mp_ass_subscript, traced_ass_subscript},
+    {Py_sq_item, traced_item_at},
     {Py_sq_contains, traced_contains},
     {0, NULL},
 };
