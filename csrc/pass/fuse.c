@@ -178,8 +178,8 @@ trial_operand(const Fuse *f, Trial *t, Val u, Span e)
         trial_push(t, u, e);
         return;
     }
-    if (val_def(g, u)->code == T_full)
-        return;
+    if (val_def(g, u)->code == T_full || e.role == RO_mat)
+        return; /* a full operand is needed whole, whatever the span */
     Val base = u; /* parameters are read in any case; what is computed is written and read back */
     while (is_layout(g, base))
         base = op_val(g, val_def(g, base), 0);

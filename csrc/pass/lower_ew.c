@@ -421,6 +421,13 @@ is_commutative(Alu a)
     return a != ALU_subtract && a != ALU_power && !(a >= ALU_greater_equal && a <= ALU_less);
 }
 
+/* v was computed with the other sign: its reader, a subtraction, adds it. */
+static bool
+is_negated(const Lower *l, Val v)
+{
+    return is_member(l, v) && l->node[v.i].negated;
+}
+
 static Status
 lower_binary(Lower *l, const Op *op)
 {
@@ -435,8 +442,10 @@ lower_binary(Lower *l, const Op *op)
         if (is_splat(l->g, op_val(l->g, op, 1 - i), &imm))
             continue; /* the other one is an immediate: data comes from here */
         TRY(as_scal(l, op, i, &s, &ok, &negated));
+        if (alu == ALU_subtract && is_negated(l, op_val(l->g, op, 1)))
+            alu = ALU_add;
         if (ok)
-            return append_step(l, op, 1 - i, negated ? ALU_add : alu, &s, i == 0 && !is_commutative(alu));
+            return append_step(l, op, 1 - i, alu, &s, i == 0 && !is_commutative(alu));
     }
     for (int i = 1; i >= 0; i--) {
         Node n;

@@ -305,7 +305,7 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
     describe(l, op, &mm);
     TRY(full_operand(l, &mm, &f));
     int64_t width = has_cols(l->p->span[op->out.i]) ? l->panel_cols : f.t->dim[mm.cdim], elems = CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
-    if (f.buf.i == 0 || batch_count(l, &mm, &f) != 1 || bytes > *budget || elems > 65535)
+    if (f.buf.i == 0 || batch_count(l, &mm, &f) != 1 || bytes > *budget)
         return ST_OK;
     *budget -= bytes;
     Tile *t = &l->resident[mm.op.i];
