@@ -12,6 +12,7 @@
 
 enum { POLL_EVERY = 1 << 20, INSTR_WORK = 256, MAX_PARTS = 128 };
 #define MAX_ELEMS ((int64_t)1 << 42)
+#define MAX_FREE ((int64_t)1 << 20) /* elements per partition of one operand; hardware has far fewer */
 
 /* ---- dispatch ---- */
 
@@ -95,6 +96,11 @@ decode_operand(Machine *m, Instr *in, int i)
     if (o->nparts < 1 || o->nparts > MAX_PARTS || !decode_pattern(o->ap, o) || !affine_ok(g, &o->ap->off) ||
         !affine_ok(g, &o->ap->part))
         return bad(m, in, "%s: operand %s has an illegal access pattern", def->name, od->name);
+    /* Polling is between instructions, so one instruction is bounded; a DMA's source has its destination's count. */
+    int64_t most = ty->space != SP_hbm ? MAX_FREE : (od->role & R_write) ? s->row : MAX_ELEMS;
+    if (o->count > most)
+        return bad(m, in, "%s: operand %s has %lld elements, at most %lld are possible", def->name, od->name,
+                   (long long)o->count, (long long)most);
     if ((od->role & R_write) && ty->space == SP_hbm && (s->kind == BK_input || s->kind == BK_constant))
         return bad(m, in, "%s writes to an input or a constant", def->name);
     in->work += o->nparts * o->count;

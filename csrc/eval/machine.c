@@ -1,9 +1,10 @@
 /* machine.c - the memory of the simulated core: where buffers are, what was written to them.
  *
  * Buffers with an address share one SBUF and one PSUM array, a contiguous row per partition; the others have memory of
- * their own, which is kept for the next buffer when they are released. A validity bit per byte on chip, per element in
- * HBM; program inputs and constants are used in place and count as written. Executing a buffer op clears the bits of the
- * copy it selects: copy k of a buffer with an address starts at addr + k * buffer_stride.
+ * their own, which is kept for the next buffer when they are released. A validity bit per byte on chip, per element
+ * in HBM; program inputs and constants are used in place and count as written. Executing a buffer op clears the bits
+ * of the copy it selects: copy k of a buffer with an address starts at addr + k * buffer_stride. A second row of bits
+ * marks the words that are full, so that checking a large operand reads 1/64 of its bits.
  */
 #include "eval/machine.h"
 

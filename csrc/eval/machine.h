@@ -105,7 +105,7 @@ struct Machine {
     int64_t *var;       /* loop variables, by value id */
     int64_t ninputs, noutputs;
     uint32_t *free_at, *free_next; /* by op: first buffer to release after it; by value: the next one */
-    struct { uint8_t *data; uint64_t *valid; int64_t pitch, vwords; } chip[2]; /* SBUF, PSUM of buffers with addresses */
+    struct { uint8_t *data; uint64_t *valid; int64_t pitch, vwords; } chip[2]; /* SBUF, PSUM: with addresses */
     Spare spare[16];    /* released memory kept for the next buffer */
     size_t spare_bytes;
     View view[MAX_OPERANDS];

@@ -201,10 +201,9 @@ negate_chain(const Lower *l, Val v, Node *n)
 
 /* Operand i as a [P, 1] operand, if it can be one. */
 static Status
-as_scal(Lower *l, const Op *op, int i, Scal *out, bool *ok, bool *negated)
+as_scal(Lower *l, const Op *op, int i, Scal *out, bool *ok)
 {
     Val v = op_val(l->g, op, i);
-    *negated = false;
     *ok = true;
     out->is_imm = is_splat(l->g, v, &out->imm);
     if (out->is_imm)
@@ -219,8 +218,9 @@ as_scal(Lower *l, const Op *op, int i, Scal *out, bool *ok, bool *negated)
         negate_chain(l, v, n);
     TRY(force(l, v, n));
     out->tile = aligned(l, &n->tile, v, op->out);
-    *negated = n->negated;
     *ok = is_per_row(l, &out->tile, op->out);
+    if (*ok)
+        n->own = false; /* a chain that waits will refer to it */
     return ST_OK;
 }
 
@@ -437,11 +437,11 @@ lower_binary(Lower *l, const Op *op)
         return emit_tensor_tensor(l, op, alu);
     for (int i = 1; i >= 0; i--) {
         Scal s;
-        bool ok, negated;
+        bool ok;
         double imm;
         if (is_splat(l->g, op_val(l->g, op, 1 - i), &imm))
             continue; /* the other one is an immediate: data comes from here */
-        TRY(as_scal(l, op, i, &s, &ok, &negated));
+        TRY(as_scal(l, op, i, &s, &ok));
         if (alu == ALU_subtract && is_negated(l, op_val(l->g, op, 1)))
             alu = ALU_add;
         if (ok)
@@ -526,14 +526,14 @@ lower_where(Lower *l, const Op *op)
 {
     Tile pred, dst, a, b;
     Scal s;
-    bool ok, negated;
+    bool ok;
     TRY(operand_tile(l, op, 0, &pred));
     TRY(new_tile(l, op->out, &dst));
     for (int i = 2; i >= 1 && is_float(val_dtype(l->g, op->out)); i--) { /* one branch per row or constant */
         double imm;
         if (is_splat(l->g, op_val(l->g, op, 3 - i), &imm))
             continue;
-        TRY(as_scal(l, op, i, &s, &ok, &negated));
+        TRY(as_scal(l, op, i, &s, &ok));
         if (!ok)
             continue;
         TRY(emit_select(l, op, &pred, 3 - i, &s, &dst));

@@ -272,7 +272,7 @@ acc_add(Lower *l, const Op *op)
     reduce_space(l, op, &src, &acc, true, &in);
     for (int i = in.rank - in.trailing; i < in.rank; i++)
         reduced *= in.count[i];
-    bool one_by_one = reduced == l->per && l->per <= 4 && kept_elems(l, op) >= CARRY_ELEMS;
+    bool one_by_one = reduced == l->per && (reduced == 1 || (reduced <= 4 && kept_elems(l, op) >= CARRY_ELEMS));
     for (int64_t j = 0; j < l->per && one_by_one; j++) {
         Tile row = in.arg[1];
         row.off = affine_add(row.off, affine_const(j * src.rstride));

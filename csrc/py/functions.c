@@ -771,7 +771,6 @@ fn_concatenate(Session *s, const char *name, PyObject *const *a)
     LocId loc = here(s);
     Py_ssize_t n = values_of(s, name, a[0], &v);
     Status st = ST_OK;
-    int count;
 
     if (n < 0)
         return NULL;
@@ -927,7 +926,6 @@ split(Session *s, const char *name, PyObject *a, PyObject *where, PyObject *axis
 {
     Val x;
     int64_t n;
-    int count;
 
     if (traced_operand(s, name, a, &x) < 0 || axis_of(s, name, axis_arg, axis, type_of(s, x)->rank, &axis) < 0)
         return NULL;
@@ -1063,7 +1061,6 @@ fn_repeat(Session *s, const char *name, PyObject *const *a)
     LocId loc = here(s);
     Status st = ST_OK;
     Val x, v = {0};
-    int n;
 
     if (traced_operand(s, name, a[0], &x) < 0)
         return NULL;
@@ -1130,7 +1127,6 @@ triangle(Session *s, const char *name, PyObject *m, PyObject *k_arg, bool lower)
     Val x, c, zero;
     LocId loc = here(s);
     int64_t k = 0;
-    int n;
 
     if (traced_operand(s, name, m, &x) < 0 || (given(k_arg) && int_of(s, name, k_arg, &k) < 0))
         return NULL;
