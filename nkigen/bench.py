@@ -254,7 +254,9 @@ def key_of(row: Row) -> str:
 def deterministic(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
     """What a baseline file holds."""
     return {
-        key_of(r): {k: r[k] for k in DETERMINISTIC} for r in rows if "failure" not in r
+        key_of(r): {k: r[k] for k in (*DETERMINISTIC, "hbm_min_bytes")}
+        for r in rows
+        if "failure" not in r
     }
 
 

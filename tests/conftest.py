@@ -10,10 +10,10 @@ settings.register_profile(
     "default",
     deadline=None,
     derandomize=True,
-    max_examples=60,
+    max_examples=300,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.register_profile("long", parent=settings.get_profile("default"), max_examples=2000)
+settings.register_profile("long", parent=settings.get_profile("default"), max_examples=2500, derandomize=False)
 settings.load_profile(os.environ.get("NKIGEN_HYPOTHESIS", "default"))
 
 

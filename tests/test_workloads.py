@@ -76,3 +76,51 @@ def test_long_chain_traces_and_runs():
     assert k.verify() == []
     expected = fn(x.astype(np.float64))
     assert relative_error(k(x), expected) <= 1e-5
+
+
+def heads_first(x):
+    return np.transpose(x, (0, 2, 1, 3))
+
+
+def sum_of_leading_axes(x):
+    return np.sum(x, axis=(0, 1))
+
+
+TABLE = np.random.default_rng(1).standard_normal((128, 64), dtype=np.float32)
+
+#: name -> (function, shapes, largest allowed HBM bytes over minimum)
+AWKWARD = {
+    "tall softmax": (workloads.softmax, [(65536, 8)], 1.0),
+    "one long row": (workloads.softmax, [(1, 128256)], 1.0),
+    "seven rows": (workloads.rmsnorm, [(7, 2880), (2880,)], 1.0),
+    "hidden 2880": (workloads.layernorm, [(300, 2880), (2880,), (2880,)], 1.0),
+    "one row times a matrix": (workloads.matmul, [(1, 1024), (1024, 1024)], 1.0),
+    "batch of rows, one matrix": (workloads.matmul, [(8, 1, 1024), (1024, 1024)], 1.0),
+    "ragged product": (workloads.matmul, [(129, 2880), (2880, 513)], 1.5),
+    "batch of products": (workloads.matmul, [(3, 130, 70), (3, 70, 200)], 1.0),
+    "sum of leading axes": (sum_of_leading_axes, [(64, 64, 512)], 1.0),
+    "heads first": (heads_first, [(2, 100, 8, 64)], 1.0),
+    "ragged mlp": (workloads.swiglu, [(7, 2880), (2880, 300), (2880, 300), (300, 2880)], 1.01),
+    "short attention": (workloads.attention_head, [(1, 64), (300, 64), (300, 64)], 1.5),
+    "constant of random numbers": (lambda x: x * TABLE, [(128, 64)], 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", sorted(AWKWARD))
+def test_awkward_shape(name, dtype, rng):
+    fn, shapes, hbm = AWKWARD[name]
+    arrays = [
+        (rng.standard_normal(s) / (s[-2] ** 0.5 if i and len(s) > 1 else 1)).astype(
+            workloads.np_dtype(dtype)
+        )
+        for i, s in enumerate(shapes)
+    ]
+    k = nkigen.compile(fn, *arrays, check="every-pass", cache=False)
+    assert k.verify() == []
+    cost = k.cost
+    moved = cost.hbm_read_bytes + cost.hbm_write_bytes
+    assert round(moved / cost.hbm_min_bytes, 2) <= hbm
+    expected = fn(*[a.astype(np.float64) for a in arrays])
+    limit = 2e-2 if dtype == "bf16" else 2e-5
+    assert relative_error(k(*arrays), expected) <= limit

@@ -352,7 +352,8 @@ found_group(Fuse *f, OpId o)
         return fail(f->cx, ST_UNSUPPORTED, op->loc, "%s: no tiling of a result %s fits on chip", op_def(f->g, op)->name,
                     t.p ? t.p : "");
     }
-    uint32_t h = find_sibling(f, op, &b, d->split || d->group == 0 ? d->group : d->group - 1);
+    bool with_readers = d->group > 0 && !d->split && same_span(d->span, b.span); /* else it runs before them */
+    uint32_t h = find_sibling(f, op, &b, with_readers ? d->group - 1 : d->group);
     if (h == 0) {
         VEC_PUSH(f->cx, f->a, &f->found, (Found){.rows = b.rows, .outer = b.outer});
         h = f->found.n - 1;
