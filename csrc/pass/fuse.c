@@ -13,6 +13,8 @@
 
 #define MAX_ROW_BYTES (96 * 1024) /* one value's row in one partition: two of them and their copies must fit SBUF */
 #define TRIAL_OPS 48              /* how far a trial looks for what a span would absorb */
+#define HANDOVER_NS 8000.0        /* a value written by one group and read by another: two DMAs that nothing hides */
+#define COMBINE_NS 6000.0         /* combining the partitions of a reduction over the spine */
 #define FREE_ELEMS 8192           /* values without the spine that a group may compute itself */
 #define MAT_BYTES (150 * 1024)    /* full operands of one group that walks many row tiles, per partition */
 
@@ -91,18 +93,27 @@ row_bytes(const Graph *g, Val v, Span s)
     return n * dtypes[t->dtype].bytes;
 }
 
+/* The spine of a product must hold its rows or its columns; one row counts as held by the batch dims before it. */
+static bool
+holds_matrix_dim(const Type *t, Range spine)
+{
+    if (spine.hi == t->rank - 2 && spine.lo < spine.hi && t->dim[t->rank - 2] == 1)
+        return true;
+    return spine.lo < spine.hi && spine.hi >= t->rank - 1;
+}
+
 /* Can a group with this span compute op? */
 static bool
 is_feasible(const Fuse *f, const Op *op, Span s)
 {
     const Graph *g = f->g;
     const Type *t = val_type(g, op->out);
-    if (s.role == RO_free)
-        return op->code != T_matmul && op->code != T_concat && type_numel(t) <= FREE_ELEMS;
+    if (s.role == RO_free && (op->code == T_matmul || op->code == T_concat || type_numel(t) > FREE_ELEMS))
+        return false;
     if (s.role == RO_row && row_bytes(g, op->out, s) > f->row_bytes)
         return false;
-    if (op->code == T_matmul && s.spine.hi < t->rank - 1)
-        return false; /* the spine must hold the rows or the columns */
+    if (op->code == T_matmul && !holds_matrix_dim(t, s.spine))
+        return false;
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(g, op, i);
         Span e = operand_edge(g, op, i, s);
@@ -129,21 +140,17 @@ hbm_ns(const Graph *g, Val v)
     return (double)(type_numel(t) * dtypes[t->dtype].bytes) / 300.0;
 }
 
-/* What computing op with so few rows costs beyond computing it with all partitions busy. */
+/* What computing op with so few rows costs beyond computing it with all partitions busy. Counted for the founder and
+ * for reductions; other ops would meet the same few rows in a group of their own. The tensor engine does not care. */
 static double
-idle_ns(const Graph *g, const Op *op, int64_t rows)
+idle_ns(const Graph *g, const Op *op, bool founder, int64_t rows)
 {
-    double per_lane = 1.0 / (double)MIN(rows, 128) - 1.0 / 128;
-    double n = (double)type_numel(val_type(g, op->out));
-    if (op->code == T_matmul) {
-        const Type *a = val_type(g, op_val(g, op, 0));
-        n *= (double)a->dim[a->rank - 1] / 128.0;
-    } else if (op_def(g, op)->flags & F_REDUCE) {
-        n = (double)type_numel(val_type(g, op_val(g, op, 0)));
-    } else if (op_def(g, op)->flags & F_LAYOUT) {
+    uint16_t flags = op_def(g, op)->flags;
+    bool reduces = (flags & F_REDUCE) != 0;
+    if ((!founder && !reduces) || op->code == T_matmul)
         return 0;
-    }
-    return n * per_lane;
+    double n = (double)type_numel(val_type(g, reduces ? op_val(g, op, 0) : op->out));
+    return n * (1.0 / (double)MIN(rows, 128) - 1.0 / 128);
 }
 
 /* A row tile whose partitions are neighbours in memory moves element by element. */
@@ -184,7 +191,7 @@ trial_operand(const Fuse *f, Trial *t, Val u, Span e)
     while (is_layout(g, base))
         base = op_val(g, val_def(g, base), 0);
     if (!is_source(g, base))
-        t->ns += 2 * hbm_ns(g, u);
+        t->ns += HANDOVER_NS + 2 * hbm_ns(g, u);
     if (e.role == RO_row && is_scattered(g, u, e))
         t->ns += 15 * hbm_ns(g, u);
 }
@@ -199,7 +206,7 @@ try_span(const Fuse *f, const Op *op, Span s, int64_t rows)
     trial_push(&t, op->out, s);
     for (int k = 0; k < t.n; k++) {
         const Op *o = val_def(g, t.seen[k]);
-        t.ns += idle_ns(g, o, rows);
+        t.ns += idle_ns(g, o, k == 0, rows);
         for (int i = 0; i < o->nin; i++)
             trial_operand(f, &t, op_val(g, o, i), operand_edge(g, o, i, t.span[k]));
     }
@@ -217,7 +224,7 @@ consider(const Fuse *f, const Op *op, Span s, const Type *t, Best *best)
     int64_t rows = range_size(t, s.spine), outer = range_size(t, s.outer);
     double ns = try_span(f, op, s, rows) + (double)outer * 2000.0; /* an outer iteration fills and drains the engines */
     if (s.role == RO_acc)
-        ns += 3000.0 * (double)outer;
+        ns += COMBINE_NS * (double)outer;
     if (best->ns < 0 || ns < best->ns)
         *best = (Best){s, ns, rows, outer};
 }
