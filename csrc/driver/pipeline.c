@@ -52,7 +52,7 @@ static Status
 make_plan(const Graph *g, const CompileOptions *opt, Arena *a, Plan *plan, Realized *done)
 {
     static const struct { int64_t row_bytes, max_ops; } limits[] = {
-        {0, 0}, {49152, 0}, {32768, 64}, {32768, 16}, {16384, 8}, {16384, 4}, {8192, 2}, {8192, 1},
+        {0, 0}, {49152, 0}, {32768, 64}, {32768, 16}, {32768, 4}, {32768, 1}, {16384, 4}, {16384, 1}, {8192, 1},
     };
     Status st = ST_LIMIT;
     for (int i = 0; i < COUNT_OF(limits) && st == ST_LIMIT; i++) {
@@ -61,11 +61,15 @@ make_plan(const Graph *g, const CompileOptions *opt, Arena *a, Plan *plan, Reali
             o.row_bytes = limits[i].row_bytes;
             o.max_ops = limits[i].max_ops;
         }
+        if (o.plan)
+            plan_limits(o.plan, &o);
         st = pass_fuse(g, &o, a, plan);
         if (st == ST_UNSUPPORTED && i > 0)
             return fail(g->cx, ST_LIMIT, g->cx->err.loc, "the kernel does not fit on chip however it is tiled");
         if (st == ST_OK)
             st = pass_plan(plan, &o, done);
+        if (o.plan)
+            break; /* its groups are what it is about */
     }
     return st;
 }

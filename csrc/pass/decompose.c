@@ -513,6 +513,92 @@ int_reciprocal(Expr *e, Val x)
     return where(e, unit, x, num(e, 0));
 }
 
+/* ---- what is too long for a row on chip ---- */
+
+#define LONG_BYTES 65536 /* of a contraction, or of a row that a reduction in one step would need */
+
+static Status
+take_run(Expr *e, Val x, int dim, int64_t from, int64_t n, Val *out)
+{
+    const Type *t = val_type(e->g, x);
+    int64_t start[MAX_RANK], step[MAX_RANK], size[MAX_RANK];
+    for (int i = 0; i < t->rank; i++) {
+        start[i] = i == dim ? from : 0;
+        step[i] = 1;
+        size[i] = i == dim ? n : t->dim[i];
+    }
+    return t_slice(e->g, x, start, step, size, e->loc, out);
+}
+
+static bool
+is_long_product(const Graph *g, const Op *op, Val a)
+{
+    const Type *t = val_type(g, a);
+    return op->code == T_matmul && t->dim[t->rank - 1] * dtypes[t->dtype].bytes > LONG_BYTES;
+}
+
+/* A long contraction: the sum of the products of its pieces. */
+static Status
+split_matmul(Expr *e, Val a, Val b, Val *out)
+{
+    int ra = val_type(e->g, a)->rank, rb = val_type(e->g, b)->rank;
+    int64_t k = val_type(e->g, a)->dim[ra - 1], n = LONG_BYTES / dtypes[val_dtype(e->g, a)].bytes;
+    for (int64_t at = 0; at < k; at += n) {
+        Val pa, pb, p;
+        TRY(take_run(e, a, ra - 1, at, MIN(n, k - at), &pa));
+        TRY(take_run(e, b, rb - 2, at, MIN(n, k - at), &pb));
+        TRY(t_matmul(e->g, pa, pb, e->loc, &p));
+        *out = at == 0 ? p : add(e, *out, p);
+    }
+    return e->st;
+}
+
+/* The longest run of dims that are, or are not, in the set; dims of size 1 belong to any. */
+static int64_t
+longest_run(const Type *t, uint32_t set, bool in)
+{
+    int64_t n = 1, most = 1;
+    for (int i = 0; i < t->rank; i++) {
+        if (t->dim[i] == 1)
+            continue;
+        n = (set >> i & 1) == in ? n * t->dim[i] : 1;
+        most = MAX(most, n);
+    }
+    return most;
+}
+
+/* Neither the dims that stay nor those reduced have a run that leaves short rows: one axis after the other. */
+static bool
+is_long_reduction(const Graph *g, const Op *op, Val x)
+{
+    const int64_t *axes;
+    const Type *t = val_type(g, x);
+    uint32_t set = 0;
+    if (!(tensor_dialect.ops[op->code].flags & F_REDUCE))
+        return false;
+    int n = attr_ints(g->cx, op->attr, A_axes, &axes);
+    for (int i = 0; i < n; i++)
+        set |= 1u << axes[i];
+    int64_t rows = MAX(longest_run(t, set, true), longest_run(t, set, false));
+    return n > 1 && type_numel(t) / MAX(rows, 1) * dtypes[t->dtype].bytes > LONG_BYTES;
+}
+
+static Status
+split_reduction(Expr *e, const Graph *in, const Op *op, Val x, Val *out)
+{
+    const int64_t *axes;
+    const Type *t = val_type(in, op->out);
+    int n = attr_ints(in->cx, op->attr, A_axes, &axes);
+    DType dt = val_dtype(e->g, x);
+    if (is_float(dt))
+        x = cast(e, x, DT_f32); /* rounded once, at the end */
+    TRY(e->st);
+    for (int i = n - 1; i >= 0; i--)
+        TRY(t_reduce(e->g, (TOp)op->code, x, &axes[i], 1, true, e->loc, &x));
+    TRY(t_reshape(e->g, x, t->dim, t->rank, e->loc, &x));
+    return t_cast(e->g, x, dt, e->loc, out);
+}
+
 /* ---- the walk ---- */
 
 typedef Val Expand(Expr *e, Val a, Val b); /* b: the second operand, or a again */
@@ -579,11 +665,15 @@ rewrite_op(const Graph *in, Graph *g, OpId o, const Val *map, Val *out)
     Val a = map[op_val(in, op, 0).i], b = op->nin > 1 ? map[op_val(in, op, 1).i] : a;
     if (op->code == T_cast)
         return expand_cast(g, op, a, out);
+    Expr e = {.g = g, .loc = op->loc, .dt = (DType)t->dtype};
     if (op->code == T_reciprocal && !is_float((DType)t->dtype)) {
-        Expr e = {.g = g, .loc = op->loc, .dt = (DType)t->dtype};
         *out = int_reciprocal(&e, a);
         return e.st;
     }
+    if (is_long_product(g, op, a))
+        return split_matmul(&e, a, b, out);
+    if (is_long_reduction(g, op, a))
+        return split_reduction(&e, in, op, a, out);
     if (op->flags & F_CORE)
         return t_clone(g, in, o, map, out);
     TRY(expand_op(g, op, a, b, out));

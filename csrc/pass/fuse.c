@@ -93,13 +93,23 @@ row_bytes(const Graph *g, Val v, Span s)
     return n * dtypes[t->dtype].bytes;
 }
 
-/* The spine of a product must hold its rows or its columns; one row counts as held by the batch dims before it. */
+/* The spine of a product must hold its rows or its columns, the outer loop neither; one row counts as held by the batch
+ * dims before it. */
 static bool
-holds_matrix_dim(const Type *t, Range spine)
+holds_matrix_dim(const Type *t, Range spine, Range outer)
 {
+    if (outer.hi > t->rank - 2)
+        return false;
     if (spine.hi == t->rank - 2 && spine.lo < spine.hi && t->dim[t->rank - 2] == 1)
         return true;
     return spine.lo < spine.hi && spine.hi >= t->rank - 1;
+}
+
+/* A product comes in chunks of columns and reads its row operand in steps: its rows may be long. */
+static int64_t
+row_limit(const Fuse *f, const Op *op)
+{
+    return op->code == T_matmul ? INT64_MAX : f->row_bytes;
 }
 
 /* Can a group with this span compute op? */
@@ -110,14 +120,20 @@ is_feasible(const Fuse *f, const Op *op, Span s)
     const Type *t = val_type(g, op->out);
     if (s.role == RO_free && (op->code == T_matmul || op->code == T_concat || type_numel(t) > FREE_ELEMS))
         return false;
-    if (s.role == RO_row && row_bytes(g, op->out, s) > f->row_bytes)
+    if (s.role == RO_row && row_bytes(g, op->out, s) > row_limit(f, op))
         return false;
-    if (op->code == T_matmul && !holds_matrix_dim(t, s.spine))
+    if (f->plan->part_of[op->out.i].i && s.role == RO_row) { /* its rows lie in a larger value */
+        View w = view_stored(f->plan, op->out);
+        int64_t stride;
+        if (!view_uniform(t, &w, s.spine, &stride) || !view_uniform(t, &w, s.outer, &stride))
+            return false;
+    }
+    if (op->code == T_matmul && !holds_matrix_dim(t, s.spine, s.outer))
         return false;
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(g, op, i);
         Span e = operand_edge(g, op, i, s);
-        if (e.role == RO_none || (e.role == RO_row && row_bytes(g, u, e) > f->row_bytes))
+        if (e.role == RO_none || (e.role == RO_row && row_bytes(g, u, e) > row_limit(f, op)))
             return false;
         if (e.role == RO_free && type_numel(val_type(g, u)) > 2 * FREE_ELEMS)
             return false;
@@ -346,12 +362,40 @@ find_sibling(const Fuse *f, const Op *op, const Best *b, uint32_t after)
     return 0;
 }
 
+/* A concat with rows too long for a tile exists in HBM only: the ops that compute its parts write them there. */
+static bool
+assemble(Fuse *f, const Op *op)
+{
+    const Graph *g = f->g;
+    if (op->code != T_concat)
+        return false;
+    for (int i = 0; i < op->nin; i++) {
+        Val u = op_val(g, op, i);
+        if (is_source(g, u) || is_layout(g, u) || f->d[u.i].output || f->use_at[u.i + 1] - f->use_at[u.i] != 1)
+            return false;
+    }
+    int64_t axis = attr_int(f->cx, op->attr, A_axis, 0), at = 0;
+    View w = view_identity(g, op->out);
+    for (int i = 0; i < op->nin; i++) {
+        Val u = op_val(g, op, i);
+        f->plan->part_of[u.i] = op->out;
+        f->plan->part_at[u.i] = at * w.stride[axis];
+        at += val_type(g, u)->dim[axis];
+        demand_before(f, u, f->d[op->out.i].group);
+        f->d[u.i].stored = true;
+    }
+    f->plan->stored[op->out.i] = true;
+    return true;
+}
+
 static Status
 found_group(Fuse *f, OpId o)
 {
     const Op *op = graph_op(f->g, o);
     const Demand *d = &f->d[op->out.i];
     Best b = best_span(f, op);
+    if (b.ns < 0 && assemble(f, op))
+        return ST_OK;
     if (b.ns < 0) {
         Text t;
         text_init(&t, f->cx, &f->cx->scratch);
@@ -513,7 +557,7 @@ finish(Fuse *f)
         p->member.p[gr->first + gr->n++] = o;
     }
     for (uint32_t v = 1; v < f->g->vals.n; v++)
-        p->stored[v] = f->d[v].stored && f->group[f->g->vals.p[v].def.i] != 0;
+        p->stored[v] |= f->d[v].stored && f->group[f->g->vals.p[v].def.i] != 0;
     return ST_OK;
 }
 
@@ -525,13 +569,15 @@ pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out)
         f.row_bytes = opt->row_bytes;
     if (opt->max_ops > 0)
         f.max_ops = (uint32_t)opt->max_ops;
-    *out = (Plan){.g = g, .target = opt->target};
+    *out = (Plan){.g = g, .target = opt->target, .row_bytes = opt->row_bytes, .max_ops = opt->max_ops};
     NEW(f.cx, a, f.d, g->vals.n);
     NEW(f.cx, a, f.group, g->ops.n);
     NEW(f.cx, a, out->group_of, g->ops.n);
     NEW(f.cx, a, out->span, g->vals.n);
     NEW(f.cx, a, out->stored, g->vals.n);
     NEW(f.cx, a, out->view_base, g->vals.n);
+    NEW(f.cx, a, out->part_of, g->vals.n);
+    NEW(f.cx, a, out->part_at, g->vals.n);
     TRY(collect_uses(&f));
     VEC_PUSH(f.cx, a, &f.found, (Found){0});
     for (uint32_t i = 0; i < g->outputs.n; i++)

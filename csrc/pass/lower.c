@@ -289,7 +289,7 @@ lower_storage(Lower *l)
     FOR_OPS(l->g, o) {
         const Op *op = graph_op(l->g, o);
         Val buf;
-        if (op->nout && (op->code == T_const || l->p->stored[op->out.i]))
+        if (op->nout && (op->code == T_const || (l->p->stored[op->out.i] && l->p->part_of[op->out.i].i == 0)))
             TRY(hbm_buffer(l, op->out, &buf));
     }
     return ST_OK;

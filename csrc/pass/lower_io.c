@@ -553,8 +553,8 @@ Status
 store_tile(Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per)
 {
     Val buf;
-    View w = view_identity(l->g, v);
-    TRY(hbm_buffer(l, v, &buf));
+    View w = view_stored(l->p, v);
+    TRY(hbm_buffer(l, w.base, &buf));
     Ref src = chip_rows(l, v, t, s, parts, per), dst = hbm_rows(l, v, &w, buf, s, parts, per);
     return dma(l, K_dma_copy, &dst, &src);
 }

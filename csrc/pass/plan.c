@@ -410,7 +410,10 @@ print_member(const Plan *p, OpId o, Text *t)
 Status
 plan_print(const Plan *p, Text *t)
 {
-    text_put(t, "plan %s {\n", target_names[p->target]);
+    text_put(t, "plan %s", target_names[p->target]);
+    if (p->row_bytes > 0 || p->max_ops > 0)
+        text_put(t, " row_bytes=%lld max_ops=%lld", (long long)p->row_bytes, (long long)p->max_ops);
+    text_puts(t, " {\n");
     for (uint32_t k = 0; k < p->groups.n; k++) {
         const Group *gr = &p->groups.p[k];
         text_put(t, "  group %u rows=%lld outer=%lld per_tile=%d in_place=%d bufs=%d psum_width=%d psum_bufs=%d resident=%lld\n", k,
@@ -455,6 +458,16 @@ apply_line(Plan *p, const char *line, int number)
     gr->resident = resident;
     cut_columns(p, gr);
     return ST_OK;
+}
+
+void
+plan_limits(const char *text, CompileOptions *opt)
+{
+    long long bytes = 0, ops = 0;
+    if (sscanf(text, " plan %*s row_bytes=%lld max_ops=%lld", &bytes, &ops) == 2) {
+        opt->row_bytes = MAX(bytes, 0);
+        opt->max_ops = MAX(ops, 0);
+    }
 }
 
 Status

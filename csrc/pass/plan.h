@@ -45,12 +45,15 @@ typedef struct Group {
 typedef struct Plan {
     const Graph *g;        /* the decomposed tensor graph it is about */
     int target;
+    int64_t row_bytes, max_ops; /* the limits that fuse formed the groups under; 0: the defaults */
     VEC(Group) groups;     /* in order of execution */
     VEC(OpId) member;
     uint32_t *group_of;    /* by op: 1 + index of its group; 0: source, dead, or a view of a materialised value */
     Span *span;            /* by val: in the group that computes it */
     uint8_t *stored;       /* by val: lives in HBM when its group is done (output or read by another group) */
     Val *view_base;        /* by val: a layout op's result that is a view of this stored value; 0: not a view */
+    Val *part_of;          /* by val: the concat assembled in HBM that it is written into; 0: none */
+    int64_t *part_at;      /* by val: the elements of that concat before it */
 } Plan;
 
 /* ranges.c - how dims correspond across an op: the one rule that fusion, planning and lowering share */
@@ -70,6 +73,7 @@ void realized_free(Realized *r);
 Status pass_plan(Plan *p, const CompileOptions *opt, Realized *best);
 Status plan_print(const Plan *p, Text *t);
 Status plan_apply(Plan *p, const char *text); /* forced decisions */
+void plan_limits(const char *text, CompileOptions *opt); /* the limits in its first line, for fuse */
 
 Status copy_interface(const Graph *in, Graph *out); /* inputs, outputs, aliases; ids are the same in both */
 
@@ -86,6 +90,7 @@ typedef struct View {
     int64_t stride[MAX_RANK];  /* by dim of the viewed value */
 } View;
 View view_identity(const Graph *g, Val v);
+View view_stored(const Plan *p, Val v); /* where a stored value is written; .base is what has a buffer */
 bool view_step(const Graph *g, const Op *op, const View *from, View *to); /* op's result, given its operand */
 bool view_between(const Graph *g, Val base, Val v, View *out); /* v through layout ops from base; false: no strided form */
 bool view_uniform(const Type *t, const View *w, Range r, int64_t *stride); /* the run r has one stride */

@@ -18,6 +18,19 @@ view_identity(const Graph *g, Val v)
     return w;
 }
 
+View
+view_stored(const Plan *p, Val v)
+{
+    View w;
+    int64_t off = 0;
+    Val root = v;
+    for (; p->part_of[root.i].i; root = p->part_of[root.i])
+        off += p->part_at[root.i];
+    w = view_identity(p->g, root); /* a part has the rank and the strides of the whole */
+    w.off = off;
+    return w;
+}
+
 /* `w` addresses op's result, `from` op's operand: rewrite what w says in terms of the strides of the operand. */
 static bool
 through_reshape(const Type *res, const Type *opd, const int64_t *from, int64_t *to)
