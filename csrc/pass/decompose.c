@@ -515,43 +515,7 @@ int_reciprocal(Expr *e, Val x)
 
 /* ---- what is too long for a row on chip ---- */
 
-#define LONG_BYTES 65536 /* of a contraction, or of a row that a reduction in one step would need */
-
-static Status
-take_run(Expr *e, Val x, int dim, int64_t from, int64_t n, Val *out)
-{
-    const Type *t = val_type(e->g, x);
-    int64_t start[MAX_RANK], step[MAX_RANK], size[MAX_RANK];
-    for (int i = 0; i < t->rank; i++) {
-        start[i] = i == dim ? from : 0;
-        step[i] = 1;
-        size[i] = i == dim ? n : t->dim[i];
-    }
-    return t_slice(e->g, x, start, step, size, e->loc, out);
-}
-
-static bool
-is_long_product(const Graph *g, const Op *op, Val a)
-{
-    const Type *t = val_type(g, a);
-    return op->code == T_matmul && t->dim[t->rank - 1] * dtypes[t->dtype].bytes > LONG_BYTES;
-}
-
-/* A long contraction: the sum of the products of its pieces. */
-static Status
-split_matmul(Expr *e, Val a, Val b, Val *out)
-{
-    int ra = val_type(e->g, a)->rank, rb = val_type(e->g, b)->rank;
-    int64_t k = val_type(e->g, a)->dim[ra - 1], n = LONG_BYTES / dtypes[val_dtype(e->g, a)].bytes;
-    for (int64_t at = 0; at < k; at += n) {
-        Val pa, pb, p;
-        TRY(take_run(e, a, ra - 1, at, MIN(n, k - at), &pa));
-        TRY(take_run(e, b, rb - 2, at, MIN(n, k - at), &pb));
-        TRY(t_matmul(e->g, pa, pb, e->loc, &p));
-        *out = at == 0 ? p : add(e, *out, p);
-    }
-    return e->st;
-}
+#define LONG_BYTES 65536   /* of a row that a reduction in one step would need */
 
 /* The longest run of dims that are, or are not, in the set; dims of size 1 belong to any. */
 static int64_t
@@ -670,8 +634,6 @@ rewrite_op(const Graph *in, Graph *g, OpId o, const Val *map, Val *out)
         *out = int_reciprocal(&e, a);
         return e.st;
     }
-    if (is_long_product(g, op, a))
-        return split_matmul(&e, a, b, out);
     if (is_long_reduction(g, op, a))
         return split_reduction(&e, in, op, a, out);
     if (op->flags & F_CORE)

@@ -180,6 +180,17 @@ is_scattered(const Graph *g, Val v, Span s)
     return s.spine.lo < s.spine.hi && inner == 1 && row_bytes(g, v, s) > dtypes[t->dtype].bytes;
 }
 
+/* A DMA can turn one free dim against the rows while it loads. */
+static bool
+is_transposable(const Graph *g, Val v, Span s)
+{
+    const Type *t = val_type(g, v);
+    int dims = 0;
+    for (int i = 0; i < t->rank; i++)
+        dims += t->dim[i] > 1 && (i < s.spine.lo || i >= s.spine.hi) && (i < s.outer.lo || i >= s.outer.hi);
+    return dims == 1 && (dtypes[t->dtype].bytes == 2 || dtypes[t->dtype].bytes == 4);
+}
+
 static void
 trial_push(Trial *t, Val v, Span s)
 {
@@ -209,7 +220,7 @@ trial_operand(const Fuse *f, Trial *t, Val u, Span e)
     if (!is_source(g, base))
         t->ns += HANDOVER_NS + 2 * hbm_ns(g, u);
     if (e.role == RO_row && is_scattered(g, u, e))
-        t->ns += 15 * hbm_ns(g, u);
+        t->ns += (is_transposable(g, u, e) ? 1 : 15) * hbm_ns(g, u);
 }
 
 static double
@@ -327,6 +338,8 @@ place(Fuse *f, OpId o, uint32_t group, Span s)
             fd->mat_bytes += type_numel(t) / MAX(range_size(t, e.outer), 1) * dtypes[t->dtype].bytes / 128;
             e = full_operand_span(f, u, fd, e);
         }
+        if (op->code == T_matmul && row_bytes(g, u, e) > LONG_CONTRACTION && e.role == RO_row && s.role == RO_row)
+            demand_before(f, u, group);
         demand(f, u, group, e);
     }
 }

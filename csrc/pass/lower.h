@@ -31,6 +31,11 @@ typedef struct Mm {
     int col;           /* the result dim that its columns are */
     int64_t k;
     Tile lhs;          /* row operand, contraction on the partitions: stride[] by result batch dim, then k tile, row */
+    Val row;           /* the row operand, */
+    Span row_span;
+    int row_index, row_kdim;
+    DType dt;          /* of both operands */
+    bool steps;        /* both operands come in steps of the contraction */
     Tile rhs;          /* full operand computed by this group: stride[] by result batch dim; buf 0: it is in HBM */
     int64_t rhs_col, rhs_ktile;
     int64_t lhs_ktile; /* elements from one 128 rows of the contraction to the next */

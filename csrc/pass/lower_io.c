@@ -252,11 +252,13 @@ push_dim(Ap *ap, int64_t count, int64_t stride)
         *last = (ApDim){last->count * count, stride};
     else if (ap->ndim < MAX_AP_DIMS)
         ap->dim[ap->ndim++] = (ApDim){count, stride};
+    else
+        ap->ndim = MAX_AP_DIMS + 1; /* too many: move_rows will loop over some */
 }
 
-/* The row tile of v in HBM: partitions first, then rows per partition, then the free dims. */
+/* The row tile of v in HBM: partitions first, then rows per partition, then the free dims without those in skip. */
 static Ref
-hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, int parts, int64_t per)
+hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, uint32_t skip, int parts, int64_t per)
 {
     const Type *t = val_type(l->g, v);
     Ref r = {.buf = buf};
@@ -266,13 +268,13 @@ hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, int parts, int64
     r.ap.dim[r.ap.ndim++] = (ApDim){parts, l->gr->has_matmul ? rs : rs * per};
     push_dim(&r.ap, per, l->gr->has_matmul ? rs * 128 : rs);
     for (int i = 0; i < t->rank; i++)
-        if (is_free_dim(s, i))
+        if (is_free_dim(s, i) && !(skip >> i & 1))
             push_dim(&r.ap, span_dim(l, t, s, i), w->stride[i]);
     return r;
 }
 
 static Ref
-chip_rows(const Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per)
+chip_rows(const Lower *l, Val v, const Tile *t, Span s, uint32_t skip, int parts, int64_t per)
 {
     const Type *ty = val_type(l->g, v);
     Ref r = {.buf = t->buf, .ap = {.off = t->off, .nparts = parts}};
@@ -280,10 +282,10 @@ chip_rows(const Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per)
     r.ap.dim[r.ap.ndim++] = head;
     push_dim(&r.ap, per, t->rstride);
     for (int i = 0; i < ty->rank; i++)
-        if (is_free_dim(s, i))
+        if (is_free_dim(s, i) && !(skip >> i & 1))
             push_dim(&r.ap, span_dim(l, ty, s, i), t->stride[i]);
     r.ap.ndim--;
-    for (uint32_t i = 0; i < r.ap.ndim; i++)
+    for (uint32_t i = 0; i < r.ap.ndim && i + 1 < MAX_AP_DIMS; i++)
         r.ap.dim[i] = r.ap.dim[i + 1];
     return r;
 }
@@ -304,6 +306,41 @@ wants_transpose(const Ref *src, const Ref *dst, DType dt)
            d->ndim == 1 && (dtypes[dt].bytes == 4 || dtypes[dt].bytes == 2);
 }
 
+static bool
+fits_patterns(const Lower *l, const Ref *hbm, const Ref *chip)
+{
+    return hbm->ap.ndim <= (uint32_t)l->hw->ap_dma_dims && chip->ap.ndim <= (uint32_t)l->hw->ap_free_dims;
+}
+
+/* A row tile between HBM and chip. Free dims beyond what access patterns hold become loops, the first ones first. */
+static Status
+move_rows(Lower *l, Val v, const View *w, Val buf, Span s, const Tile *t, int parts, int64_t per, bool load)
+{
+    const Type *ty = val_type(l->g, v);
+    uint32_t looped = 0; /* dims */
+    int loops = 0;
+    Ref hbm = hbm_rows(l, v, w, buf, s, looped, parts, per), chip = chip_rows(l, v, t, s, looped, parts, per);
+    for (int i = 0; i < ty->rank && !fits_patterns(l, &hbm, &chip); i++) {
+        Affine at;
+        int64_t n = span_dim(l, ty, s, i);
+        if (!is_free_dim(s, i) || n == 1)
+            continue;
+        TRY(loop_begin(l, n, &at));
+        loops++;
+        looped |= 1u << i;
+        Affine from = affine_add(hbm.ap.off, affine_scale(at, w->stride[i]));
+        Affine to = affine_add(chip.ap.off, affine_scale(at, t->stride[i]));
+        hbm = hbm_rows(l, v, w, buf, s, looped, parts, per);
+        chip = chip_rows(l, v, t, s, looped, parts, per);
+        hbm.ap.off = from;
+        chip.ap.off = to;
+    }
+    TRY(dma(l, K_dma_copy, load ? &chip : &hbm, load ? &hbm : &chip));
+    for (; loops > 0; loops--)
+        TRY(k_end(l->out, l->loc));
+    return ST_OK;
+}
+
 static Status
 load_rows(Lower *l, Val v, Span s, Tile *out)
 {
@@ -311,7 +348,7 @@ load_rows(Lower *l, Val v, Span s, Tile *out)
     Val buf;
     TRY(view_in_hbm(l, v, &w, &buf));
     TRY(plain_tile(l, v, s, l->in_loop ? l->gr->bufs : 1, out));
-    Ref src = hbm_rows(l, v, &w, buf, s, l->parts, l->per), dst = chip_rows(l, v, out, s, l->parts, l->per);
+    Ref src = hbm_rows(l, v, &w, buf, s, 0, l->parts, l->per), dst = chip_rows(l, v, out, s, 0, l->parts, l->per);
     DType dt = val_dtype(l->g, v);
     if (wants_transpose(&src, &dst, dt) && val_dtype(l->out, buf) == out->dt) {
         ApDim rows = src.ap.dim[0];
@@ -319,7 +356,7 @@ load_rows(Lower *l, Val v, Span s, Tile *out)
         src.ap.dim[1] = rows;
         return dma(l, K_dma_transpose, &dst, &src);
     }
-    return dma(l, K_dma_copy, &dst, &src);
+    return move_rows(l, v, &w, buf, s, out, l->parts, l->per, true);
 }
 
 /* One row to every partition: to the first lane of each quadrant, then a shuffle spreads it. */
@@ -353,12 +390,12 @@ load_free(Lower *l, Val v, Span s, Tile *out)
     *out = (Tile){.dt = tile_dtype(l, v, s)};
     tile_strides(l, v, s, out);
     out->rstride = 0;
-    Ref src = hbm_rows(l, v, &w, buf, s, 1, 1);
+    Ref src = hbm_rows(l, v, &w, buf, s, 0, 1, 1);
     if (parts > 1 && elems * dtypes[out->dt].bytes > TINY_BYTES)
         return spread(l, &src, out->dt, elems, parts, out);
     src.ap.dim[0] = (ApDim){parts, 0};
     TRY(new_buffer(l, SP_sbuf, out->dt, parts, elems, 1, &out->buf));
-    Ref dst = chip_rows(l, v, out, s, parts, 1);
+    Ref dst = chip_rows(l, v, out, s, 0, parts, 1);
     return dma(l, K_dma_copy, &dst, &src);
 }
 
@@ -366,7 +403,7 @@ static Status
 fill_tile(Lower *l, Val v, Span s, double value, Tile *out)
 {
     TRY(plain_tile(l, v, s, 1, out));
-    Ref dst = chip_rows(l, v, out, s, parts_of(l, s), per_of(l, s));
+    Ref dst = chip_rows(l, v, out, s, 0, parts_of(l, s), per_of(l, s));
     AttrItem at = AT_FLT(A_imm0, value);
     return emit(l, K_memset, &dst, 1, &at, 1);
 }
@@ -555,8 +592,7 @@ store_tile(Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per)
     Val buf;
     View w = view_stored(l->p, v);
     TRY(hbm_buffer(l, w.base, &buf));
-    Ref src = chip_rows(l, v, t, s, parts, per), dst = hbm_rows(l, v, &w, buf, s, parts, per);
-    return dma(l, K_dma_copy, &dst, &src);
+    return move_rows(l, v, &w, buf, s, t, parts, per, false);
 }
 
 Status

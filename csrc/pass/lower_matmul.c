@@ -11,6 +11,7 @@
 #define BANK_COLUMNS 512  /* f32 columns of a PSUM bank, and of the moving operand */
 #define BANK_BYTES 2048
 #define UNROLL_K 2
+#define STEP_K 4096       /* rows of a contraction that does not fit as a whole */
 
 /* ---- the row operand ---- */
 typedef struct Rows { /* how the row operand's elements lie in its tile or in HBM */
@@ -67,51 +68,70 @@ at_offset(const Affine *at, const int64_t *stride, int rank)
     return off;
 }
 
-/* From HBM: one DMA for the whole 128-row steps of the contraction, one for the rest; transposed on the way when the
- * contraction is what lies contiguous. */
+/* A matrix in HBM as an operand sees it: k elements along the contraction, n along the other dim. */
+typedef struct Matrix {
+    Val buf;
+    Affine off;
+    int64_t k, ks, n, ns;
+} Matrix;
+
+/* To [k mod 128][k / 128][n]: one DMA for the whole 128-row steps of the contraction, one for the rest; transposed on
+ * the way when the contraction is what lies contiguous. `step` elements lie between the 128-row steps of dst. */
 static Status
-load_lhs_block(Lower *l, const Rows *r, const View *w, Val buf, const Tile *lhs, const Affine *at, Affine row, int parts)
+load_matrix(Lower *l, const Matrix *m, Val dst, Affine dst0, int64_t step)
 {
-    const Type *t = val_type(l->g, r->v);
-    int64_t k = t->dim[r->kdim], ks = w->stride[r->kdim], rs, full = k / PE, rest = k % PE;
-    view_uniform(t, w, r->span.spine, &rs);
-    Affine src = affine_add(hbm_offset(l, r->v, w, r->span, true), affine_scale(row, rs * PE));
-    src = affine_add(src, at_offset(at, w->stride, t->rank));
-    Affine dst = affine_add(at_offset(at, lhs->stride, t->rank), affine_scale(row, PE));
-    bool transpose = ks == 1 && k > 1 && dtypes[lhs->dt].bytes >= 2 && val_dtype(l->out, buf) == lhs->dt;
+    DType dt = val_dtype(l->out, dst);
+    bool transpose = m->ks == 1 && m->ns != 1 && m->k > 1 && m->n > 1 && dtypes[dt].bytes >= 2 &&
+                     val_dtype(l->out, m->buf) == dt;
     for (int tail = 0; tail < 2; tail++) {
-        int64_t steps = tail ? 1 : full, lanes = tail ? rest : PE;
+        int64_t full = m->k / PE, steps = tail ? 1 : full, lanes = tail ? m->k % PE : PE;
         if (steps == 0 || lanes == 0)
             continue;
-        Ref d = {.buf = lhs->buf, .ap = {.off = dst, .nparts = (int32_t)lanes}}, s = {.buf = buf, .ap = {.off = src}};
+        Ref d = {.buf = dst, .ap = {.off = dst0, .nparts = (int32_t)lanes}}, s = {.buf = m->buf, .ap = {.off = m->off}};
         if (tail) {
-            d.ap.off = affine_add(d.ap.off, affine_const(full * l->per * PE));
-            s.ap.off = affine_add(s.ap.off, affine_const(full * PE * ks));
+            d.ap.off = affine_add(dst0, affine_const(full * step));
+            s.ap.off = affine_add(m->off, affine_const(full * PE * m->ks));
         }
-        ApDim rows = {parts, rs}, step = {steps, PE * ks}, lane = {lanes, ks};
+        ApDim other = {m->n, m->ns}, lane = {lanes, m->ks};
         if (steps > 1)
-            d.ap.dim[d.ap.ndim++] = (ApDim){steps, l->per * PE};
-        d.ap.dim[d.ap.ndim++] = (ApDim){parts, 1};
-        s.ap.dim[s.ap.ndim++] = transpose ? rows : lane;
+            d.ap.dim[d.ap.ndim++] = (ApDim){steps, step};
+        d.ap.dim[d.ap.ndim++] = (ApDim){m->n, 1};
+        s.ap.dim[s.ap.ndim++] = transpose ? other : lane;
         if (steps > 1)
-            s.ap.dim[s.ap.ndim++] = step;
-        s.ap.dim[s.ap.ndim++] = transpose ? lane : rows;
+            s.ap.dim[s.ap.ndim++] = (ApDim){steps, PE * m->ks};
+        s.ap.dim[s.ap.ndim++] = transpose ? lane : other;
         TRY(dma(l, transpose ? K_dma_transpose : K_dma_copy, &d, &s));
     }
+    return ST_OK;
+}
+
+/* The row operand in HBM at a batch element and a block of 128 rows. */
+static Status
+rows_in_hbm(Lower *l, const Rows *r, const Affine *at, Affine row, Matrix *m)
+{
+    const Type *t = val_type(l->g, r->v);
+    View w;
+    TRY(view_in_hbm(l, r->v, &w, &m->buf));
+    m->k = t->dim[r->kdim];
+    m->ks = w.stride[r->kdim];
+    m->n = l->parts;
+    view_uniform(t, &w, r->span.spine, &m->ns);
+    m->off = affine_add(hbm_offset(l, r->v, &w, r->span, true), affine_scale(row, m->ns * PE));
+    m->off = affine_add(m->off, at_offset(at, w.stride, t->rank));
     return ST_OK;
 }
 
 static Status
 load_lhs(Lower *l, const Rows *r, Tile *lhs)
 {
-    View w;
-    Val buf;
+    Matrix m;
     Affine at[MAX_RANK], row;
-    TRY(view_in_hbm(l, r->v, &w, &buf));
     TRY(new_lhs(l, r, val_dtype(l->g, r->v), lhs));
     TRY(batch_begin(l, r, at));
     TRY(loop_begin(l, l->per, &row));
-    TRY(load_lhs_block(l, r, &w, buf, lhs, at, row, l->parts));
+    TRY(rows_in_hbm(l, r, at, row, &m));
+    Affine dst = affine_add(at_offset(at, lhs->stride, val_type(l->g, r->v)->rank), affine_scale(row, PE));
+    TRY(load_matrix(l, &m, lhs->buf, dst, l->per * PE));
     TRY(loop_end_of(l, l->per));
     return batch_end(l, r);
 }
@@ -225,38 +245,6 @@ fill_full(Lower *l, const Mm *mm, const Full *f, Val dst, int64_t width)
     return emit(l, K_memset, &d, 1, &at, 1);
 }
 
-/* Columns [col, col + width) of one batch element to dst, laid out [k mod 128][k / 128][column]. */
-static Status
-load_full(Lower *l, const Mm *mm, const Full *f, Affine src0, Affine col, int64_t width, Val dst, Affine dst0)
-{
-    int64_t full = f->k / PE, rest = f->k % PE;
-    if (f->buf.i == 0)
-        return fill_full(l, mm, f, dst, width);
-    bool transpose = f->ks == 1 && f->cs != 1 && f->k > 1 && width > 1 && dtypes[f->dt].bytes >= 2 &&
-                     val_dtype(l->out, f->buf) == f->dt;
-    for (int tail = 0; tail < 2; tail++) {
-        int64_t steps = tail ? 1 : full, lanes = tail ? rest : PE;
-        if (steps == 0 || lanes == 0)
-            continue;
-        Ref d = {.buf = dst, .ap = {.off = dst0, .nparts = (int32_t)lanes}};
-        Ref s = {.buf = f->buf, .ap = {.off = affine_add(src0, affine_scale(col, f->cs))}};
-        if (tail) {
-            d.ap.off = affine_add(d.ap.off, affine_const(full * width));
-            s.ap.off = affine_add(s.ap.off, affine_const(full * PE * f->ks));
-        }
-        ApDim cols = {width, f->cs}, lane = {lanes, f->ks};
-        if (steps > 1)
-            d.ap.dim[d.ap.ndim++] = (ApDim){steps, width};
-        d.ap.dim[d.ap.ndim++] = (ApDim){width, 1};
-        s.ap.dim[s.ap.ndim++] = transpose ? cols : lane;
-        if (steps > 1)
-            s.ap.dim[s.ap.ndim++] = (ApDim){steps, PE * f->ks};
-        s.ap.dim[s.ap.ndim++] = transpose ? lane : cols;
-        TRY(dma(l, transpose ? K_dma_transpose : K_dma_copy, &d, &s));
-    }
-    return ST_OK;
-}
-
 /* Offset of a batch element of the full operand, by the result's dims. */
 static Affine
 full_batch(const Lower *l, const Mm *mm, const Full *f, const Affine *at)
@@ -268,6 +256,14 @@ full_batch(const Lower *l, const Mm *mm, const Full *f, const Affine *at)
         if (f->t->dim[i] != 1 && !in_range(mm->full_span.outer, i))
             off = affine_add(off, affine_scale(at[i + shift], f->w.stride[i]));
     return off;
+}
+
+/* Columns [col, col + width) of a batch element of the full operand. */
+static Matrix
+columns_in_hbm(const Lower *l, const Mm *mm, const Full *f, const Affine *at, Affine col, int64_t width)
+{
+    return (Matrix){.buf = f->buf, .off = affine_add(full_batch(l, mm, f, at), affine_scale(col, f->cs)), .k = f->k,
+                    .ks = f->ks, .n = width, .ns = f->cs};
 }
 
 static int64_t
@@ -295,6 +291,16 @@ describe(const Lower *l, const Op *op, Mm *mm)
     mm->cdim = by_columns ? frank - 2 : frank - 1;
     mm->col = by_columns ? rank - 2 : rank - 1;
     mm->k = val_type(g, mm->full)->dim[mm->kdim];
+    int ri = 1 - fi, rrank = val_type(g, op_val(g, op, ri))->rank;
+    mm->row = op_val(g, op, ri);
+    mm->row_index = ri;
+    mm->row_span = operand_span(l, op, ri);
+    mm->row_kdim = ri == 0 ? rrank - 1 : rrank - 2;
+    mm->dt = val_dtype(g, mm->row);
+    double imm;
+    bool in_hbm = !is_member(l, mm->row) && !is_member(l, mm->full);
+    bool plain = !is_splat(g, mm->row, &imm) && !is_splat(g, mm->full, &imm);
+    mm->steps = in_hbm && plain && mm->k * dtypes[mm->dt].bytes > LONG_CONTRACTION;
 }
 
 Status
@@ -303,6 +309,8 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
     Mm mm;
     Full f;
     describe(l, op, &mm);
+    if (mm.steps)
+        return ST_OK;
     TRY(full_operand(l, &mm, &f));
     int64_t width = has_cols(l->p->span[op->out.i]) ? l->panel_cols : f.t->dim[mm.cdim], elems = CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
     if (f.buf.i == 0 || batch_count(l, &mm, &f) != 1 || bytes > *budget)
@@ -316,7 +324,8 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
         at[i] = affine_const(0);
     t->stride[0] = width; /* from one 128 rows of the contraction to the next */
     Affine col = has_cols(l->p->span[op->out.i]) ? l->panel0 : affine_const(0);
-    return load_full(l, &mm, &f, full_batch(l, &mm, &f, at), col, width, t->buf, affine_const(0));
+    Matrix m = columns_in_hbm(l, &mm, &f, at, col, width);
+    return load_matrix(l, &m, t->buf, affine_const(0), width);
 }
 
 int64_t
@@ -326,42 +335,88 @@ mm_width(const Lower *l, const Mm *mm)
     return MIN(n, l->gr->psum_width);
 }
 
-/* One window: all of K into PSUM, 512 columns at a time. */
-static Status
-multiply(Lower *l, const Mm *mm, Val rhs, Affine rhs0, int64_t rhs_row, Affine lhs0, int64_t width, Val psum)
+/* An operand on chip, contraction on the partitions. */
+typedef struct Panel {
+    Val buf;
+    Affine off;
+    int64_t step; /* elements from one 128 rows of the contraction to the next */
+    int64_t col;  /* and from one column to the next */
+} Panel;
+
+static Ref
+panel_ref(const Panel *p, Affine step, int64_t from, int64_t lanes, int64_t n)
 {
-    int64_t cs = mm->rhs.buf.i ? mm->rhs_col : 1;
-    int64_t full = mm->k / PE, rest = mm->k % PE;
-    for (int64_t c = 0; c < width; c += BANK_COLUMNS) {
-        int64_t w = MIN(BANK_COLUMNS, width - c);
-        Affine k;
-        Ref in[4] = {{.buf = psum, .ap = {.off = affine_const(c), .nparts = l->parts, .ndim = 1, .dim = {{w, 1}}}},
-                     {.buf = mm->lhs.buf, .ap = {.off = lhs0, .nparts = PE, .ndim = 1, .dim = {{l->parts, 1}}}},
-                     {.buf = rhs, .ap = {.off = affine_add(rhs0, affine_const(c * cs)), .nparts = PE, .ndim = 1, .dim = {{w, cs}}}}};
-        Ref step[4];
-        int64_t loops = full > UNROLL_K ? 1 : full;
-        for (int64_t u = 0; u < loops; u++) {
-            AttrItem acc = AT_INT(A_accumulate, u > 0);
-            for (int a = 0; a < 4; a++)
-                step[a] = in[a];
-            k = affine_const(u);
-            if (full > UNROLL_K) {
-                TRY(loop_begin(l, full, &k));
-                step[3].buf = k.term[0].var;
-            }
-            step[1].ap.off = affine_add(lhs0, affine_scale(k, mm->lhs_ktile));
-            step[2].ap.off = affine_add(in[2].ap.off, affine_scale(k, rhs_row));
-            TRY(emit(l, K_nc_matmul, step, 4, &acc, u > 0));
-            if (full > UNROLL_K)
-                TRY(loop_end_of(l, full));
-        }
-        if (rest) {
-            AttrItem acc = AT_INT(A_accumulate, 1);
-            in[1].ap.off = affine_add(lhs0, affine_const(full * mm->lhs_ktile));
-            in[2].ap.off = affine_add(in[2].ap.off, affine_const(full * rhs_row));
-            in[1].ap.nparts = in[2].ap.nparts = (int32_t)rest;
-            TRY(emit(l, K_nc_matmul, in, 4, &acc, full > 0));
-        }
+    Ref r = {.buf = p->buf, .ap = {.off = affine_add(p->off, affine_scale(step, p->step)), .nparts = (int32_t)lanes}};
+    r.ap.off = affine_add(r.ap.off, affine_const(from * p->col));
+    r.ap.dim[r.ap.ndim++] = (ApDim){n, p->col};
+    return r;
+}
+
+/* psum[:, c .. c + w) gets k rows of the contraction, or adds them. */
+static Status
+multiply_bank(Lower *l, const Panel *lhs, const Panel *rhs, int64_t k, bool add, int64_t c, int64_t w, Val psum)
+{
+    int64_t full = k / PE, rest = k % PE, copies = full > UNROLL_K ? 1 : full;
+    Ref dst = {.buf = psum, .ap = {.off = affine_const(c), .nparts = l->parts, .ndim = 1, .dim = {{w, 1}}}};
+    AttrItem acc = AT_INT(A_accumulate, 1);
+    for (int64_t u = 0; u < copies; u++) {
+        Affine step = affine_const(u);
+        bool loop = full > UNROLL_K;
+        if (loop)
+            TRY(loop_begin(l, full, &step));
+        Ref in[4] = {dst, panel_ref(lhs, step, 0, PE, l->parts), panel_ref(rhs, step, c, PE, w)};
+        if (loop && !add)
+            in[3].buf = step.term[0].var; /* the first step starts anew */
+        TRY(emit(l, K_nc_matmul, in, 4, &acc, add || u > 0));
+        if (loop)
+            TRY(loop_end_of(l, full));
+    }
+    if (rest == 0)
+        return ST_OK;
+    Affine last = affine_const(full);
+    Ref in[4] = {dst, panel_ref(lhs, last, 0, rest, l->parts), panel_ref(rhs, last, c, rest, w)};
+    return emit(l, K_nc_matmul, in, 4, &acc, add || full > 0);
+}
+
+static Status
+multiply(Lower *l, const Panel *lhs, const Panel *rhs, int64_t k, bool add, int64_t width, Val psum)
+{
+    for (int64_t c = 0; c < width; c += BANK_COLUMNS)
+        TRY(multiply_bank(l, lhs, rhs, k, add, c, MIN(BANK_COLUMNS, width - c), psum));
+    return ST_OK;
+}
+
+/* A contraction too long for the chip: both operands come in steps of it. */
+static Status
+multiply_steps(Lower *l, const Mm *mm, const Matrix *cols, const Affine *at, Affine row, Val psum)
+{
+    int64_t k = cols->k, main = (k - 1) / STEP_K, rest = k - main * STEP_K; /* the rest last, and never empty */
+    const Type *t = val_type(l->g, mm->row);
+    int shift = val_type(l->g, mm->v)->rank - t->rank;
+    Matrix rows;
+    Affine own[MAX_RANK]; /* the batch element by the row operand's dims */
+    for (int i = 0; i < t->rank; i++)
+        own[i] = i < t->rank - 2 && t->dim[i] != 1 ? at[i + shift] : affine_const(0);
+    TRY(rows_in_hbm(l, &(Rows){mm->row, mm->row_span, mm->row_kdim}, own, row, &rows));
+    for (int part = 0; part < 3; part++) { /* the first step starts the sum, the others add to it */
+        int64_t count = part == 0 ? MIN(main, 1) : part == 1 ? main - 1 : 1, n = part == 2 ? rest : STEP_K;
+        int64_t start = part == 0 ? 0 : part == 1 ? STEP_K : main * STEP_K;
+        Affine i;
+        if (count <= 0)
+            continue;
+        TRY(loop_begin(l, count, &i));
+        Affine from = affine_add(affine_scale(i, STEP_K), affine_const(start));
+        Matrix a = rows, b = *cols;
+        a.k = b.k = n;
+        a.off = affine_add(a.off, affine_scale(from, a.ks));
+        b.off = affine_add(b.off, affine_scale(from, b.ks));
+        Panel lhs = {.step = PE, .col = 1}, rhs = {.step = b.n, .col = 1};
+        TRY(new_buffer(l, SP_sbuf, mm->dt, (int)MIN(n, PE), CEIL_DIV(n, PE) * PE, l->gr->bufs, &lhs.buf));
+        TRY(load_matrix(l, &a, lhs.buf, affine_const(0), PE));
+        TRY(new_buffer(l, SP_sbuf, mm->dt, (int)MIN(n, PE), CEIL_DIV(n, PE) * b.n, l->gr->bufs, &rhs.buf));
+        TRY(load_matrix(l, &b, rhs.buf, affine_const(0), b.n));
+        TRY(multiply(l, &lhs, &rhs, n, part > 0 || (part == 2 && main > 0), b.n, psum));
+        TRY(loop_end_of(l, count));
     }
     return ST_OK;
 }
@@ -370,39 +425,54 @@ typedef struct Window { /* where a run of windows lies: columns [start + index *
     int64_t start, count, width;
 } Window;
 
+/* The full operand's columns for a window: computed here, resident, or loaded now. */
+static Status
+window_columns(Lower *l, const Mm *mm, const Full *f, const Affine *at, Affine col, int64_t width, Panel *out)
+{
+    bool cols = has_cols(l->p->span[mm->v.i]);
+    const Tile *resident = &l->resident[mm->op.i];
+    Affine in_panel = cols ? affine_add(col, l->chunk0) : col;
+    *out = (Panel){.col = 1};
+    if (mm->rhs.buf.i) {
+        Affine off = affine_add(mm->rhs.off, affine_scale(col, mm->rhs_col));
+        off = affine_add(off, at_offset(at, mm->rhs.stride, val_type(l->g, mm->v)->rank));
+        *out = (Panel){mm->rhs.buf, off, mm->rhs_ktile, mm->rhs_col};
+        return ST_OK;
+    }
+    if (resident->buf.i) {
+        *out = (Panel){resident->buf, in_panel, resident->stride[0], 1};
+        return ST_OK;
+    }
+    out->step = width;
+    Matrix m = columns_in_hbm(l, mm, f, at, cols ? affine_add(in_panel, l->panel0) : in_panel, width);
+    TRY(new_buffer(l, SP_sbuf, f->dt, (int)MIN(f->k, PE), CEIL_DIV(f->k, PE) * width, l->gr->bufs, &out->buf));
+    return f->buf.i ? load_matrix(l, &m, out->buf, affine_const(0), width) : fill_full(l, mm, f, out->buf, width);
+}
+
 static Status
 run_windows(Lower *l, const Mm *mm, const Full *f, Affine *at, const Window *w, WindowFn *fn, void *env)
 {
     const Type *res = val_type(l->g, mm->v);
-    static const Tile none;
-    const Tile *resident = mm->rhs.buf.i ? &none : &l->resident[mm->op.i];
-    int64_t rhs_row = w->width; /* elements from one 128 rows of the contraction to the next */
-    Val rhs = resident->buf, psum;
-    Affine i, row, rhs0;
+    Affine i, row;
+    Panel rhs;
+    Val psum;
     if (w->count == 0 || w->width == 0)
         return ST_OK;
     TRY(loop_begin(l, w->count, &i));
-    Affine col = affine_add(affine_scale(i, w->width), affine_const(w->start)), in_panel = col;
-    if (has_cols(l->p->span[mm->v.i]))
-        in_panel = affine_add(col, l->chunk0);
-    if (mm->rhs.buf.i) {
-        rhs = mm->rhs.buf;
-        rhs0 = affine_add(at_offset(at, mm->rhs.stride, res->rank), affine_scale(col, mm->rhs_col));
-        rhs0 = affine_add(rhs0, mm->rhs.off);
-        rhs_row = mm->rhs_ktile;
-    } else if (rhs.i) {
-        rhs0 = in_panel;
-        rhs_row = resident->stride[0];
-    } else {
-        Affine from = has_cols(l->p->span[mm->v.i]) ? affine_add(in_panel, l->panel0) : in_panel;
-        TRY(new_buffer(l, SP_sbuf, f->dt, (int)MIN(f->k, PE), CEIL_DIV(f->k, PE) * w->width, l->gr->bufs, &rhs));
-        TRY(load_full(l, mm, f, full_batch(l, mm, f, at), from, w->width, rhs, affine_const(0)));
-        rhs0 = affine_const(0);
-    }
+    Affine col = affine_add(affine_scale(i, w->width), affine_const(w->start));
+    if (!mm->steps)
+        TRY(window_columns(l, mm, f, at, col, w->width, &rhs));
     TRY(loop_begin(l, l->per, &row));
     TRY(new_buffer(l, SP_psum, DT_f32, l->parts, w->width, l->gr->psum_bufs, &psum));
-    Affine lhs0 = affine_add(at_offset(at, mm->lhs.stride, res->rank), affine_scale(row, PE));
-    TRY(multiply(l, mm, rhs, rhs0, rhs_row, lhs0, w->width, psum));
+    if (mm->steps) {
+        Affine from = has_cols(l->p->span[mm->v.i]) ? affine_add(affine_add(col, l->chunk0), l->panel0) : col;
+        Matrix m = columns_in_hbm(l, mm, f, at, from, w->width);
+        TRY(multiply_steps(l, mm, &m, at, row, psum));
+    } else {
+        Affine off = affine_add(at_offset(at, mm->lhs.stride, res->rank), affine_scale(row, PE));
+        Panel lhs = {mm->lhs.buf, off, mm->lhs_ktile, 1};
+        TRY(multiply(l, &lhs, &rhs, mm->k, false, w->width, psum));
+    }
     Tile p = {.buf = psum, .dt = DT_f32, .psum = true};
     p.stride[mm->col] = 1;
     at[mm->col] = col;
@@ -454,16 +524,16 @@ transposed_member(Lower *l, const Rows *r, Tile *out)
 
 /* The row operand with its contraction on the partitions; shared by all matmuls that read the same value. */
 static Status
-row_operand(Lower *l, const Op *op, int ri, int kdim, Tile *out)
+row_operand(Lower *l, const Op *op, const Mm *mm, Tile *out)
 {
-    Val v = op_val(l->g, op, ri);
-    Rows r = {.v = v, .span = operand_span(l, op, ri), .kdim = kdim};
+    Val v = mm->row;
+    Rows r = {v, mm->row_span, mm->row_kdim};
     double imm;
     if (is_member(l, v))
         return transposed_member(l, &r, out);
     if (is_splat(l->g, v, &imm)) {
         Node *n;
-        TRY(operand(l, op, ri, &n));
+        TRY(operand(l, op, mm->row_index, &n));
         Tile src = n->tile;
         return transpose_lhs(l, &r, &src, out);
     }
@@ -526,12 +596,12 @@ lower_matmul(Lower *l, const Op *op)
     if (!is_float(val_dtype(l->g, op->out)) || val_dtype(l->g, op->out) == DT_f64)
         return fail(l->cx, ST_UNSUPPORTED, op->loc, "matmul: the tensor engine multiplies floats, got %s",
                     dtypes[val_dtype(l->g, op->out)].name);
-    int ri = mm->col == val_type(l->g, op->out)->rank - 2 ? 1 : 0;
-    const Type *rt = val_type(l->g, op_val(l->g, op, ri)), *res = val_type(l->g, op->out);
-    Tile lhs;
+    const Type *rt = val_type(l->g, mm->row), *res = val_type(l->g, op->out);
+    Tile lhs = {0};
     if (is_member(l, mm->full))
         TRY(computed_full(l, op, mm));
-    TRY(row_operand(l, op, ri, ri == 0 ? rt->rank - 1 : rt->rank - 2, &lhs));
+    if (!mm->steps)
+        TRY(row_operand(l, op, mm, &lhs));
     mm->lhs = lhs;
     mm->lhs_ktile = l->per * PE;
     for (int i = 0; i < MAX_RANK; i++)
@@ -554,6 +624,5 @@ mm_prepare(Lower *l, const Op *op)
     Mm mm;
     Tile lhs;
     describe(l, op, &mm);
-    int ri = mm.col == val_type(l->g, op->out)->rank - 2 ? 1 : 0, rank = val_type(l->g, op_val(l->g, op, ri))->rank;
-    return row_operand(l, op, ri, ri == 0 ? rank - 1 : rank - 2, &lhs);
+    return mm.steps ? ST_OK : row_operand(l, op, &mm, &lhs);
 }

@@ -65,6 +65,9 @@ Range trim_range(const Type *t, Range r);
 /* Whether operand i carries the dims r of the result: 1 yes (*out), 0 it has none of them, -1 neither. */
 int operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out);
 
+/* A contraction of more bytes per row comes from HBM in steps: 512 columns of all of it would not fit a partition. */
+#define LONG_CONTRACTION (32 * 1024)
+
 /* fuse.c */
 Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
 /* plan.c: fills the decisions; lowers and prices a few candidates when the program is small enough to try */

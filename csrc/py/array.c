@@ -285,3 +285,19 @@ dims_of(Session *s, const char *what, PyObject *o, int64_t *dim, int *n)
     Py_DECREF(seq);
     return 0;
 }
+
+PyObject *
+int_tuple(const int64_t *v, int n)
+{
+    PyObject *t = PyTuple_New(n);
+
+    for (int i = 0; t && i < n; i++) {
+        PyObject *item = PyLong_FromLongLong(v[i]);
+
+        if (!item)
+            Py_CLEAR(t);
+        else
+            PyTuple_SET_ITEM(t, i, item);
+    }
+    return t;
+}

@@ -269,49 +269,37 @@ core_exec(PyObject *module)
     return 0;
 }
 
+/* Every object of the state, for the two walks of the garbage collector. */
+#define EACH_OBJECT(st, DO)                                                                                            \
+    do {                                                                                                               \
+        for (int i = 0; i < E_COUNT; i++)                                                                              \
+            DO((st)->error[i]);                                                                                        \
+        for (int i = 0; i < DT_COUNT; i++)                                                                             \
+            DO((st)->np_dtype[i]);                                                                                     \
+        for (int i = 0; i < T_COUNT; i++)                                                                              \
+            DO((st)->reference[i]);                                                                                    \
+        DO((st)->np);                                                                                                  \
+        DO((st)->ops);                                                                                                 \
+        DO((st)->no_value);                                                                                            \
+        DO((st)->ufuncs);                                                                                              \
+        DO((st)->functions);                                                                                           \
+        DO((st)->skip);                                                                                                \
+        DO((st)->session);                                                                                             \
+        DO((st)->traced);                                                                                              \
+        DO((st)->program);                                                                                             \
+    } while (0)
+
 static int
 core_traverse(PyObject *module, visitproc visit, void *arg)
 {
-    State *st = state_of(module);
-
-    for (int i = 0; i < E_COUNT; i++)
-        Py_VISIT(st->error[i]);
-    for (int i = 0; i < DT_COUNT; i++)
-        Py_VISIT(st->np_dtype[i]);
-    for (int i = 0; i < T_COUNT; i++)
-        Py_VISIT(st->reference[i]);
-    Py_VISIT(st->np);
-    Py_VISIT(st->ops);
-    Py_VISIT(st->no_value);
-    Py_VISIT(st->ufuncs);
-    Py_VISIT(st->functions);
-    Py_VISIT(st->skip);
-    Py_VISIT(st->session);
-    Py_VISIT(st->traced);
-    Py_VISIT(st->program);
+    EACH_OBJECT(state_of(module), Py_VISIT);
     return 0;
 }
 
 static int
 core_clear(PyObject *module)
 {
-    State *st = state_of(module);
-
-    for (int i = 0; i < E_COUNT; i++)
-        Py_CLEAR(st->error[i]);
-    for (int i = 0; i < DT_COUNT; i++)
-        Py_CLEAR(st->np_dtype[i]);
-    for (int i = 0; i < T_COUNT; i++)
-        Py_CLEAR(st->reference[i]);
-    Py_CLEAR(st->np);
-    Py_CLEAR(st->ops);
-    Py_CLEAR(st->no_value);
-    Py_CLEAR(st->ufuncs);
-    Py_CLEAR(st->functions);
-    Py_CLEAR(st->skip);
-    Py_CLEAR(st->session);
-    Py_CLEAR(st->traced);
-    Py_CLEAR(st->program);
+    EACH_OBJECT(state_of(module), Py_CLEAR);
     return 0;
 }
 

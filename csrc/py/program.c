@@ -175,11 +175,9 @@ describe(Program *p, bool outputs)
     }
     for (int i = 0; list && i < n; i++) {
         const Type *ty = val_type(p->graph, v[i]);
-        PyObject *shape = PyTuple_New(ty->rank), *item;
+        const char *name = str_get(&s->cx, p->graph->vals.p[v[i].i].name);
+        PyObject *item = Py_BuildValue("(ssN)", name, dtypes[ty->dtype].name, int_tuple(ty->dim, ty->rank));
 
-        for (int k = 0; shape && k < ty->rank; k++)
-            PyTuple_SET_ITEM(shape, k, PyLong_FromLongLong(ty->dim[k]));
-        item = Py_BuildValue("(ssN)", str_get(&s->cx, p->graph->vals.p[v[i].i].name), dtypes[ty->dtype].name, shape);
         if (!item)
             Py_CLEAR(list);
         else

@@ -107,6 +107,7 @@ int const_of_array(Session *s, PyArrayObject *a, Val *out);          /* a strong
 int operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak);
 PyObject *array_of_data(Session *s, const Data *d, const Type *ty);           /* read-only view on a constant */
 int dims_of(Session *s, const char *what, PyObject *o, int64_t *dim, int *n); /* an int or a sequence of ints */
+PyObject *int_tuple(const int64_t *v, int n);
 
 /* session.c */
 extern PyType_Spec session_spec;
@@ -136,22 +137,47 @@ bool usable(Session *s, PyObject *traced); /* belongs to s and s is still open; 
 PyObject *traced_subscript(PyObject *self, PyObject *key);
 int traced_ass_subscript(PyObject *self, PyObject *key, PyObject *value);
 
-/* functions.c - NumPy functions and methods, table-driven from functions.def */
+/* arguments.c - binding and conversion of what NumPy functions are called with; failures raise, -1 or NULL */
 #define MAX_PARAMS 12
+static inline bool
+given(PyObject *o)
+{
+    return o && o != Py_None;
+}
+/* By a signature of functions.def. Borrowed references in out, NULL for absent ones; the tuple of a '*name' is new. */
+int bind_arguments(Session *s, const char *name, const char *sig, PyObject *const *args, Py_ssize_t n, PyObject *kwargs,
+                   PyObject **out, PyObject **rest);
+int flag_of(PyObject *o, bool *out);
+int int_of(Session *s, const char *name, PyObject *o, int64_t *out);                /* also a sequence of one */
+int axes_of(Session *s, const char *name, PyObject *o, int64_t *axes, int *n);      /* as given; *n -1: all */
+int axis_of(Session *s, const char *name, PyObject *o, int64_t absent, int rank, int64_t *axis); /* in [0, rank) */
+int distinct_axes(Session *s, const char *name, PyObject *o, int rank, int64_t *axes, int *n);   /* each once */
+int dtype_arg(Session *s, PyObject *o, DType *dt); /* *dt stays as it is without one */
+int two_operands(Session *s, const char *name, PyObject *const *a, Val *x, Val *y);
+Py_ssize_t values_of(Session *s, const char *name, PyObject *seq, Val **out); /* a traced array: its parts */
+PyObject *as_traced(Session *s, const char *name, PyObject *o);
+PyObject *unpacked(PyObject *rest); /* the dims of a method: x.f(2, 3) or x.f((2, 3)) */
+
+/* functions.c - NumPy's protocols and methods, table-driven from functions.def */
 int functions_init(State *st);
 PyObject *call_function(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs);
 PyObject *traced_array_ufunc(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *traced_array_function(PyObject *self, PyObject *args);
-Session *session_of_args(PyObject *args); /* borrowed: that of the first TracedArray found, NULL when there is none */
 enum {
-#define FN(id, name, sig) FN_##id,
-#define METHOD(id, name, sig, doc) FN_m_##id,
+#define FN(id, handler, sig) FN_##id,
+#define METHOD(id, handler, sig, doc) FN_m_##id,
 #include "py/functions.def"
     FN_COUNT
 };
-#define FN(id, name, sig)
-#define METHOD(id, name, sig, doc) PyObject *method_##id(PyObject *self, PyObject *args, PyObject *kwargs);
+#define METHOD(id, handler, sig, doc) PyObject *method_##id(PyObject *self, PyObject *args, PyObject *kwargs);
 #include "py/functions.def"
+
+/* functions_compute.c, functions_layout.c, functions_join.c - a handler per name in functions.def */
+typedef PyObject *Handler(Session *s, const char *name, PyObject *const *a);
+#define FN(id, handler, sig) Handler fn_##handler;
+#define METHOD(id, handler, sig, doc) Handler fn_##handler;
+#include "py/functions.def"
+Status at_least(Session *s, Val x, int rank, Val *v); /* axes of size 1 in front; functions_layout.c */
 
 /* program.c */
 extern PyType_Spec program_spec;

@@ -19,22 +19,6 @@ typedef struct Interp {
 
 /* ---- building arguments ---- */
 
-static PyObject *
-int_tuple(const int64_t *v, int n)
-{
-    PyObject *t = PyTuple_New(n);
-
-    for (int i = 0; t && i < n; i++) {
-        PyObject *item = PyLong_FromLongLong(v[i]);
-
-        if (!item)
-            Py_CLEAR(t);
-        else
-            PyTuple_SET_ITEM(t, i, item);
-    }
-    return t;
-}
-
 static bool
 is_narrow_float(DType dt)
 {

@@ -321,17 +321,8 @@ get_shape(PyObject *self, void *Py_UNUSED(closure))
 {
     Traced *t = (Traced *)self;
     const Type *ty = val_type(t->graph, t->val);
-    PyObject *shape = PyTuple_New(ty->rank);
 
-    for (int i = 0; shape && i < ty->rank; i++) {
-        PyObject *d = PyLong_FromLongLong(ty->dim[i]);
-
-        if (!d)
-            Py_CLEAR(shape);
-        else
-            PyTuple_SET_ITEM(shape, i, d);
-    }
-    return shape;
+    return int_tuple(ty->dim, ty->rank);
 }
 
 static PyObject *
@@ -339,19 +330,13 @@ get_strides(PyObject *self, void *Py_UNUSED(closure))
 {
     Traced *t = (Traced *)self;
     const Type *ty = val_type(t->graph, t->val);
-    PyObject *strides = PyTuple_New(ty->rank);
-    int64_t step = dtypes[ty->dtype].bytes;
+    int64_t stride[MAX_RANK], step = dtypes[ty->dtype].bytes;
 
-    for (int i = ty->rank - 1; strides && i >= 0; i--) {
-        PyObject *d = PyLong_FromLongLong(step);
-
-        if (!d)
-            Py_CLEAR(strides);
-        else
-            PyTuple_SET_ITEM(strides, i, d);
+    for (int i = ty->rank - 1; i >= 0; i--) {
+        stride[i] = step;
         step *= ty->dim[i];
     }
-    return strides;
+    return int_tuple(stride, ty->rank);
 }
 
 static PyObject *
@@ -427,7 +412,7 @@ traced_repr(PyObject *self)
 }
 
 static PyMethodDef traced_methods[] = {
-#define METHOD(id, name, sig, doc) {name, (PyCFunction)(void (*)(void))method_##id, METH_VARARGS | METH_KEYWORDS, doc},
+#define METHOD(id, handler, sig, doc) {#id, (PyCFunction)(void (*)(void))method_##id, METH_VARARGS | METH_KEYWORDS, doc},
 #include "py/functions.def"
     {"item", traced_item, METH_VARARGS, "item($self, /, *args)\n--\n\nAlways a TraceError: the value is not known."},
     {"tolist", traced_item, METH_NOARGS, "tolist($self, /)\n--\n\nAlways a TraceError: the values are not known."},

@@ -1,0 +1,420 @@
+/* functions_compute.c - NumPy functions that compute elements: reductions, element-wise, products, creation; and the
+ * facts they answer about an array.
+ *
+ * in:   bound arguments, one object or NULL per parameter in the order of functions.def
+ * out:  traced arrays; Python objects for facts
+ * rule: calls the builder and decides nothing about shapes or dtypes itself
+ */
+#include "py/py.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- reductions ---- */
+
+typedef struct Reduction {
+    Val v;
+    int64_t axes[MAX_RANK];
+    int n;
+    bool keep;
+} Reduction;
+
+static int
+reduction(Session *s, const char *name, PyObject *a, PyObject *axis, PyObject *dtype, PyObject *keep, Reduction *r)
+{
+    DType dt;
+    Status st;
+
+    if (traced_operand(s, name, a, &r->v) < 0 || axes_of(s, name, axis, r->axes, &r->n) < 0)
+        return -1;
+    dt = val_dtype(s->graph, r->v);
+    if (flag_of(keep, &r->keep) < 0 || dtype_arg(s, dtype, &dt) < 0)
+        return -1;
+    st = t_cast(s->graph, r->v, dt, here(s), &r->v);
+    if (st == ST_OK)
+        return 0;
+    raise_status(s, st, E_Shape);
+    return -1;
+}
+
+static PyObject *
+reduce_with(Session *s, const char *name, TOp op, PyObject *a, PyObject *axis, PyObject *dtype, PyObject *keep)
+{
+    Reduction r;
+    Status st;
+    Val v = {0};
+    LocId loc;
+
+    if (reduction(s, name, a, axis, dtype, keep, &r) < 0)
+        return NULL;
+    loc = here(s);
+    st = t_reduce(s->graph, op, r.v, r.axes, r.n, r.keep, loc, &v);
+    if (st == ST_OK && given(dtype)) /* sum(dtype=i8) adds in 64 bits and wraps, which is the same */
+        st = t_cast(s->graph, v, val_dtype(s->graph, r.v), loc, &v);
+    return traced_result(s, st, v);
+}
+
+PyObject *
+fn_sum(Session *s, const char *name, PyObject *const *a)
+{
+    return reduce_with(s, name, T_reduce_sum, a[0], a[1], a[2], a[4]);
+}
+
+PyObject *
+fn_max(Session *s, const char *name, PyObject *const *a)
+{
+    return reduce_with(s, name, T_reduce_max, a[0], a[1], NULL, a[3]);
+}
+
+PyObject *
+fn_min(Session *s, const char *name, PyObject *const *a)
+{
+    return reduce_with(s, name, T_reduce_min, a[0], a[1], NULL, a[3]);
+}
+
+static PyObject *
+truth_over(Session *s, const char *name, TOp op, PyObject *const *a)
+{
+    PyObject *dtype = np_type_object(s->st, DT_bool), *r;
+
+    r = reduce_with(s, name, op, a[0], a[1], dtype, a[3]);
+    Py_DECREF(dtype);
+    return r;
+}
+
+PyObject *
+fn_any(Session *s, const char *name, PyObject *const *a)
+{
+    return truth_over(s, name, T_reduce_max, a);
+}
+
+PyObject *
+fn_all(Session *s, const char *name, PyObject *const *a)
+{
+    return truth_over(s, name, T_reduce_min, a);
+}
+
+PyObject *
+fn_mean(Session *s, const char *name, PyObject *const *a)
+{
+    Reduction r;
+    Val v = {0};
+
+    if (reduction(s, name, a[0], a[1], a[2], a[4], &r) < 0)
+        return NULL;
+    return traced_result(s, t_mean(s->graph, r.v, r.axes, r.n, r.keep, here(s), &v), v);
+}
+
+/* Parameters: a axis dtype out ddof keepdims where mean correction. */
+static PyObject *
+variance(Session *s, const char *name, PyObject *const *a, bool root)
+{
+    PyObject *ddof = given(a[8]) ? a[8] : a[4];
+    Reduction r;
+    double d = 0;
+    Status st;
+    Val v = {0};
+
+    if (reduction(s, name, a[0], a[1], a[2], a[5], &r) < 0)
+        return NULL;
+    if (given(ddof) && (d = PyFloat_AsDouble(ddof)) == -1 && PyErr_Occurred())
+        return NULL;
+    st = t_var(s->graph, r.v, r.axes, r.n, d, r.keep, here(s), &v);
+    if (st == ST_OK && root)
+        st = t_unary(s->graph, T_sqrt, v, here(s), &v);
+    return traced_result(s, st, v);
+}
+
+PyObject *
+fn_var(Session *s, const char *name, PyObject *const *a)
+{
+    return variance(s, name, a, false);
+}
+
+PyObject *
+fn_std(Session *s, const char *name, PyObject *const *a)
+{
+    return variance(s, name, a, true);
+}
+
+/* ---- element-wise ---- */
+
+PyObject *
+fn_where(Session *s, const char *name, PyObject *const *a)
+{
+    Val c, x, y, v = {0};
+    char wx, wy;
+
+    if (!a[1] || !a[2])
+        return raise_here(s, E_Unsupported,
+                          "where: with the condition alone its result has no static shape; give x and y");
+    if (traced_operand(s, name, a[0], &c) < 0 || operand_of(s, name, a[1], &x, &wx) < 0 ||
+        operand_of(s, name, a[2], &y, &wy) < 0)
+        return NULL;
+    return traced_result(s, t_where_np(s->graph, c, x, wx, y, wy, here(s), &v), v);
+}
+
+static PyObject *
+clip(Session *s, PyObject *x, PyObject *lo, PyObject *hi)
+{
+    PyObject *y = Py_NewRef(x), *z;
+
+    if (given(lo)) {
+        z = traced_binary(s, T_maximum, y, lo);
+        Py_SETREF(y, z);
+    }
+    if (y && given(hi)) {
+        z = traced_binary(s, T_minimum, y, hi);
+        Py_SETREF(y, z);
+    }
+    return y;
+}
+
+PyObject *
+fn_clip(Session *s, const char *name, PyObject *const *a)
+{
+    PyObject *x = as_traced(s, name, a[0]), *r;
+
+    r = x ? clip(s, x, given(a[4]) ? a[4] : a[1], given(a[5]) ? a[5] : a[2]) : NULL;
+    Py_XDECREF(x);
+    return r;
+}
+
+PyObject *
+fn_m_clip(Session *s, const char *Py_UNUSED(name), PyObject *const *a)
+{
+    return clip(s, a[0], a[1], a[2]);
+}
+
+/* rint(x * 10**d) / 10**d, as numpy.round computes it */
+static Status
+round_decimals(Graph *g, Val x, int64_t d, LocId loc, Val *v)
+{
+    Val p;
+
+    if (d == 0)
+        return t_unary(g, T_rint, x, loc, v);
+    TRY(t_full(g, val_dtype(g, x), 0, NULL, pow(10, (double)llabs(d)), loc, &p));
+    TRY(t_binary(g, d > 0 ? T_mul : T_div, x, p, loc, v));
+    TRY(t_unary(g, T_rint, *v, loc, v));
+    return t_binary(g, d > 0 ? T_div : T_mul, *v, p, loc, v);
+}
+
+PyObject *
+fn_round(Session *s, const char *name, PyObject *const *a)
+{
+    int64_t d = 0;
+    Val x, v = {0};
+    DType dt;
+
+    if (traced_operand(s, name, a[0], &x) < 0 || (given(a[1]) && int_of(s, name, a[1], &d) < 0))
+        return NULL;
+    d = MIN(MAX(d, -400), 400); /* beyond that the factor is infinite or zero anyway */
+    dt = val_dtype(s->graph, x);
+    if (dt == DT_bool)
+        return raise_here(s, E_Unsupported, "%s: not supported for bool", name);
+    if (is_integer(dt) && d < 0)
+        return raise_here(s, E_Unsupported, "%s: negative decimals are not supported for integers", name);
+    if (is_integer(dt))
+        return traced_new(s, x);
+    return traced_result(s, round_decimals(s->graph, x, d, here(s), &v), v);
+}
+
+PyObject *
+fn_astype(Session *s, const char *name, PyObject *const *a)
+{
+    DType dt;
+    Val x, v = {0};
+
+    if (traced_operand(s, name, a[0], &x) < 0 || dtype_of_object(s->st, s, a[1], &dt) < 0)
+        return NULL;
+    return traced_result(s, t_cast(s->graph, x, dt, here(s), &v), v);
+}
+
+PyObject *
+fn_copy(Session *s, const char *name, PyObject *const *a)
+{
+    return as_traced(s, name, a[0]);
+}
+
+/* ---- products ---- */
+
+PyObject *
+fn_matmul(Session *s, const char *name, PyObject *const *a)
+{
+    Val x, y, v = {0};
+
+    if (two_operands(s, name, a, &x, &y) < 0)
+        return NULL;
+    return traced_result(s, t_matmul_np(s->graph, x, y, here(s), &v), v);
+}
+
+/* dot and inner keep the promoted dtype, where matmul of bf16 and fp8 gives f32. */
+static Status
+product(Session *s, Val x, Val y, LocId loc, Val *v)
+{
+    DType dt;
+
+    TRY(promote(&s->cx, loc, val_dtype(s->graph, x), 0, val_dtype(s->graph, y), 0, &dt));
+    TRY(t_matmul_np(s->graph, x, y, loc, v));
+    return t_cast(s->graph, *v, dt, loc, v);
+}
+
+PyObject *
+fn_dot(Session *s, const char *name, PyObject *const *a)
+{
+    Val x, y, v = {0};
+
+    if (two_operands(s, name, a, &x, &y) < 0)
+        return NULL;
+    if (type_of(s, x)->rank == 0 || type_of(s, y)->rank == 0)
+        return traced_binary(s, T_mul, a[0], a[1]);
+    if (type_of(s, y)->rank > 2)
+        return raise_here(s, E_Unsupported, "dot: a second operand of %d dims is not supported; use matmul",
+                          type_of(s, y)->rank);
+    return traced_result(s, product(s, x, y, here(s), &v), v);
+}
+
+PyObject *
+fn_inner(Session *s, const char *name, PyObject *const *a)
+{
+    LocId loc = here(s);
+    Val x, y, v = {0};
+    Status st;
+
+    if (two_operands(s, name, a, &x, &y) < 0)
+        return NULL;
+    if (type_of(s, x)->rank == 0 || type_of(s, y)->rank == 0)
+        return traced_binary(s, T_mul, a[0], a[1]);
+    if (type_of(s, y)->rank > 2)
+        return raise_here(s, E_Unsupported, "inner: a second operand of %d dims is not supported", type_of(s, y)->rank);
+    st = t_transpose(s->graph, y, NULL, 0, loc, &y);
+    return traced_result(s, st == ST_OK ? product(s, x, y, loc, &v) : st, v);
+}
+
+static Status
+outer(Graph *g, Val x, Val y, LocId loc, Val *v)
+{
+    TRY(t_reshape(g, x, (int64_t[]){-1, 1}, 2, loc, &x));
+    TRY(t_reshape(g, y, (int64_t[]){1, -1}, 2, loc, &y));
+    return t_binary_np(g, T_mul, x, 0, y, 0, loc, v);
+}
+
+PyObject *
+fn_outer(Session *s, const char *name, PyObject *const *a)
+{
+    Val x, y, v = {0};
+
+    if (two_operands(s, name, a, &x, &y) < 0)
+        return NULL;
+    return traced_result(s, outer(s->graph, x, y, here(s), &v), v);
+}
+
+/* ---- creation ---- */
+
+static PyObject *
+fill_like(Session *s, const char *name, PyObject *a, PyObject *dtype, PyObject *shape, PyObject *fill, double v)
+{
+    int64_t dim[MAX_RANK];
+    LocId loc = here(s);
+    Val x, out = {0};
+    Status st;
+    DType dt;
+    int n;
+
+    if (traced_operand(s, name, a, &x) < 0)
+        return NULL;
+    dt = val_dtype(s->graph, x);
+    n = type_of(s, x)->rank;
+    memcpy(dim, type_of(s, x)->dim, sizeof(dim));
+    if (dtype_arg(s, dtype, &dt) < 0 || (given(shape) && dims_of(s, name, shape, dim, &n) < 0))
+        return NULL;
+    if (!fill)
+        return traced_result(s, t_full(s->graph, dt, n, dim, v, loc, &out), out);
+    if (traced_operand(s, name, fill, &x) < 0)
+        return NULL;
+    st = t_cast(s->graph, x, dt, loc, &x);
+    if (st == ST_OK)
+        st = t_broadcast_to(s->graph, x, dim, n, loc, &out);
+    return traced_result(s, st, out);
+}
+
+PyObject *
+fn_zeros_like(Session *s, const char *name, PyObject *const *a)
+{
+    return fill_like(s, name, a[0], a[1], a[4], NULL, 0);
+}
+
+PyObject *
+fn_ones_like(Session *s, const char *name, PyObject *const *a)
+{
+    return fill_like(s, name, a[0], a[1], a[4], NULL, 1);
+}
+
+PyObject *
+fn_full_like(Session *s, const char *name, PyObject *const *a)
+{
+    return fill_like(s, name, a[0], a[2], a[5], a[1], 0);
+}
+
+/* ---- facts ---- */
+
+static PyObject *
+attribute_of(Session *s, const char *name, PyObject *o, const char *attr)
+{
+    PyObject *x = as_traced(s, name, o), *r = x ? PyObject_GetAttrString(x, attr) : NULL;
+
+    Py_XDECREF(x);
+    return r;
+}
+
+PyObject *
+fn_shape(Session *s, const char *name, PyObject *const *a)
+{
+    return attribute_of(s, name, a[0], "shape");
+}
+
+PyObject *
+fn_ndim(Session *s, const char *name, PyObject *const *a)
+{
+    return attribute_of(s, name, a[0], "ndim");
+}
+
+PyObject *
+fn_size(Session *s, const char *name, PyObject *const *a)
+{
+    int64_t axis;
+    Val x;
+
+    if (!given(a[1]))
+        return attribute_of(s, name, a[0], "size");
+    if (traced_operand(s, name, a[0], &x) < 0 || axis_of(s, name, a[1], 0, type_of(s, x)->rank, &axis) < 0)
+        return NULL;
+    return PyLong_FromLongLong(type_of(s, x)->dim[axis]);
+}
+
+PyObject *
+fn_iscomplexobj(Session *Py_UNUSED(s), const char *Py_UNUSED(name), PyObject *const *Py_UNUSED(a))
+{
+    Py_RETURN_FALSE;
+}
+
+PyObject *
+fn_result_type(Session *s, const char *name, PyObject *const *a)
+{
+    Py_ssize_t n = PyTuple_GET_SIZE(a[0]);
+    PyObject *plain = PyTuple_New(n), *fn, *r = NULL;
+
+    for (Py_ssize_t i = 0; plain && i < n; i++) {
+        PyObject *o = PyTuple_GET_ITEM(a[0], i);
+
+        PyTuple_SET_ITEM(plain, i, is_traced(o) ? np_type_object(s->st, val_dtype(s->graph, val_of(o))) : Py_NewRef(o));
+    }
+    fn = plain ? PyObject_GetAttrString(s->st->np, name) : NULL;
+    if (fn)
+        r = PyObject_Call(fn, plain, NULL);
+    Py_XDECREF(fn);
+    Py_XDECREF(plain);
+    return r;
+}
+

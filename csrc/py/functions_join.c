@@ -1,0 +1,460 @@
+/* functions_join.c - NumPy functions that join, split and move elements along axes.
+ *
+ * in:   bound arguments, one object or NULL per parameter in the order of functions.def
+ * out:  traced arrays, or lists of them
+ * rule: everything becomes slices, concatenations, reshapes and broadcasts; only a triangle needs a mask
+ */
+#include "py/py.h"
+
+#include <string.h>
+
+#define MAX_SECTIONS (1 << 20) /* of a split */
+
+/* ---- joining and splitting ---- */
+
+static PyObject *
+join(Session *s, Val *v, Py_ssize_t n, int64_t axis, PyObject *dtype)
+{
+    DType dt;
+    Val out = {0};
+    LocId loc = here(s);
+    Status st = ST_OK;
+
+    if (given(dtype)) {
+        if (dtype_of_object(s->st, s, dtype, &dt) < 0)
+            return NULL;
+        for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
+            st = t_cast(s->graph, v[i], dt, loc, &v[i]);
+    }
+    if (st == ST_OK)
+        st = t_concat(s->graph, v, (int)n, axis, loc, &out);
+    return traced_result(s, st, out);
+}
+
+PyObject *
+fn_concatenate(Session *s, const char *name, PyObject *const *a)
+{
+    int64_t axis = 0;
+    Val *v;
+    LocId loc = here(s);
+    Py_ssize_t n = values_of(s, name, a[0], &v);
+    Status st = ST_OK;
+
+    if (n < 0)
+        return NULL;
+    if (a[1] == Py_None)
+        for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
+            st = t_reshape(s->graph, v[i], (int64_t[]){type_numel(type_of(s, v[i]))}, 1, loc, &v[i]);
+    else if (a[1] && int_of(s, name, a[1], &axis) < 0)
+        return NULL;
+    return st == ST_OK ? join(s, v, n, axis, a[3]) : raise_status(s, st, E_Shape);
+}
+
+/* x with a new axis of size 1; fails unless the result has the shape of `like` (NULL: any). */
+static Status
+with_axis(Session *s, Val x, int64_t axis, const Type *like, LocId loc, Val *v)
+{
+    const Type *ty = type_of(s, x);
+    int64_t dim[MAX_RANK];
+    int rank = ty->rank + 1;
+
+    if (like && like->rank != rank)
+        return fail(&s->cx, ST_USER, loc, "stack: all input arrays must have the same shape");
+    for (int k = 0; k < rank; k++)
+        dim[k] = k < axis ? ty->dim[k] : k == axis ? 1 : ty->dim[k - 1];
+    if (like && memcmp(dim, like->dim, sizeof(int64_t) * (size_t)rank) != 0)
+        return fail(&s->cx, ST_USER, loc, "stack: all input arrays must have the same shape");
+    return t_reshape(s->graph, x, dim, rank, loc, v);
+}
+
+PyObject *
+fn_stack(Session *s, const char *name, PyObject *const *a)
+{
+    int64_t axis;
+    LocId loc = here(s);
+    Val *v;
+    Py_ssize_t n = values_of(s, name, a[0], &v);
+    Status st = ST_OK;
+
+    if (n < 0)
+        return NULL;
+    if (n == 0)
+        return raise_here(s, E_Shape, "stack: need at least one array to stack");
+    if (type_of(s, v[0])->rank == MAX_RANK)
+        return raise_here(s, E_Unsupported, "stack: the result would have more than %d dims", MAX_RANK);
+    if (axis_of(s, name, a[1], 0, type_of(s, v[0])->rank + 1, &axis) < 0)
+        return NULL;
+    for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
+        st = with_axis(s, v[i], axis, i ? type_of(s, v[0]) : NULL, loc, &v[i]);
+    return st == ST_OK ? join(s, v, n, axis, a[3]) : raise_status(s, st, E_Shape);
+}
+
+static PyObject *
+stack_rows(Session *s, const char *name, PyObject *const *a, int min_rank, int64_t axis)
+{
+    Val *v;
+    Py_ssize_t n = values_of(s, name, a[0], &v);
+    Status st = ST_OK;
+
+    for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
+        st = at_least(s, v[i], min_rank, &v[i]);
+    if (n < 0)
+        return NULL;
+    if (n && axis == 1 && type_of(s, v[0])->rank == 1)
+        axis = 0;
+    return st == ST_OK ? join(s, v, n, axis, a[1]) : raise_status(s, st, E_Shape);
+}
+
+PyObject *
+fn_vstack(Session *s, const char *name, PyObject *const *a)
+{
+    return stack_rows(s, name, a, 2, 0);
+}
+
+PyObject *
+fn_hstack(Session *s, const char *name, PyObject *const *a)
+{
+    return stack_rows(s, name, a, 1, 1);
+}
+
+/* Elements start, start + step, ... of one axis. */
+static Status
+part(Session *s, Val x, int64_t axis, int64_t start, int64_t step, int64_t size, LocId loc, Val *v)
+{
+    const Type *ty = type_of(s, x);
+    int64_t st[MAX_RANK], by[MAX_RANK], n[MAX_RANK];
+
+    for (int i = 0; i < ty->rank; i++) {
+        st[i] = i == axis ? start : 0;
+        by[i] = i == axis ? step : 1;
+        n[i] = i == axis ? size : ty->dim[i];
+    }
+    return t_slice(s->graph, x, st, by, n, loc, v);
+}
+
+/* Appends elements [from, to) of an axis, with Python's rules for bounds, to a list. */
+static int
+append_part(Session *s, PyObject *list, Val x, int64_t axis, int64_t from, int64_t to)
+{
+    Py_ssize_t begin = (Py_ssize_t)from, end = (Py_ssize_t)to;
+    Py_ssize_t n = PySlice_AdjustIndices((Py_ssize_t)type_of(s, x)->dim[axis], &begin, &end, 1);
+    Val v = {0};
+    PyObject *item = traced_result(s, part(s, x, axis, n ? begin : 0, 1, n, here(s), &v), v);
+    int r = item ? PyList_Append(list, item) : -1;
+
+    Py_XDECREF(item);
+    return r;
+}
+
+static PyObject *
+split_at(Session *s, const char *name, Val x, int64_t axis, PyObject *where)
+{
+    PyObject *list, *seq = PySequence_Tuple(where);
+    int64_t from = 0;
+    Py_ssize_t n = seq ? PyTuple_GET_SIZE(seq) : 0;
+
+    if (!seq) {
+        PyErr_Clear();
+        return raise_here(s, E_DType, "%s: expected a number of sections or indices, got %.100s", name,
+                          Py_TYPE(where)->tp_name);
+    }
+    list = PyList_New(0);
+    for (Py_ssize_t i = 0; list && i <= n; i++) {
+        Py_ssize_t to = i < n ? PyNumber_AsSsize_t(PyTuple_GET_ITEM(seq, i), NULL) : PY_SSIZE_T_MAX;
+
+        if ((to == -1 && PyErr_Occurred()) || append_part(s, list, x, axis, from, to) < 0)
+            Py_CLEAR(list);
+        from = to;
+    }
+    Py_DECREF(seq);
+    return list;
+}
+
+static PyObject *
+split_even(Session *s, const char *name, Val x, int64_t axis, int64_t n, bool exact)
+{
+    int64_t size = type_of(s, x)->dim[axis], from = 0;
+    PyObject *list;
+
+    if (n <= 0)
+        return raise_here(s, E_Shape, "%s: number of sections must be larger than 0, got %lld", name, (long long)n);
+    if (exact && size % n)
+        return raise_here(s, E_Shape, "%s: %lld elements along axis %lld do not split into %lld equal parts", name,
+                          (long long)size, (long long)axis, (long long)n);
+    if (n > MAX_SECTIONS)
+        return raise_here(s, E_Unsupported, "%s: %lld sections are not supported, at most %d", name, (long long)n,
+                          MAX_SECTIONS);
+    list = PyList_New(0);
+    for (int64_t i = 0; list && i < n; i++) {
+        int64_t to = from + size / n + (i < size % n);
+
+        if (append_part(s, list, x, axis, from, to) < 0)
+            Py_CLEAR(list);
+        from = to;
+    }
+    return list;
+}
+
+static PyObject *
+split(Session *s, const char *name, PyObject *a, PyObject *where, PyObject *axis_arg, int64_t axis, bool exact)
+{
+    Val x;
+    int64_t n;
+
+    if (traced_operand(s, name, a, &x) < 0 || axis_of(s, name, axis_arg, axis, type_of(s, x)->rank, &axis) < 0)
+        return NULL;
+    if (is_traced(where) || !PyIndex_Check(where) || PySequence_Check(where))
+        return split_at(s, name, x, axis, where);
+    if (int_of(s, name, where, &n) < 0)
+        return NULL;
+    return split_even(s, name, x, axis, n, exact);
+}
+
+PyObject *
+fn_split(Session *s, const char *name, PyObject *const *a)
+{
+    return split(s, name, a[0], a[1], a[2], 0, true);
+}
+
+PyObject *
+fn_array_split(Session *s, const char *name, PyObject *const *a)
+{
+    return split(s, name, a[0], a[1], a[2], 0, false);
+}
+
+PyObject *
+fn_vsplit(Session *s, const char *name, PyObject *const *a)
+{
+    return split(s, name, a[0], a[1], NULL, 0, true);
+}
+
+PyObject *
+fn_hsplit(Session *s, const char *name, PyObject *const *a)
+{
+    Val x;
+
+    if (traced_operand(s, name, a[0], &x) < 0)
+        return NULL;
+    return split(s, name, a[0], a[1], NULL, type_of(s, x)->rank > 1, true);
+}
+
+/* ---- moving elements ---- */
+
+PyObject *
+fn_flip(Session *s, const char *name, PyObject *const *a)
+{
+    int64_t axes[MAX_RANK];
+    LocId loc = here(s);
+    Status st = ST_OK;
+    int n, rank;
+    Val x;
+
+    if (traced_operand(s, name, a[0], &x) < 0)
+        return NULL;
+    rank = n = type_of(s, x)->rank;
+    for (int i = 0; i < n; i++)
+        axes[i] = i;
+    if (given(a[1]) && distinct_axes(s, name, a[1], rank, axes, &n) < 0)
+        return NULL;
+    for (int i = 0; st == ST_OK && i < n; i++) {
+        int64_t d = type_of(s, x)->dim[axes[i]];
+
+        st = part(s, x, axes[i], d ? d - 1 : 0, -1, d, loc, &x);
+    }
+    return traced_result(s, st, x);
+}
+
+static Status
+roll_axis(Session *s, Val x, int64_t axis, int64_t shift, LocId loc, Val *v)
+{
+    int64_t d = type_of(s, x)->dim[axis], k = d ? ((shift % d) + d) % d : 0;
+    Val half[2];
+
+    *v = x;
+    if (k == 0)
+        return ST_OK;
+    TRY(part(s, x, axis, d - k, 1, k, loc, &half[0]));
+    TRY(part(s, x, axis, 0, 1, d - k, loc, &half[1]));
+    return t_concat(s->graph, half, 2, axis, loc, v);
+}
+
+/* The array in C order as one axis, rolled. */
+static Status
+roll_flat(Session *s, Val x, int64_t shift, LocId loc, Val *v)
+{
+    Type ty = *type_of(s, x);
+
+    TRY(t_reshape(s->graph, x, (int64_t[]){type_numel(&ty)}, 1, loc, v));
+    TRY(roll_axis(s, *v, 0, shift, loc, v));
+    return t_reshape(s->graph, *v, ty.dim, ty.rank, loc, v);
+}
+
+PyObject *
+fn_roll(Session *s, const char *name, PyObject *const *a)
+{
+    int64_t shift[MAX_RANK], axes[MAX_RANK];
+    LocId loc = here(s);
+    Status st = ST_OK;
+    int n, m;
+    Val x;
+
+    if (traced_operand(s, name, a[0], &x) < 0 || dims_of(s, name, a[1], shift, &n) < 0)
+        return NULL;
+    if (!given(a[2])) {
+        if (n != 1)
+            return raise_here(s, E_Unsupported, "roll: several shifts need as many axes");
+        st = roll_flat(s, x, shift[0], loc, &x);
+        return traced_result(s, st, x);
+    }
+    if (distinct_axes(s, name, a[2], type_of(s, x)->rank, axes, &m) < 0)
+        return NULL;
+    if (n != m && n != 1)
+        return raise_here(s, E_Shape, "roll: %d shifts for %d axes", n, m);
+    for (int i = 0; st == ST_OK && i < m; i++)
+        st = roll_axis(s, x, axes[i], shift[n == 1 ? 0 : i], loc, &x);
+    return traced_result(s, st, x);
+}
+
+/* Every element of an axis `count` times: a size-1 axis behind it is broadcast and merged. */
+static Status
+repeat_axis(Session *s, Val x, int64_t axis, int64_t count, LocId loc, Val *v)
+{
+    Type ty = *type_of(s, x);
+    int64_t dim[MAX_RANK + 1];
+
+    if (ty.rank == MAX_RANK)
+        return fail(&s->cx, ST_UNSUPPORTED, loc, "repeat: arrays of %d dims are not supported", MAX_RANK);
+    for (int i = 0; i <= ty.rank; i++)
+        dim[i] = i <= axis ? ty.dim[i] : i == axis + 1 ? 1 : ty.dim[i - 1];
+    TRY(t_reshape(s->graph, x, dim, ty.rank + 1, loc, v));
+    dim[axis + 1] = count;
+    TRY(t_broadcast_to(s->graph, *v, dim, ty.rank + 1, loc, v));
+    ty.dim[axis] *= count;
+    return t_reshape(s->graph, *v, ty.dim, ty.rank, loc, v);
+}
+
+PyObject *
+fn_repeat(Session *s, const char *name, PyObject *const *a)
+{
+    int64_t count, axis = 0;
+    LocId loc = here(s);
+    Status st = ST_OK;
+    Val x, v = {0};
+
+    if (traced_operand(s, name, a[0], &x) < 0)
+        return NULL;
+    if (is_traced(a[1]) || !PyIndex_Check(a[1]))
+        return raise_here(s, E_Unsupported, "repeat: only an integer number of repeats is supported");
+    if (int_of(s, name, a[1], &count) < 0)
+        return NULL;
+    if (count < 0)
+        return raise_here(s, E_Shape, "repeat: repeats may not be negative, got %lld", (long long)count);
+    if (given(a[2]) ? axis_of(s, name, a[2], 0, type_of(s, x)->rank, &axis) < 0 : 0)
+        return NULL;
+    if (!given(a[2]))
+        st = t_reshape(s->graph, x, (int64_t[]){type_numel(type_of(s, x))}, 1, loc, &x);
+    if (st == ST_OK)
+        st = repeat_axis(s, x, axis, count, loc, &v);
+    return traced_result(s, st, v);
+}
+
+/* A repeated axis gets another in front of it, which is broadcast and merged. */
+typedef struct Tiling {
+    int64_t split[2 * MAX_RANK], wide[2 * MAX_RANK]; /* shapes before and after the broadcast, of n dims */
+    int64_t out[MAX_RANK];                           /* the result's, of rank dims */
+    int n, rank;
+} Tiling;
+
+static Status
+plan_tiling(Session *s, const Type *ty, const int64_t *reps, int nreps, LocId loc, Tiling *t)
+{
+    int rank = MAX(nreps, ty->rank), m = 0;
+
+    for (int i = 0; i < rank; i++) {
+        int64_t r = i >= rank - nreps ? reps[i - (rank - nreps)] : 1;
+        int64_t d = i >= rank - ty->rank ? ty->dim[i - (rank - ty->rank)] : 1;
+
+        if (r < 0)
+            return fail(&s->cx, ST_USER, loc, "tile: repetitions may not be negative, got %lld", (long long)r);
+        if (r != 1) {
+            t->split[m] = 1;
+            t->wide[m++] = r;
+        }
+        t->split[m] = t->wide[m] = d;
+        m++;
+        if (__builtin_mul_overflow(r, d, &t->out[i]))
+            return fail(&s->cx, ST_USER, loc, "tile: the result is too large");
+    }
+    if (m > MAX_RANK)
+        return fail(&s->cx, ST_UNSUPPORTED, loc, "tile: too many repeated axes for an array of %d dims", rank);
+    t->n = m;
+    t->rank = rank;
+    return ST_OK;
+}
+
+static Status
+tile(Session *s, Val x, const int64_t *reps, int nreps, LocId loc, Val *v)
+{
+    Tiling t;
+
+    TRY(plan_tiling(s, type_of(s, x), reps, nreps, loc, &t));
+    TRY(t_reshape(s->graph, x, t.split, t.n, loc, v));
+    TRY(t_broadcast_to(s->graph, *v, t.wide, t.n, loc, v));
+    return t_reshape(s->graph, *v, t.out, t.rank, loc, v);
+}
+
+PyObject *
+fn_tile(Session *s, const char *name, PyObject *const *a)
+{
+    int64_t reps[MAX_RANK];
+    int n;
+    Val x, v = {0};
+
+    if (traced_operand(s, name, a[0], &x) < 0 || dims_of(s, name, a[1], reps, &n) < 0)
+        return NULL;
+    return traced_result(s, tile(s, x, reps, n, here(s), &v), v);
+}
+
+/* where(column - row <= k (lower) or >= k (upper), m, 0); the mask is a constant. */
+static PyObject *
+triangle(Session *s, const char *name, PyObject *m, PyObject *k_arg, bool lower)
+{
+    PyObject *mask, *rows, *r = NULL;
+    Type ty;
+    Val x, c, zero;
+    LocId loc = here(s);
+    int64_t k = 0;
+
+    if (traced_operand(s, name, m, &x) < 0 || (given(k_arg) && int_of(s, name, k_arg, &k) < 0))
+        return NULL;
+    ty = *type_of(s, x);
+    if (ty.rank == 0)
+        return raise_here(s, E_Shape, "%s: a 0-d array has no triangle", name);
+    rows = PyLong_FromLongLong(ty.dim[MAX(ty.rank - 2, 0)]);
+    mask = rows ? PyObject_CallMethod(s->st->np, "tri", "OLLs", rows, (long long)ty.dim[ty.rank - 1],
+                                      (long long)(lower ? k : k - 1), "?")
+                : NULL;
+    if (mask && const_of_array(s, (PyArrayObject *)mask, &c) == 0) {
+        Status st = t_full_int(s->graph, (DType)ty.dtype, 0, NULL, 0, loc, &zero);
+
+        if (st == ST_OK)
+            st = t_where(s->graph, c, lower ? x : zero, lower ? zero : x, loc, &x);
+        r = traced_result(s, st, x);
+    }
+    Py_XDECREF(rows);
+    Py_XDECREF(mask);
+    return r;
+}
+
+PyObject *
+fn_tril(Session *s, const char *name, PyObject *const *a)
+{
+    return triangle(s, name, a[0], a[1], true);
+}
+
+PyObject *
+fn_triu(Session *s, const char *name, PyObject *const *a)
+{
+    return triangle(s, name, a[0], a[1], false);
+}
+
