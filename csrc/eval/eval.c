@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { POLL_EVERY = 1 << 20, INSTR_WORK = 256, MAX_PARTS = 128 };
+enum { POLL_EVERY = 1 << 20, INSTR_WORK = 256 };
 #define MAX_ELEMS ((int64_t)1 << 42)
 #define MAX_FREE ((int64_t)1 << 20) /* elements per partition of one operand; hardware has far fewer */
 
@@ -259,7 +259,7 @@ decode(Machine *m)
     }
     for (uint32_t i = 1; i + 2 < g->ops.n; i++)
         if (m->code[i].code == K_loop && m->code[i].mate == i + 2)
-            m->code[i].batch = is_batch(m, &m->code[i], &m->code[i + 1]);
+            m->code[i].batch = is_batch(&m->code[i], &m->code[i + 1]);
     return ST_OK;
 }
 

@@ -1,13 +1,19 @@
-/* gemm.c - a matrix product and a transpose for when no tuned library is at hand.
+/* gemm.c - the product of one nc_matmul, and transposes.
  *
- * c[m, n] (+)= a[k, m].T b[k, n]. Panels of both operands are packed into scratch, zero-padded to the register block,
- * and a kernel of 8 rows keeps its block of c in registers over a panel of k. One kernel per vector width.
+ * c[m, n] (+)= a[k, m].T b[k, n]. The operands are packed as f32, zero-padded to the register block: a as a whole, b
+ * by a panel that stays in the first-level cache while all rows of c are computed. A kernel of 8 rows keeps its block
+ * of c in registers over all of k, so each element is one sum in the order of k, added to c at the end. One kernel per
+ * vector width.
+ *
+ * NumPy's BLAS is not used: its threads wait for each other within every product of 128 rows, which takes many
+ * scheduler quanta when more threads run than there are CPUs (measured: 16 s against 1.6 s for a 4096^3 program), and
+ * its sums depend on the number of threads.
  */
 #include "eval/machine.h"
 
 #include <string.h>
 
-enum { MR = 8, NR_MAX = 48, KC = 256, MC = 128, NC = 528 }; /* NC: a multiple of every kernel's columns */
+enum { MR = 8, NR_MAX = 32 };
 
 /* c[MR, nr] = (or +=) pa[k, MR].T pb[k, nr], packed operands */
 typedef void KernelFn(int k, const float *pa, const float *pb, float *c, int64_t ldc, bool accumulate);
@@ -46,7 +52,7 @@ typedef struct Kernel { KernelFn *fn; int nr; } Kernel;
 KERNEL(plain, , 4, 2)
 #if defined(__x86_64__) && defined(__GNUC__)
 KERNEL(avx2, __attribute__((target("avx2,fma"))), 8, 1)
-KERNEL(avx512, __attribute__((target("avx512f"))), 16, 3)
+KERNEL(avx512, __attribute__((target("avx512f"))), 16, 2)
 #endif
 
 static Kernel
@@ -54,88 +60,83 @@ pick_kernel(void)
 {
 #if defined(__x86_64__) && defined(__GNUC__)
     if (__builtin_cpu_supports("avx512f"))
-        return (Kernel){kernel_avx512, 48};
+        return (Kernel){kernel_avx512, 32};
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return (Kernel){kernel_avx2, 8};
 #endif
     return (Kernel){kernel_plain, 8};
 }
 
-/* A threaded library wins on an idle machine by the number of cores, but its threads wait for each other within every
- * product: with more runnable threads than cores, one product of 128 rows takes many scheduler quanta (measured: 16 s
- * against 1.6 s for a 4096^3 program). So ours is the default where it is vectorized. */
-bool
-gemm_wanted(const EvalOptions *opt)
+/* Panels of `width` columns, each [rows, width]; missing columns are 0. Row by row: rows may lie in different pages,
+ * and the hardware does not fetch ahead over pages. */
+CLONES static void
+pack(const Rows *s, int width, float *to)
 {
-    return opt && opt->gemm && (opt->prefer_gemm || pick_kernel().fn == kernel_plain);
-}
-
-/* Panels of `width` columns, each [k, width]; missing columns are 0. Row by row: the rows of an operand may lie in
- * different pages. */
-static void
-pack(int k, int cols, int width, const float *src, int64_t ld, float *dst)
-{
-    enum { AHEAD = 4 }; /* rows */
-    int whole = cols / width, rest = cols % width;
-    for (int i = 0; i < k; i++, src += ld) {
-        if (i + AHEAD < k)
-            for (int j = 0; j < cols; j += 16)
-                __builtin_prefetch(src + AHEAD * ld + j);
-        float *to = dst + (int64_t)i * width;
-        for (int p = 0; p < whole; p++, to += (int64_t)k * width)
-            for (int j = 0; j < width; j += MR) /* widths are multiples of MR */
-                memcpy(to + j, src + p * width + j, MR * sizeof(float));
+    enum { AHEAD = 12 }; /* rows */
+    float line[MAX_PARTS];
+    const int64_t bytes = s->cols * s->stride * dtypes[s->dtype].bytes;
+    const int whole = s->cols / width * width, rest = s->cols - whole;
+    for (int i = 0; i < s->n; i++, to += width) {
+        const uint8_t *row = s->p + i * s->pitch;
+        if (i + AHEAD < s->n)
+            for (int64_t at = 0; at < bytes; at += 64)
+                __builtin_prefetch(row + AHEAD * s->pitch + at);
+        const float *x = (const float *)(const void *)row;
+        if (s->dtype != DT_f32 || s->stride != 1) {
+            dtype_to_f32(s->dtype, row, s->stride, s->cols, line);
+            x = line;
+        }
+        float *y = to;
+        for (int j = 0; j < whole; j += width, y += (int64_t)s->n * width)
+            for (int q = 0; q < width; q += MR) /* widths are multiples of MR */
+                memcpy(y + q, x + j + q, MR * sizeof(float));
         if (rest) {
-            memcpy(to, src + whole * width, (size_t)rest * sizeof(float));
-            memset(to + rest, 0, (size_t)(width - rest) * sizeof(float));
+            memcpy(y, x + whole, (size_t)rest * sizeof(float));
+            memset(y + rest, 0, (size_t)(width - rest) * sizeof(float));
         }
     }
 }
 
 size_t
-gemm_scratch_bytes(void)
+gemm_packed(int k, int m)
 {
-    return (MC * KC + KC * NC + MR * NR_MAX) * sizeof(float);
-}
-
-/* One column panel of c: rows by blocks of MR; ragged edges go through a tile of their own. */
-static void
-panel_product(const Kernel *kn, int m, int n, int k, const float *pa, const float *pb, float *tile, float *c,
-              int64_t ldc, bool accumulate)
-{
-    for (int i = 0; i < m; i += MR, pa += (int64_t)MR * k) {
-        int rows = MIN(MR, m - i);
-        if (rows == MR && n == kn->nr) {
-            kn->fn(k, pa, pb, c + i * ldc, ldc, accumulate);
-            continue;
-        }
-        kn->fn(k, pa, pb, tile, kn->nr, false);
-        for (int r = 0; r < rows; r++)
-            for (int j = 0; j < n; j++) {
-                float *to = c + (i + r) * ldc + j;
-                *to = accumulate ? *to + tile[r * kn->nr + j] : tile[r * kn->nr + j];
-            }
-    }
+    return (size_t)k * (size_t)ALIGN_UP(m, MR);
 }
 
 void
-gemm_own(float *scratch, int m, int n, int k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-         int64_t ldc, bool accumulate)
+gemm_pack(const Rows *a, float *to)
+{
+    pack(a, MR, to);
+}
+
+/* A block of c at a ragged edge goes through a tile of its own. */
+static void
+edge_product(const Kernel *kn, int k, const float *pa, const float *pb, int rows, int cols, float *c, int64_t ldc,
+             bool accumulate)
+{
+    float tile[MR * NR_MAX];
+    kn->fn(k, pa, pb, tile, kn->nr, false);
+    for (int r = 0; r < rows; r++, c += ldc)
+        for (int j = 0; j < cols; j++)
+            c[j] = accumulate ? c[j] + tile[r * kn->nr + j] : tile[r * kn->nr + j];
+}
+
+void
+gemm_product(const float *pa, int m, const Rows *b, float *c, int64_t ldc, bool accumulate)
 {
     const Kernel kn = pick_kernel();
-    float *pa = scratch, *pb = pa + MC * KC, *tile = pb + KC * NC;
-    for (int l = 0; l < k; l += KC) {
-        int kc = MIN(KC, k - l);
-        for (int j = 0; j < n; j += NC) {
-            int nc = MIN(NC, n - j);
-            pack(kc, nc, kn.nr, b + l * ldb + j, ldb, pb);
-            for (int i = 0; i < m; i += MC) {
-                int mc = MIN(MC, m - i);
-                pack(kc, mc, MR, a + l * lda + i, lda, pa);
-                for (int q = 0; q < nc; q += kn.nr)
-                    panel_product(&kn, mc, MIN(kn.nr, nc - q), kc, pa, pb + (int64_t)q * kc, tile,
-                                  c + i * ldc + j + q, ldc, accumulate || l > 0);
-            }
+    const int64_t step = kn.nr * b->stride * dtypes[b->dtype].bytes;
+    float pb[MAX_PARTS * NR_MAX] __attribute__((aligned(64)));
+    Rows at = *b;
+    for (int left = b->cols; left > 0; left -= kn.nr, at.p += step, c += kn.nr) {
+        at.cols = MIN(kn.nr, left);
+        pack(&at, kn.nr, pb);
+        for (int i = 0; i < m; i += MR) {
+            int rows = MIN(MR, m - i);
+            if (rows == MR && at.cols == kn.nr)
+                kn.fn(b->n, pa + (int64_t)i * b->n, pb, c + i * ldc, ldc, accumulate);
+            else
+                edge_product(&kn, b->n, pa + (int64_t)i * b->n, pb, rows, at.cols, c + i * ldc, ldc, accumulate);
         }
     }
 }

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LINE = 64, MAX_PARTS = 128 };
+enum { LINE = 64 };
 #define MAX_SPARE ((size_t)48 << 20)
 
 /* ---- errors ---- */
@@ -230,6 +230,7 @@ void
 machine_free(Machine *m)
 {
     Mem *mem = &m->cx->mem;
+    pool_free(m);
     for (uint32_t v = 1; m->store && v < m->g->vals.n; v++)
         mem_free(mem, m->store[v].own);
     for (int i = 0; i < COUNT_OF(m->spare); i++)
@@ -508,6 +509,7 @@ mark_partition(Machine *m, const Instr *in, int i, int p)
     const Store *s = v->st;
     if (!s->valid)
         return;
+    m->sbuf_writes += s->space == SP_sbuf;
     Region r = region_of(m, in, i);
     uint64_t *row = valid_row(s, v->part + p);
     if (!valid_all(s, row, r.from + r.o->lo * r.unit, (r.o->hi - r.o->lo + 1) * r.unit))

@@ -13,6 +13,8 @@ enum {
     CHUNK = 2048,    /* elements that are staged at a time: a few arrays of them stay in the first-level cache */
     NSTAGE = 8,      /* staging areas: one per operand, then free ones for handlers */
     FLAT_BELOW = 64, /* rows shorter than this are gathered across partitions before computing */
+    MAX_PARTS = 128, /* partitions of any operand */
+    MAX_STEPS = 64,  /* iterations of an accumulation loop that are multiplied at a time */
 };
 
 /* The vector kernels are compiled for several instruction sets; the loader picks one. */
@@ -91,7 +93,20 @@ typedef struct View { /* where an operand of the instruction at hand is */
     int64_t part, off;  /* first partition, offset in elements */
 } View;
 
+typedef struct Rows { /* rows of elements in memory, one per partition */
+    const uint8_t *p;
+    int64_t pitch;      /* bytes from row to row */
+    int64_t stride;     /* elements from one to the next in a row */
+    int n;              /* rows */
+    int cols;
+    DType dtype;
+} Rows;
+
+typedef struct Pool Pool;
+
 typedef struct Spare { void *p; size_t bytes; } Spare;
+
+enum { PANEL_STATIONARY, PANEL_MOVING, PANEL_DST, PANEL_HELD, NPANEL };
 
 struct Machine {
     Ctx *cx;
@@ -110,8 +125,13 @@ struct Machine {
     size_t spare_bytes;
     View view[MAX_OPERANDS];
     uint8_t *stage[NSTAGE]; /* 8 * CHUNK bytes each */
-    float *panel[4];    /* packed and converted matmul operands, grown on demand */
-    size_t panel_bytes[4];
+    float *panel[NPANEL]; /* packed and converted matmul operands, grown on demand */
+    size_t panel_bytes[NPANEL];
+    Rows held[MAX_STEPS]; /* what is packed in PANEL_HELD, */
+    int64_t held_at;      /* and `sbuf_writes` then */
+    int64_t sbuf_writes;
+    Pool *pool;         /* NULL: the caller's thread alone */
+    bool pool_tried;
     int64_t work;       /* since the last poll */
 };
 
@@ -204,14 +224,19 @@ void map_rsqrt(float *d, const float *a, int64_t n);
 void map_power(float *d, const float *a, const float *b, int64_t n, AluMode mode);
 
 /* pe.c - the iterations of a `batch` loop as one product */
-bool is_batch(const Machine *m, const Instr *loop, const Instr *mm);
+bool is_batch(const Instr *loop, const Instr *mm);
 Status eval_batch(Machine *m, const Instr *loop, const Instr *mm);
 
-/* gemm.c */
-void gemm_own(float *scratch, int m, int n, int k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c,
-              int64_t ldc, bool accumulate);
-size_t gemm_scratch_bytes(void);
-bool gemm_wanted(const EvalOptions *opt); /* the library's product rather than ours */
+/* pool.c - fn(env, 0) .. fn(env, count - 1), on several threads at once */
+typedef void TaskFn(void *env, int task);
+void pool_run(Machine *m, int count, TaskFn *fn, void *env);
+void pool_free(Machine *m);
+
+/* gemm.c - products of at most MAX_PARTS rows (k) by MAX_PARTS columns (m) of a; any number of columns of b */
+size_t gemm_packed(int k, int m);                   /* floats */
+void gemm_pack(const Rows *a, float *to);
+/* c[m, n] = (or +=) a[k, m].T b[k, n]; pa: a packed */
+void gemm_product(const float *pa, int m, const Rows *b, float *c, int64_t ldc, bool accumulate);
 /* d[c, r] = s[r, c]; all strides in bytes */
 void transpose_2d(int bytes, int64_t rows, int64_t cols, uint8_t *d, int64_t d_col, int64_t d_row, const uint8_t *s,
                   int64_t s_row, int64_t s_col);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define MAX_ROW_BYTES (96 * 1024) /* one value's row in one partition: two of them and their copies must fit SBUF */
+#define PINNED_NS 1e6             /* a layout op computed for its own sake: some have no tiling at all */
 #define TRIAL_OPS 48              /* how far a trial looks for what a span would absorb */
 #define HANDOVER_NS 8000.0        /* a value written by one group and read by another: two DMAs that nothing hides */
 #define COMBINE_NS 6000.0         /* combining the partitions of a reduction over the spine */
@@ -203,6 +204,17 @@ trial_push(Trial *t, Val v, Span s)
     }
 }
 
+/* The layout op that makes u can be a view for a group that wants it so: the runs it loops over have one stride. */
+static bool
+is_loadable(const Graph *g, Val u, Span e)
+{
+    View w;
+    int64_t stride;
+    const Type *t = val_type(g, u);
+    return view_between(g, op_val(g, val_def(g, u), 0), u, &w) && view_uniform(t, &w, e.spine, &stride) &&
+           view_uniform(t, &w, e.outer, &stride);
+}
+
 static void
 trial_operand(const Fuse *f, Trial *t, Val u, Span e)
 {
@@ -214,6 +226,8 @@ trial_operand(const Fuse *f, Trial *t, Val u, Span e)
     }
     if (val_def(g, u)->code == T_full || e.role == RO_mat)
         return; /* a full operand is needed whole, whatever the span */
+    if (is_layout(g, u) && !is_loadable(g, u, e))
+        t->ns += PINNED_NS + 2 * hbm_ns(g, u);
     Val base = u; /* parameters are read in any case; what is computed is written and read back */
     while (is_layout(g, base))
         base = op_val(g, val_def(g, base), 0);

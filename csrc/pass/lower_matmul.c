@@ -81,7 +81,7 @@ static Status
 load_matrix(Lower *l, const Matrix *m, Val dst, Affine dst0, int64_t step)
 {
     DType dt = val_dtype(l->out, dst);
-    bool transpose = m->ks == 1 && m->ns != 1 && m->k > 1 && m->n > 1 && dtypes[dt].bytes >= 2 &&
+    bool transpose = m->ks == 1 && (m->ns != 1 || m->n == 1) && m->k > 1 && dtypes[dt].bytes >= 2 &&
                      val_dtype(l->out, m->buf) == dt;
     for (int tail = 0; tail < 2; tail++) {
         int64_t full = m->k / PE, steps = tail ? 1 : full, lanes = tail ? m->k % PE : PE;
