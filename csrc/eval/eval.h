@@ -15,7 +15,6 @@ typedef void GemmFn(void *env, int m, int n, int k, const float *a, int64_t lda,
 typedef struct EvalOptions {
     GemmFn *gemm;
     void *gemm_env;
-    bool prefer_gemm; /* use it even where our own kernel is vectorized: see gemm_wanted in gemm.c */
     bool (*poll)(void *env); /* called now and then; false: stop with ST_USER "interrupted" */
     void *poll_env;
 } EvalOptions;

@@ -135,14 +135,17 @@ eval_nc_matmul(Machine *m, const Instr *in)
 
 /* ---- accumulation loops ---- */
 
-enum { BATCH_COLS = 128, THREADS_ABOVE = 1 << 24 }; /* columns of a task; multiply-adds that are worth threads */
+enum {
+    BATCH_COLS = 128,        /* columns of a task */
+    THREADS_ABOVE = 1 << 24, /* multiply-adds that are worth threads */
+    HELD = MAX_PARTS * MAX_PARTS, /* floats from one packed stationary tile to the next */
+};
 
 typedef struct Batch { /* some iterations of a loop */
     Rows a[MAX_STEPS], b[MAX_STEPS];
     int unpacked[MAX_STEPS]; /* which a[] have yet to be packed */
     int n, nunpacked;
-    float *packed;
-    size_t size;             /* floats from one packed a to the next */
+    float *packed;           /* a[i] at i * HELD */
     float *c;
     int64_t ldc;
     bool add;                /* the first iteration adds too */
@@ -174,7 +177,7 @@ pack_task(void *env, int task)
 {
     const Batch *t = env;
     int i = t->unpacked[task];
-    gemm_pack(&t->a[i], t->packed + (size_t)i * t->size);
+    gemm_pack(&t->a[i], t->packed + i * HELD);
 }
 
 static void
@@ -186,7 +189,7 @@ columns_task(void *env, int task)
         Rows b = t->b[i];
         b.p += at * b.stride * dtypes[b.dtype].bytes;
         b.cols = MIN(BATCH_COLS, b.cols - at);
-        gemm_product(t->packed + (size_t)i * t->size, t->a[i].cols, &b, t->c + at, t->ldc, t->add || i > 0);
+        gemm_product(t->packed + i * HELD, t->a[i].cols, &b, t->c + at, t->ldc, t->add || i > 0);
     }
 }
 
@@ -235,15 +238,13 @@ Status
 eval_batch(Machine *m, const Instr *loop, const Instr *mm)
 {
     const Opnd *st = &mm->opnd[KM_stationary], *mv = &mm->opnd[KM_moving];
-    Batch t = {.add = mm->accumulate, .size = gemm_packed(st->nparts, (int)st->count)};
+    Batch t = {.add = mm->accumulate};
     Result c;
     TRY(operand_view(m, mm, 0));
     if (t.add)
         TRY(check_written(m, mm, 0));
     TRY(result_open(m, mm, t.add, &c));
-    if (m->panel_bytes[PANEL_HELD] < MAX_STEPS * t.size * sizeof(float))
-        m->held_at = -1;
-    TRY(panel_reserve(m, PANEL_HELD, MAX_STEPS * t.size * sizeof(float)));
+    TRY(panel_reserve(m, PANEL_HELD, sizeof(float) * MAX_STEPS * HELD));
     t.packed = m->panel[PANEL_HELD];
     t.c = c.p;
     t.ldc = c.ld;
