@@ -15,7 +15,6 @@ from nkigen import _core
 from nkigen.display import Cost, Violation, kernel_html
 from nkigen.errors import (
     DTypeError,
-    HardwareLimitError,
     NarrowingWarning,
     NkigenError,
     OptionError,
@@ -289,7 +288,6 @@ def compile(
     session, returns_tuple = trace_graph(
         traced.fn if traced else fn, names, specs, name
     )
-    _refuse_empty(name, session.program)
     session = _compiled(session, target, narrow, plan, cache)
     kernel = Kernel(session, name, target, returns_tuple)
     if check != "off":
@@ -329,17 +327,6 @@ def clear_cache() -> None:
     """
     with _cache_lock:
         _cache.clear()
-
-
-def _refuse_empty(name: str, program: _core.Program) -> None:
-    for kind, arrays in (("parameter", program.inputs), ("result", program.outputs)):
-        for i, (array, _, shape) in enumerate(arrays):
-            if 0 in shape:
-                label = f"'{array}'" if array else str(i)
-                raise HardwareLimitError(
-                    f"{name}: {kind} {label} has shape {shape}; an array without "
-                    "elements has no buffer on the device"
-                )
 
 
 def _compiled(

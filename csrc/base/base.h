@@ -52,7 +52,8 @@ typedef struct Arena {
 
 void arena_init(Arena *a, Mem *mem);
 void *arena_alloc(Arena *a, size_t bytes); /* zeroed, 64-byte aligned if >= 64 bytes, else 16; NULL: no memory */
-bool arena_extend(Arena *a, void *p, size_t old_bytes, size_t bytes); /* grow p in place; only the last allocation can */
+/* Grows p in place; only the last allocation can. */
+bool arena_extend(Arena *a, void *p, size_t old_bytes, size_t bytes);
 void arena_reset(Arena *a);                /* all memory is taken back; a small block is kept */
 void arena_free(Arena *a);
 void *mem_alloc(Mem *mem, size_t bytes);   /* zeroed, 64-byte aligned; for buffers that outgrow an arena */
@@ -90,7 +91,6 @@ typedef struct Ctx {
 
 void ctx_init(Ctx *cx); /* ir's intern_init comes next; all it makes lives in cx->arena */
 void ctx_free(Ctx *cx); /* frees the arenas, and with them everything interned; graphs must be freed before */
-void ctx_clear_error(Ctx *cx);
 /* fail, fail_at and fail_nomem replace the error recorded so far; the format may use cx->err.msg itself. */
 Status fail(Ctx *cx, Status st, LocId loc, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 Status fail_at(Ctx *cx, int line, int col, const char *fmt, ...) __attribute__((format(printf, 4, 5))); /* ST_USER */

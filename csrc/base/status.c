@@ -27,12 +27,6 @@ ctx_free(Ctx *cx)
     cx->warned = (Map){0};
 }
 
-void
-ctx_clear_error(Ctx *cx)
-{
-    cx->err = (ErrorInfo){.st = ST_OK};
-}
-
 /* A message cut at the end of the buffer must not end inside a UTF-8 sequence. */
 static void
 trim_utf8(char *s, size_t n)

@@ -38,8 +38,4 @@ Status cost_totals(const Graph *g, Cost *out);
  * loops extrapolated from their steady state. Time is linear in program text, not in iterations. */
 Status cost_program(const Graph *g, Cost *out);
 
-/* One interval of an unrolled prefix of the program, for timelines; visit returns false to stop. */
-typedef bool CostVisit(void *env, OpId op, int engine, double begin_us, double end_us);
-Status cost_trace(const Graph *g, CostVisit *visit, void *env);
-
 #endif

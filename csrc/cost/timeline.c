@@ -1,7 +1,7 @@
 /* timeline.c - when everything happens: engines as in-order queues, DMA queues over one shared bandwidth.
  *
  * in:   a verified tile program, before or after allocation
- * out:  its modelled time (cost_program), or every interval of it in program order (cost_trace)
+ * out:  its modelled time
  * how:  an instruction starts when its engine is free and what it depends on is done. Dependences are overlaps of
  *       regions (partitions x bytes of a row, as bounding boxes) of one copy of one buffer; addresses that change
  *       hands are dependences too. A loop is run until an iteration advances every clock as the one before did; then
@@ -63,9 +63,6 @@ typedef struct Sim {
     int table;
     uint32_t stamp, jumps;
     int depth;
-    CostVisit *visit; /* NULL: extrapolate */
-    void *env;
-    bool stop;
 } Sim;
 
 /* ---- operands ---- */
@@ -253,8 +250,6 @@ run_instr(Sim *s, OpId o)
             TRY(track_record(&s->tracker, t, (Access){.r = r[i], .t0 = end, .t1 = end, .stamp = s->stamp,
                                              .lane = st->lane, .write = (u->role & R_write) != 0}));
     }
-    if (s->visit)
-        s->stop = !s->visit(s->env, o, st->engine, start, end);
     return ST_OK;
 }
 
@@ -265,7 +260,7 @@ static Status run_loop(Sim *s, OpId loop);
 static Status
 run_range(Sim *s, uint32_t begin, uint32_t end)
 {
-    for (OpId o = {begin}; o.i < end && !s->stop; o.i++) {
+    for (OpId o = {begin}; o.i < end; o.i++) {
         const Op *op = graph_op(s->g, o);
         if (op->code == K_buffer) {
             TRY(open_buffer(s, op));
@@ -475,12 +470,12 @@ run_loop(Sim *s, OpId loop)
     Rate rate = {{0}};
     uint32_t since = s->stamp;
     int rounds = 0;
-    bool jumped = s->visit != NULL;
+    bool jumped = false;
 
     if (s->depth == MAX_NEST)
         return fail(s->g->cx, ST_LIMIT, op->loc, "loops are nested more than %d deep", MAX_NEST);
     s->depth++;
-    for (int64_t i = 0; i < count && !s->stop; i++) {
+    for (int64_t i = 0; i < count; i++) {
         s->value_of[op->out.i] = i;
         TRY(run_range(s, loop.i + 1, s->step[loop.i].use));
         if (jumped || (i + 1) % period || i + 1 + period >= count)
@@ -674,18 +669,6 @@ cost_program(const Graph *g, Cost *out)
     st = run_program(&s);
     if (st == ST_OK)
         out->time_us = end_of_program(&s);
-    arena_free(&s.arena);
-    return st;
-}
-
-Status
-cost_trace(const Graph *g, CostVisit *visit, void *env)
-{
-    Sim s = {.g = g, .visit = visit, .env = env};
-    Status st;
-
-    arena_init(&s.arena, &g->cx->mem);
-    st = run_program(&s);
     arena_free(&s.arena);
     return st;
 }

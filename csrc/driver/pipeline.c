@@ -10,23 +10,27 @@
 #include <string.h>
 
 typedef Status PassFn(const Graph *in, const CompileOptions *opt, Graph **out);
+typedef struct Pass {
+    const char *name;
+    PassFn *run;
+} Pass;
 
-static const struct { const char *name; PassFn *run; } tensor_passes[] = {
+static const Pass tensor_passes[] = {
     {"canonicalize", pass_canonicalize}, {"narrow", pass_narrow},   {"idiom", pass_idiom},
     {"decompose", pass_decompose},       {"outputs", pass_outputs},
 };
 
-static const struct { const char *name; PassFn *run; } tile_passes[] = {
-    {"schedule", pass_schedule}, {"allocate", pass_allocate},
+static const Pass tile_passes[] = {
+    {"schedule", pass_schedule},
+    {"allocate", pass_allocate},
 };
 
 static const char *const tile_stages[] = {"lower", "schedule", "allocate"}; /* of Realized, in order */
 
-static Status
+static void
 add_stage(Compiled *c, const char *name, Graph *g)
 {
     c->stage[c->nstages++] = (Stage){.name = name, .graph = g};
-    return ST_OK;
 }
 
 static Status
@@ -37,11 +41,7 @@ run_tensor_passes(Graph *g, const CompileOptions *opt, Compiled *c)
         Graph *next = NULL;
         Status st = tensor_passes[i].run(g, opt, &next);
         arena_reset(&g->cx->scratch);
-        if (st != ST_OK) {
-            if (next)
-                graph_free(next);
-            return st;
-        }
+        TRY(st);
         add_stage(c, tensor_passes[i].name, g = next);
     }
     return ST_OK;
@@ -136,17 +136,21 @@ compiled_free(Compiled *c)
     c->nstages = 0;
 }
 
+static PassFn *
+find_pass(const Pass *passes, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(passes[i].name, name) == 0)
+            return passes[i].run;
+    return NULL;
+}
+
 Status
 driver_pass(const char *name, const Graph *in, const CompileOptions *opt, Graph **out)
 {
     bool tile = in->dialect == &tile_dialect;
-    PassFn *run = NULL;
-    for (int i = 0; i < COUNT_OF(tensor_passes); i++)
-        if (!tile && strcmp(tensor_passes[i].name, name) == 0)
-            run = tensor_passes[i].run;
-    for (int i = 0; i < COUNT_OF(tile_passes); i++)
-        if (tile && strcmp(tile_passes[i].name, name) == 0)
-            run = tile_passes[i].run;
+    PassFn *run = tile ? find_pass(tile_passes, COUNT_OF(tile_passes), name)
+                       : find_pass(tensor_passes, COUNT_OF(tensor_passes), name);
     *out = NULL;
     if (!run)
         return fail(in->cx, ST_USER, (LocId){0}, "%s IR has no pass '%s'", in->dialect->name, name);

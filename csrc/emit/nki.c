@@ -146,9 +146,7 @@ shape_text(Py *py, const Type *ty)
     for (int i = 0; i < MAX(ty->rank, least); i++)
         text_put(&t, "%s%lld", i ? ", " : "", i < ty->rank ? (long long)ty->dim[i] : 1LL);
     text_puts(&t, MAX(ty->rank, least) == 1 ? ",)" : ")");
-    if (t.st != ST_OK)
-        py->out->st = t.st;
-    return t.st == ST_OK ? t.p : "";
+    return nki_written(py, &t);
 }
 
 static const char *
@@ -265,7 +263,7 @@ emit_buffer(Py *py, const Op *op)
     }
     space = ty->space == SP_hbm ? hbm_space(g, op) : space_names[ty->space];
     line(py, nki_format(py, "%s = nl.ndarray(%s, dtype=nl.%s, buffer=nl.%s)", name, shape_text(py, ty),
-                    dtypes[ty->dtype].nki, space));
+                        dtypes[ty->dtype].nki, space));
     return ST_OK;
 }
 
@@ -285,7 +283,7 @@ open_loop(Py *py, const Op *op)
     }
     py->name[op->out.i] = py->loop_name[d];
     line(py, nki_format(py, "for %s in range(%lld):", py->loop_name[d],
-                    (long long)attr_int(py->g->cx, op->attr, A_count, 0)));
+                        (long long)attr_int(py->g->cx, op->attr, A_count, 0)));
     py->depth++;
     py->empty = true;
     return ST_OK;
@@ -358,16 +356,13 @@ list_params(Py *py, bool describe)
             if (!op || !is_parameter(g, op))
                 continue;
             if (describe)
-                text_put(&t, "    %s: %s %s%s\n", py->name[op->out.i],
-                         shape_text(py, val_type(g, op->out)), dtypes[val_dtype(g, op->out)].nki,
-                         k ? ", a constant too large for this file" : "");
+                text_put(&t, "    %s: %s %s%s\n", py->name[op->out.i], shape_text(py, val_type(g, op->out)),
+                         dtypes[val_dtype(g, op->out)].nki, k ? ", a constant too large for this file" : "");
             else
                 text_put(&t, "%s%s", t.n ? ", " : "", py->name[op->out.i]);
         }
     }
-    if (t.st != ST_OK)
-        py->out->st = t.st;
-    return t.st == ST_OK && t.p ? t.p : "";
+    return nki_written(py, &t);
 }
 
 static const char *
@@ -381,14 +376,12 @@ list_outputs(Py *py, bool describe)
     for (int64_t i = 0; i < n; i++) {
         const Op *op = nth_buffer(py, BK_output, i);
         if (op && describe)
-            text_put(&t, "    returns %s: %s %s\n", py->name[op->out.i],
-                     shape_text(py, val_type(g, op->out)), dtypes[val_dtype(g, op->out)].nki);
+            text_put(&t, "    returns %s: %s %s\n", py->name[op->out.i], shape_text(py, val_type(g, op->out)),
+                     dtypes[val_dtype(g, op->out)].nki);
         else if (op)
             text_put(&t, "%s%s", t.n ? ", " : "", py->name[op->out.i]);
     }
-    if (t.st != ST_OK)
-        py->out->st = t.st;
-    return t.st == ST_OK && t.p ? t.p : "";
+    return nki_written(py, &t);
 }
 
 static void

@@ -31,6 +31,7 @@ typedef struct View { /* an operand as Python sees it */
 
 /* nki_text.c */
 const char *nki_format(Py *py, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+const char *nki_written(Py *py, const Text *t); /* what it holds; a failure becomes that of the whole source */
 const char *nki_float(Py *py, double v);
 void nki_indent(Py *py);
 /* Text that may break after any comma, because a bracket is open; `col` is where it begins, `deeper` where lines go on,

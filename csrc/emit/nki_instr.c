@@ -56,8 +56,7 @@ put_call(Py *py, const Call *c)
         }
         text_put(&py->body, "%s=", c->key[i]);
         if (arg > room - 4)
-            nki_wrapped(&py->body, c->val[i], (size_t)(4 * py->depth + 5) + strlen(c->key[i]),
-                        4 * py->depth + 8, 1);
+            nki_wrapped(&py->body, c->val[i], (size_t)(4 * py->depth + 5) + strlen(c->key[i]), 4 * py->depth + 8, 1);
         else
             text_puts(&py->body, c->val[i]);
         if (i + 1 < c->n || len - 2 > room)
@@ -74,8 +73,8 @@ put_call(Py *py, const Call *c)
 static bool
 is_bitwise(int alu)
 {
-    return alu == ALU_bitwise_and || alu == ALU_bitwise_or || alu == ALU_bitwise_xor
-           || alu == ALU_left_shift || alu == ALU_right_shift;
+    return alu == ALU_bitwise_and || alu == ALU_bitwise_or || alu == ALU_bitwise_xor || alu == ALU_left_shift ||
+           alu == ALU_right_shift;
 }
 
 static const char *
@@ -205,6 +204,20 @@ emit_select(Py *py, Call *c, const Op *op)
     add_flag(py, c, op, A_reverse_pred, "reverse_pred");
 }
 
+/* (first, ..., n - 1) */
+static const char *
+axes_text(Py *py, int first, int n)
+{
+    Text t;
+
+    text_init(&t, py->g->cx, &py->arena);
+    text_puts(&t, "(");
+    for (int i = first; i < n; i++)
+        text_put(&t, i == first ? "%d" : ", %d", i);
+    text_puts(&t, n - first == 1 ? ",)" : ")");
+    return nki_written(py, &t);
+}
+
 /* The reduced axes must be whole dims of the view: when the slice has others, the pattern itself is used. */
 static void
 emit_reduce(Py *py, Call *c, const Op *op)
@@ -214,7 +227,6 @@ emit_reduce(Py *py, Call *c, const Op *op)
     int naxes = (int)attr_int(py->g->cx, op->attr, A_naxes, 1), first;
     View v = nki_any_view(py, op, 1);
     int64_t want = 1, got = 1;
-    Text t;
 
     for (int i = 0; i < naxes && i < (int)ap->ndim; i++)
         want *= ap->dim[ap->ndim - 1 - (uint32_t)i].count;
@@ -224,17 +236,10 @@ emit_reduce(Py *py, Call *c, const Op *op)
         v = nki_ap_view(py, py->name[in->v.i], val_type(py->g, in->v), ap);
         first = v.ndim - MIN(naxes, v.ndim - 1);
     }
-    text_init(&t, py->g->cx, &py->arena);
-    text_puts(&t, "(");
-    for (int i = first; i < v.ndim; i++)
-        text_put(&t, i == first ? "%d" : ", %d", i);
-    text_puts(&t, v.ndim - first == 1 ? ",)" : ")");
-    if (t.st != ST_OK)
-        py->out->st = t.st;
     add_operand(py, c, op, 0);
     add_alu(py, c, op, A_op, "op");
     add(c, "data", v.text);
-    add(c, "axis", t.st == ST_OK ? t.p : "");
+    add(c, "axis", axes_text(py, first, v.ndim));
     add_flag(py, c, op, A_negate, "negate");
 }
 
@@ -283,12 +288,9 @@ ints_text(Py *py, const Op *op, Key key, bool pairs)
     text_init(&t, py->g->cx, &py->arena);
     text_puts(&t, "[");
     for (int i = 0; i < n; i++)
-        text_put(&t, pairs && i % 2 == 0 ? "%s[%lld" : pairs ? "%s%lld]" : "%s%lld", i ? ", " : "",
-                 (long long)v[i]);
+        text_put(&t, pairs && i % 2 == 0 ? "%s[%lld" : pairs ? "%s%lld]" : "%s%lld", i ? ", " : "", (long long)v[i]);
     text_puts(&t, "]");
-    if (t.st != ST_OK)
-        py->out->st = t.st;
-    return t.st == ST_OK ? t.p : "";
+    return nki_written(py, &t);
 }
 
 static void

@@ -28,6 +28,14 @@ nki_format(Py *py, const char *fmt, ...)
     return p;
 }
 
+const char *
+nki_written(Py *py, const Text *t)
+{
+    if (t->st != ST_OK)
+        py->out->st = t->st;
+    return t->st == ST_OK && t->p ? t->p : "";
+}
+
 void
 nki_indent(Py *py)
 {
@@ -70,7 +78,5 @@ nki_float(Py *py, double v)
     }
     text_init(&t, py->g->cx, &py->arena);
     text_float(&t, v);
-    if (t.st != ST_OK)
-        py->out->st = t.st;
-    return t.st == ST_OK ? t.p : "";
+    return nki_written(py, &t);
 }

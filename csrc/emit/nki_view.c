@@ -28,9 +28,7 @@ affine_text(Py *py, const Affine *a)
         text_put(&t, "%lld", (long long)c);
     else if (c)
         text_put(&t, " %c %lld", c < 0 ? '-' : '+', (long long)(c < 0 ? -c : c));
-    if (t.st != ST_OK)
-        py->out->st = t.st;
-    return t.st == ST_OK ? t.p : "";
+    return nki_written(py, &t);
 }
 
 typedef struct Axis { /* one declared dim of a box: start, start + step, ... */
@@ -175,9 +173,7 @@ box_view(Py *py, const char *name, const Type *ty, const Box *b)
             v.dim[v.ndim++] = x->count;
     }
     text_puts(&t, "]");
-    if (t.st != ST_OK)
-        py->out->st = t.st;
-    v.text = t.st == ST_OK ? t.p : "";
+    v.text = nki_written(py, &t);
     return v;
 }
 
@@ -199,8 +195,7 @@ nki_ap_view(Py *py, const char *name, const Type *ty, const Ap *ap)
         off = affine_add(off, affine_scale(ap->part, row));
     }
     for (uint32_t i = 0; i < ap->ndim; i++) {
-        text_put(&t, "%s[%lld, %lld]", i ? ", " : "", (long long)ap->dim[i].stride,
-                 (long long)ap->dim[i].count);
+        text_put(&t, "%s[%lld, %lld]", i ? ", " : "", (long long)ap->dim[i].stride, (long long)ap->dim[i].count);
         v.dim[v.ndim++] = ap->dim[i].count;
     }
     if (!ap->ndim) {
@@ -211,9 +206,7 @@ nki_ap_view(Py *py, const char *name, const Type *ty, const Ap *ap)
     if (off.c || off.nterms)
         text_put(&t, ", offset=%s", affine_text(py, &off));
     text_puts(&t, ")");
-    if (t.st != ST_OK)
-        py->out->st = t.st;
-    v.text = t.st == ST_OK ? t.p : "";
+    v.text = nki_written(py, &t);
     return v;
 }
 

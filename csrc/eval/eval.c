@@ -167,7 +167,7 @@ decode_buffer(Machine *m, Instr *in)
     int64_t kind = attr_int(m->cx, in->op->attr, A_kind, BK_tile), numel = 1, row = 1;
     bool chip = ty->space == SP_sbuf || ty->space == SP_psum, ok = bytes > 0 && (chip || ty->space == SP_hbm);
     for (int d = 0; ok && d < ty->rank; d++) {
-        ok = ty->dim[d] > 0 && !__builtin_mul_overflow(numel, ty->dim[d], &numel) && numel <= MAX_ELEMS;
+        ok = ty->dim[d] >= chip && !__builtin_mul_overflow(numel, ty->dim[d], &numel) && numel <= MAX_ELEMS;
         if (!chip || d > 0)
             row *= ty->dim[d];
     }

@@ -143,11 +143,14 @@ gemm_product(const float *pa, int m, const Rows *b, float *c, int64_t ldc, bool 
 
 /* ---- transpose ---- */
 
-/* Blocks of 8 rows by 16 columns: sources whose rows are a power of two apart share cache sets. */
+/* Blocks of 8 rows by 16 columns: sources whose rows are a power of two apart share cache sets. A strip of 8 rows is
+ * read along its rows while the next one is fetched. */
 #define TRANSPOSE(T)                                                                                       \
-    for (int64_t c0 = 0; c0 < cols; c0 += 16)                                                              \
-        for (int64_t r0 = 0; r0 < rows; r0 += 8) {                                                         \
+    for (int64_t r0 = 0; r0 < rows; r0 += 8)                                                               \
+        for (int64_t c0 = 0; c0 < cols; c0 += 16) {                                                        \
             int64_t c1 = MIN(cols, c0 + 16), r1 = MIN(rows, r0 + 8);                                       \
+            for (int64_t r = r1; r < MIN(rows, r1 + 8); r++)                                               \
+                __builtin_prefetch(s + r * s_row + c0 * s_col, 0, 2);                                      \
             for (int64_t c = c0; c < c1; c++)                                                              \
                 for (int64_t r = r0; r < r1; r++) {                                                        \
                     T v;                                                                                   \

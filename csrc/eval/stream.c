@@ -145,19 +145,45 @@ split_run(Walk *w, int64_t run)
     return true;
 }
 
-/* Where one side is contiguous across its runs and the other along them, blocks are copied as transposes. */
+static bool
+is_crossed(const Walk *d, const Walk *s, int dim)
+{
+    int64_t b = d->bytes;
+    return (d->step == b && s->stride[dim] == b) || (s->step == b && d->stride[dim] == b);
+}
+
+static void
+dim_to_front(Walk *w, int dim)
+{
+    int64_t count = w->count[dim], stride = w->stride[dim];
+    for (int d = dim; d > 0; d--) {
+        w->count[d] = w->count[d - 1];
+        w->stride[d] = w->stride[d - 1];
+    }
+    w->count[0] = count;
+    w->stride[0] = stride;
+}
+
+/* Where one side is contiguous across its runs and the other along them, blocks are copied as transposes. Dims that
+ * both sides step through alike may come in any order. */
 static bool
 copy_transposed(Walk *d, Walk *s, int64_t n)
 {
-    int64_t run = MIN(d->run, s->run), b = d->bytes;
+    int64_t run = MIN(d->run, s->run);
     if (run < 4 || !split_run(d, run) || !split_run(s, run) || !d->n || !s->n)
         return false;
-    int64_t cols = MIN(d->count[0], s->count[0]);
-    bool crossed = (d->step == b && s->stride[0] == b) || (s->step == b && d->stride[0] == b);
-    if (!crossed || cols < 4 || d->count[0] % cols || s->count[0] % cols)
+    int dim = 0, most = MIN(d->n, s->n) - 1;
+    while (dim < most && !is_crossed(d, s, dim) && d->count[dim] == s->count[dim])
+        dim++;
+    int64_t cols = MIN(d->count[dim], s->count[dim]);
+    if (!is_crossed(d, s, dim) || cols < 4 || d->count[dim] % cols || s->count[dim] % cols)
         return false;
+    if (dim > 0 && d->count[dim] != s->count[dim])
+        return false;
+    dim_to_front(d, dim);
+    dim_to_front(s, dim);
     for (int64_t done = 0; done < n; done += run * cols) {
-        transpose_2d((int)b, run, cols, d->p, d->stride[0], d->step, s->p, s->step, s->stride[0]);
+        transpose_2d((int)d->bytes, run, cols, d->p, d->stride[0], d->step, s->p, s->step, s->stride[0]);
         walk_skip(d, run * cols);
         walk_skip(s, run * cols);
     }

@@ -52,17 +52,6 @@ affine_scale(Affine a, int64_t k)
     return a;
 }
 
-bool
-affine_eq(const Affine *a, const Affine *b)
-{
-    if (a->c != b->c || a->nterms != b->nterms)
-        return false;
-    for (uint32_t i = 0; i < a->nterms; i++)
-        if (a->term[i].var.i != b->term[i].var.i || a->term[i].coef != b->term[i].coef)
-            return false;
-    return true;
-}
-
 int64_t
 affine_eval(const Affine *a, const int64_t *value_of)
 {

@@ -72,12 +72,6 @@ intern_init(Ctx *cx)
     return ST_OK;
 }
 
-void
-intern_free(Ctx *cx)
-{
-    cx->intern = NULL;
-}
-
 /* Adds a record to a table: *id is its number. */
 #define INTERN_ADD(cx, vec, map, hash, rec, id)                                                    \
     do {                                                                                           \

@@ -51,7 +51,8 @@ typedef enum Target {
 
 /* ---- types ---- */
 typedef enum TyKind { TY_none, TY_tensor, TY_buffer, TY_index } TyKind;
-typedef struct Type { /* tensor: dtype + dims. buffer: also a space; dims are [partition, free...] on chip. index: a loop variable */
+/* tensor: dtype + dims. buffer: also a space; dims are [partition, free...] on chip. index: a loop variable */
+typedef struct Type {
     uint8_t kind, dtype, space, rank;
     int64_t dim[MAX_RANK];
 } Type;
@@ -186,7 +187,6 @@ typedef struct Loc { /* a code object (opaque here) and an instruction offset in
     int32_t line;   /* of IR text; 0 for code */
 } Loc;
 Status intern_init(Ctx *cx);   /* after ctx_init, before anything else of ir/ */
-void intern_free(Ctx *cx);     /* before ctx_free; interned things live in cx->arena, so ctx_free alone frees them too */
 /* Fails for a rank above MAX_RANK and for more bytes than fit in 2^62: products of dims never overflow. */
 Status type_make(Ctx *cx, TyKind kind, Space space, DType dt, int rank, const int64_t *dim, TyId *out);
 const Type *type_get(const Ctx *cx, TyId t); /* stable pointer */
@@ -213,7 +213,6 @@ const Ap *ap_get(const Ctx *cx, ApId a);          /* stable pointer */
 #define AT_INT(k, v) ((AttrItem){.key = (k), .i = (int64_t)(v)})
 #define AT_FLT(k, v) ((AttrItem){.key = (k), .f = (v)})
 #define AT_INTS(k, v, cnt) ((AttrItem){.key = (k), .n = (uint16_t)(cnt), .ints = (v)})
-#define AT_STR(k, v) ((AttrItem){.key = (k), .s = (v)})
 #define AT_DATA(k, v) ((AttrItem){.key = (k), .data = (v)})
 
 /* affine.c */
@@ -221,10 +220,10 @@ Affine affine_const(int64_t c);
 Affine affine_var(Val var, int64_t coef);
 Affine affine_add(Affine a, Affine b);  /* a term too many is a bug of the caller: asserts */
 Affine affine_scale(Affine a, int64_t k);
-bool affine_eq(const Affine *a, const Affine *b);
 int64_t affine_eval(const Affine *a, const int64_t *value_of); /* value_of[var.i] */
 int64_t ap_count(const Ap *ap);      /* elements per partition on chip, elements in all in HBM */
-void ap_extent(const Ap *ap, int64_t *lo, int64_t *hi); /* free offsets reached, without the loop terms of off: [lo, hi] */
+/* Free offsets reached, without the loop terms of off: [lo, hi]. */
+void ap_extent(const Ap *ap, int64_t *lo, int64_t *hi);
 int ap_merge(Ap *ap);                /* fuse neighbouring dims that are one run; returns ndim */
 
 /* graph.c */
@@ -247,7 +246,6 @@ static inline const Op *val_def(const Graph *g, Val v) { return &g->ops.p[g->val
 Status graph_print(const Graph *g, Text *t);
 Status print_op(const Graph *g, OpId o, Text *t);    /* one line, no newline, for messages */
 void print_type(const Type *ty, Text *t);
-void print_ap(const Graph *g, const Type *buf, const Ap *ap, Text *t);
 Status graph_parse(Ctx *cx, const char *text, size_t n, const Dialect *const *dialects, int ndialects, Graph **out);
 const char *enum_name(AttrKind kind, int value);      /* "vector" for AK_engine, EN_vector */
 int enum_value(AttrKind kind, const char *s, size_t n); /* -1: no such name */

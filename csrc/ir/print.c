@@ -457,13 +457,3 @@ print_op(const Graph *g, OpId o, Text *t)
     arena_free(&names.arena);
     return st != ST_OK ? st : t->st;
 }
-
-void
-print_ap(const Graph *g, const Type *buf, const Ap *ap, Text *t)
-{
-    Names names = {0};
-    arena_init(&names.arena, &g->cx->mem);
-    bool named = number_vals(g, &names) == ST_OK;
-    put_ap(&(Printer){g, named ? names.number : NULL, t}, buf, ap);
-    arena_free(&names.arena);
-}

@@ -65,7 +65,7 @@ typedef struct Allocator {
     Ctx *cx;
     Pool pool[SP_COUNT];
     Live *live;
-    int64_t *addr;           /* by val; -1: none */
+    int64_t *addr;                /* by val; -1: none */
     uint32_t *begin, *begin_next; /* by op: the first val to place there; by val: the next */
     uint32_t *expire, *next;      /* the same for vals to give back after an op */
 } Allocator;
@@ -134,28 +134,14 @@ assign(Allocator *al)
     return ST_OK;
 }
 
-/* The same ops again, with addresses; ids do not change. */
 static Status
-rebuild(const Allocator *al, Graph *out)
+place(void *env, const Op *op, AttrId *attr)
 {
-    const Graph *g = al->g;
-    FOR_OPS(g, o) {
-        const Op *op = graph_op(g, o);
-        AttrId attr = op->attr;
-        TyId type = {0};
-        OpId made;
-        if (op->nout)
-            type = g->vals.p[op->out.i].type;
-        bool untouched = op->code == K_buffer && is_on_chip(val_type(g, op->out)) && al->addr[op->out.i] < 0;
-        if (untouched) /* still needs a legal place */
-            TRY(attr_with(al->cx, attr, AT_INT(A_addr, 0), &attr));
-        else if (op->code == K_buffer && is_on_chip(val_type(g, op->out)))
-            TRY(attr_with(al->cx, attr, AT_INT(A_addr, al->addr[op->out.i]), &attr));
-        TRY(graph_append(out, op->code, g->operands.p + op->in, op->nin, attr, op->loc, &type, op->nout, &made));
-        if (op->nout)
-            out->vals.p[out->ops.p[made.i].out.i].name = g->vals.p[op->out.i].name;
-    }
-    return ST_OK;
+    const Allocator *al = env;
+    if (op->code != K_buffer || !is_on_chip(val_type(al->g, op->out)))
+        return ST_OK;
+    int64_t addr = MAX(al->addr[op->out.i], 0); /* one that is never touched still needs a legal place */
+    return attr_with(al->cx, op->attr, AT_INT(A_addr, addr), attr);
 }
 
 Status
@@ -175,8 +161,5 @@ pass_allocate(const Graph *in, const CompileOptions *opt, Graph **out)
     VEC_PUSH(al.cx, a, &al.pool[SP_sbuf].gaps, (Gap){0, (int64_t)hw->sbuf_usable / ALIGN_BYTES * ALIGN_BYTES});
     VEC_PUSH(al.cx, a, &al.pool[SP_psum].gaps, (Gap){0, (int64_t)hw->psum_bytes});
     TRY(assign(&al));
-    TRY(graph_new(al.cx, in->dialect, str_get(al.cx, in->name), out));
-    (*out)->target = in->target;
-    TRY(rebuild(&al, *out));
-    return copy_interface(in, *out);
+    return program_retag(in, place, &al, out);
 }

@@ -1,4 +1,4 @@
-/* canonicalize.c - rebuild a tensor graph from what its outputs need.
+/* canonicalize.c - rebuild a tensor graph from what its outputs need; the walk that all tensor passes share.
  *
  * in:   any verified tensor graph
  * out:  the same function as the builder makes it: folded, shared, without ops that nobody uses
@@ -6,8 +6,9 @@
  */
 #include "pass/pass.h"
 
-Status
-graph_liveness(const Graph *g, bool **live)
+/* Per op: an output needs it, or it is an input. */
+static Status
+liveness(const Graph *g, bool **live)
 {
     bool *l;
     NEW(g->cx, &g->cx->scratch, l, g->ops.n);
@@ -24,32 +25,40 @@ graph_liveness(const Graph *g, bool **live)
     return ST_OK;
 }
 
-Status
-graph_finish(const Graph *in, Graph *g, const Val *map)
+/* Carries names, outputs and aliases over. */
+static Status
+finish(const Rewrite *rw)
 {
+    const Graph *in = rw->in;
+    Graph *g = rw->g;
     for (uint32_t v = 1; v < in->vals.n; v++) {
-        if (in->vals.p[v].name.i && map[v].i && !g->vals.p[map[v].i].name.i)
-            g->vals.p[map[v].i].name = in->vals.p[v].name;
+        Val new = rw->map[v];
+        if (in->vals.p[v].name.i && new.i && !g->vals.p[new.i].name.i)
+            g->vals.p[new.i].name = in->vals.p[v].name;
     }
     for (uint32_t i = 0; i < in->outputs.n; i++) {
-        TRY(t_output(g, map[in->outputs.p[i].i]));
+        TRY(t_output(g, rw->map[in->outputs.p[i].i]));
         g->aliases.p[i] = i < in->aliases.n ? in->aliases.p[i] : -1;
     }
     return ST_OK;
 }
 
-Status
-graph_begin(const Graph *in, Graph **out)
+static Status
+walk(Rewrite *rw, RewriteOp *rewrite)
 {
-    Ctx *cx = in->cx;
-    TRY(graph_new(cx, &tensor_dialect, str_get(cx, in->name), out));
-    Graph *g = *out;
-    Status st = vec_reserve(cx, &g->arena, &g->ops, in->ops.n, sizeof(Op));
-    if (st == ST_OK)
-        st = vec_reserve(cx, &g->arena, &g->vals, in->vals.n, sizeof(ValDef));
-    if (st == ST_OK)
-        st = vec_reserve(cx, &g->arena, &g->operands, in->operands.n, sizeof(Operand));
-    return graph_end(st, out);
+    const Graph *in = rw->in;
+    Graph *g = rw->g;
+    bool *live;
+    TRY(vec_reserve(g->cx, &g->arena, &g->ops, in->ops.n, sizeof(Op)));
+    TRY(vec_reserve(g->cx, &g->arena, &g->vals, in->vals.n, sizeof(ValDef)));
+    TRY(vec_reserve(g->cx, &g->arena, &g->operands, in->operands.n, sizeof(Operand)));
+    TRY(liveness(in, &live));
+    NEW(g->cx, &g->cx->scratch, rw->map, in->vals.n);
+    FOR_OPS(in, o) {
+        if (live[o.i])
+            TRY(rewrite(rw, o, &rw->map[graph_op(in, o)->out.i]));
+    }
+    return finish(rw);
 }
 
 Status
@@ -63,11 +72,19 @@ graph_end(Status st, Graph **out)
 }
 
 Status
+graph_rewrite(const Graph *in, const CompileOptions *opt, RewriteOp *rewrite, void *env, Graph **out)
+{
+    TRY(graph_new(in->cx, &tensor_dialect, str_get(in->cx, in->name), out));
+    Rewrite rw = {.in = in, .g = *out, .opt = opt, .env = env};
+    return graph_end(walk(&rw, rewrite), out);
+}
+
+Status
 graph_sweep(Graph *g, const CompileOptions *opt, Graph **out)
 {
     bool *live;
     uint32_t dead = 0;
-    Status st = graph_liveness(g, &live);
+    Status st = liveness(g, &live);
     for (uint32_t o = 1; st == ST_OK && o < g->ops.n; o++)
         dead += !live[o];
     *out = st == ST_OK ? g : NULL;
@@ -79,24 +96,14 @@ graph_sweep(Graph *g, const CompileOptions *opt, Graph **out)
     return st;
 }
 
-static Status
-rebuild(const Graph *in, Graph *g)
+Status
+rewrite_clone(const Rewrite *rw, OpId o, Val *out)
 {
-    bool *live;
-    Val *map;
-    TRY(graph_liveness(in, &live));
-    NEW(g->cx, &g->cx->scratch, map, in->vals.n);
-    FOR_OPS(in, o) {
-        if (live[o.i])
-            TRY(t_clone(g, in, o, map, &map[graph_op(in, o)->out.i]));
-    }
-    return graph_finish(in, g, map);
+    return t_clone(rw->g, rw->in, o, rw->map, out);
 }
 
 Status
 pass_canonicalize(const Graph *in, const CompileOptions *opt, Graph **out)
 {
-    (void)opt;
-    TRY(graph_begin(in, out));
-    return graph_end(rebuild(in, *out), out);
+    return graph_rewrite(in, opt, rewrite_clone, NULL, out);
 }

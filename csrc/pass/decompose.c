@@ -164,25 +164,22 @@ unless_large(Expr *e, Val x, Val rounded)
 }
 
 static Val
-expand_rint(Expr *e, Val x, Val b)
+expand_rint(Expr *e, Val x)
 {
-    (void)b;
     return unless_large(e, x, nearest(e, x));
 }
 
 static Val
-expand_floor(Expr *e, Val x, Val b)
+expand_floor(Expr *e, Val x)
 {
     Val n = nearest(e, x);
-    (void)b;
     return unless_large(e, x, sub(e, n, flag(e, T_greater, n, x)));
 }
 
 static Val
-expand_ceil(Expr *e, Val x, Val b)
+expand_ceil(Expr *e, Val x)
 {
     Val n = nearest(e, x);
-    (void)b;
     return unless_large(e, x, add(e, n, flag(e, T_less, n, x)));
 }
 
@@ -196,25 +193,23 @@ toward_zero(Expr *e, Val n, Val x)
 }
 
 static Val
-expand_trunc(Expr *e, Val x, Val b)
+expand_trunc(Expr *e, Val x)
 {
-    (void)b;
     return unless_large(e, x, toward_zero(e, nearest(e, x), x));
 }
 
 /* ---- arithmetic ---- */
 
 static Val
-expand_neg(Expr *e, Val x, Val b)
+expand_neg(Expr *e, Val x)
 {
-    (void)b;
     return mulc(e, x, -1);
 }
 
 static Val
-expand_positive(Expr *e, Val x, Val b)
+expand_positive(Expr *e, Val x)
 {
-    (void)e, (void)b;
+    (void)e;
     return x;
 }
 
@@ -223,7 +218,8 @@ expand_div(Expr *e, Val a, Val b)
 {
     double c;
     const Op *def = e->st == ST_OK ? val_def(e->g, b) : NULL;
-    if (def && def->code == T_exp) /* a / e^x is a * e^-x: one activation instead of a reciprocal, which is 8 times slower */
+    /* a / e^x is a * e^-x: one activation instead of a reciprocal, which is 8 times slower */
+    if (def && def->code == T_exp)
         return mul(e, a, un(e, T_exp, mulc(e, op_val(e->g, def, 0), -1)));
     if (e->st == ST_OK && is_splat(e->g, a, &c) && c == 1)
         return un(e, T_reciprocal, b);
@@ -231,9 +227,8 @@ expand_div(Expr *e, Val a, Val b)
 }
 
 static Val
-expand_isnan(Expr *e, Val x, Val b)
+expand_isnan(Expr *e, Val x)
 {
-    (void)b;
     return bin(e, T_not_equal, x, x);
 }
 
@@ -269,7 +264,7 @@ exact_rest(Expr *e, Val a, Val q, Val b)
 static void
 divmod_float(Expr *e, Val a, Val b, Val *quotient, Val *rest)
 {
-    Val q = expand_rint(e, mul(e, a, un(e, T_reciprocal, b)), b);
+    Val q = expand_rint(e, mul(e, a, un(e, T_reciprocal, b)));
     Val r = exact_rest(e, a, q, b);
     Val low = binc(e, T_less, mul(e, r, un(e, T_sign, b)), 0);
     *quotient = sub(e, q, cast(e, low, e->dt));
@@ -329,12 +324,11 @@ expand_remainder(Expr *e, Val a, Val b)
 
 /* exp(x * ln 2) with the product split, since its rounding error grows with x. */
 static Val
-expand_exp2(Expr *e, Val x, Val b)
+expand_exp2(Expr *e, Val x)
 {
     const double ln2 = 0.6931471805599453, hi = 0.693359375; /* 9 bits: n * hi is exact */
     Val n = nearest(e, clamp(e, x, -126, 127));
     Val f = sub(e, x, n);
-    (void)b;
     Val p = mulc(e, f, ln2), q = mulc(e, n, ln2 - hi);
     p = un(e, T_exp, add(e, p, q));
     q = un(e, T_exp, mulc(e, n, hi));
@@ -343,45 +337,40 @@ expand_exp2(Expr *e, Val x, Val b)
 
 /* (e**x - 1) / (e**x + 1) is tanh(x / 2): no cancellation */
 static Val
-expand_expm1(Expr *e, Val x, Val b)
+expand_expm1(Expr *e, Val x)
 {
-    (void)b;
     Val t = un(e, T_tanh, mulc(e, x, 0.5));
     return mul(e, t, addc(e, un(e, T_exp, x), 1));
 }
 
 static Val
-expand_log2(Expr *e, Val x, Val b)
+expand_log2(Expr *e, Val x)
 {
-    (void)b;
     return mulc(e, un(e, T_log, x), 1.4426950408889634);
 }
 
 static Val
-expand_log10(Expr *e, Val x, Val b)
+expand_log10(Expr *e, Val x)
 {
-    (void)b;
     return mulc(e, un(e, T_log, x), 0.4342944819032518);
 }
 
 /* log(u) + (x - (u - 1)) / u with u = 1 + x as rounded. Below -1/2 and far above 1 nothing was
  * lost. */
 static Val
-expand_log1p(Expr *e, Val x, Val b)
+expand_log1p(Expr *e, Val x)
 {
     Val y = clamp(e, x, -0.5, 1e30), u = addc(e, y, 1);
     Val lost = sub(e, y, addc(e, u, -1));
-    (void)b;
     lost = mul(e, lost, un(e, T_reciprocal, u));
     return add(e, un(e, T_log, addc(e, x, 1)), lost);
 }
 
 /* e**|x| may overflow where the result does not: its square root does not. */
 static Val
-expand_cosh(Expr *e, Val x, Val b)
+expand_cosh(Expr *e, Val x)
 {
     Val p = un(e, T_exp, mulc(e, x, 0.5)), q = un(e, T_exp, mulc(e, x, -0.5));
-    (void)b;
     p = mul(e, mulc(e, p, 0.5), p);
     q = mul(e, mulc(e, q, 0.5), q);
     return add(e, p, q);
@@ -389,17 +378,16 @@ expand_cosh(Expr *e, Val x, Val b)
 
 /* sinh(x) = tanh(x / 2) * (cosh(x) + 1): no cancellation */
 static Val
-expand_sinh(Expr *e, Val x, Val b)
+expand_sinh(Expr *e, Val x)
 {
     Val t = un(e, T_tanh, mulc(e, x, 0.5));
-    return mul(e, t, addc(e, expand_cosh(e, x, b), 1));
+    return mul(e, t, addc(e, expand_cosh(e, x), 1));
 }
 
 static Val
-expand_cbrt(Expr *e, Val x, Val b)
+expand_cbrt(Expr *e, Val x)
 {
     Val third = mulc(e, un(e, T_log, un(e, T_abs, x)), 1.0 / 3);
-    (void)b;
     third = un(e, T_exp, third);
     return mul(e, third, un(e, T_sign, x));
 }
@@ -436,43 +424,39 @@ reduce_2pi(Expr *e, Val x)
 
 /* Reflected at +-pi/2, where sine is symmetric. */
 static Val
-expand_sin(Expr *e, Val x, Val b)
+expand_sin(Expr *e, Val x)
 {
     Val r = reduce_2pi(e, x);
-    (void)b;
     r = bin(e, T_minimum, subfrom(e, PI, r), r);
     r = bin(e, T_maximum, subfrom(e, -PI, r), r);
     return un(e, T_sin_pi, r);
 }
 
 static Val
-expand_cos(Expr *e, Val x, Val b)
+expand_cos(Expr *e, Val x)
 {
-    (void)b;
     return un(e, T_sin_pi, subfrom(e, PI / 2, un(e, T_abs, reduce_2pi(e, x))));
 }
 
 /* In quadrant n: sin / cos of the rest, or -cos / sin in odd ones. */
 static Val
-expand_tan(Expr *e, Val x, Val b)
+expand_tan(Expr *e, Val x)
 {
     static const double half_pi[3] = {1.5703125, 0.0004837512969970703, 7.549790126404332e-08};
     Val n = magic_round(e, mulc(e, x, 2 / PI)), h = mulc(e, n, 0.5);
     Val r = clamp(e, reduce_period(e, x, n, half_pi), -1, 1);
     Val odd = bin(e, T_not_equal, h, magic_round(e, h));
     Val s = un(e, T_sin_pi, r), c = un(e, T_sin_pi, subfrom(e, PI / 2, un(e, T_abs, r)));
-    (void)b;
     Val top = where(e, odd, mulc(e, c, -1), s), bottom = where(e, odd, s, c);
     return mul(e, top, un(e, T_reciprocal, bottom));
 }
 
 /* For |x| > 1: sign(x) * pi / 2 - arctan(1 / x) */
 static Val
-expand_arctan(Expr *e, Val x, Val b)
+expand_arctan(Expr *e, Val x)
 {
     Val big = binc(e, T_greater, un(e, T_abs, x), 1);
     Val t = un(e, T_arctan_small, where(e, big, un(e, T_reciprocal, x), x));
-    (void)b;
     return where(e, big, sub(e, mulc(e, un(e, T_sign, x), PI / 2), t), t);
 }
 
@@ -515,7 +499,7 @@ int_reciprocal(Expr *e, Val x)
 
 /* ---- what is too long for a row on chip ---- */
 
-#define LONG_BYTES 65536   /* of a row that a reduction in one step would need */
+#define LONG_BYTES 65536 /* of a row that a reduction in one step would need */
 
 /* The longest run of dims that are, or are not, in the set; dims of size 1 belong to any. */
 static int64_t
@@ -565,9 +549,10 @@ split_reduction(Expr *e, const Graph *in, const Op *op, Val x, Val *out)
 
 /* ---- the walk ---- */
 
-typedef Val Expand(Expr *e, Val a, Val b); /* b: the second operand, or a again */
+typedef Val ExpandUnary(Expr *e, Val x);
+typedef Val ExpandBinary(Expr *e, Val a, Val b);
 
-static Expand *const expansions[T_COUNT] = {
+static ExpandUnary *const unary[T_COUNT] = {
     [T_neg] = expand_neg,
     [T_positive] = expand_positive,
     [T_cbrt] = expand_cbrt,
@@ -587,10 +572,18 @@ static Expand *const expansions[T_COUNT] = {
     [T_rint] = expand_rint,
     [T_trunc] = expand_trunc,
     [T_isnan] = expand_isnan,
+};
+static ExpandBinary *const binary[T_COUNT] = {
     [T_div] = expand_div,
     [T_floor_divide] = expand_floor_divide,
     [T_remainder] = expand_remainder,
 };
+
+static Val
+expand(Expr *e, int op, Val a, Val b)
+{
+    return unary[op] ? unary[op](e, a) : binary[op](e, a, b);
+}
 
 /* One instruction in any float: nothing to gain from f32. */
 static bool
@@ -603,30 +596,63 @@ static Status
 expand_op(Graph *g, const Op *op, Val a, Val b, Val *out)
 {
     DType dt = val_dtype(g, a);
-    Expand *expand = expansions[op->code];
     Expr e = {.g = g, .loc = op->loc, .dt = dt};
-    if (expand == NULL)
-        return fail(g->cx, ST_BUG, op->loc, "decompose: no rewriter for %s",
-                    tensor_dialect.ops[op->code].name);
+    if (!unary[op->code] && !binary[op->code])
+        return fail(g->cx, ST_BUG, op->loc, "decompose: no rewriter for %s", tensor_dialect.ops[op->code].name);
     if (!is_float(dt) || dtypes[dt].bytes >= 4 || is_one_step(op->code)) {
-        *out = expand(&e, a, b);
+        *out = expand(&e, op->code, a, b);
         return e.st;
     }
     e.dt = DT_f32;
     a = cast(&e, a, DT_f32);
     b = cast(&e, b, DT_f32);
-    *out = cast(&e, expand(&e, a, b), dt);
+    *out = cast(&e, expand(&e, op->code, a, b), dt);
     return e.st;
 }
 
-static Status
-rewrite_op(const Graph *in, Graph *g, OpId o, const Val *map, Val *out)
+static bool
+is_empty(const Graph *g, Val v)
 {
+    return type_numel(val_type(g, v)) == 0;
+}
+
+/* What has no elements, or is made of what has none: nothing is left to compute. */
+static bool
+has_nothing_to_do(const Graph *in, const Op *op)
+{
+    if (op->code == T_input)
+        return false;
+    return is_empty(in, op->out) || (op->nin > 0 && op->code != T_concat && is_empty(in, op_val(in, op, 0)));
+}
+
+/* Parts of a concat that have elements. */
+static Status
+concat_rest(const Graph *in, Graph *g, const Op *op, const Val *map, Val *out)
+{
+    Val *part;
+    int n = 0;
+    NEW(g->cx, &g->cx->scratch, part, op->nin);
+    for (int i = 0; i < op->nin; i++)
+        if (!is_empty(in, op_val(in, op, i)))
+            part[n++] = map[op_val(in, op, i).i];
+    *out = part[0];
+    return n == 1 ? ST_OK : t_concat(g, part, n, attr_int(in->cx, op->attr, A_axis, 0), op->loc, out);
+}
+
+static Status
+rewrite_op(const Rewrite *rw, OpId o, Val *out)
+{
+    const Graph *in = rw->in;
+    Graph *g = rw->g;
     const Op *op = graph_op(in, o);
     const Type *t = val_type(in, op->out);
+    if (has_nothing_to_do(in, op)) /* sums and products of nothing are 0 */
+        return t_full(g, (DType)t->dtype, t->rank, t->dim, 0, op->loc, out);
+    if (op->code == T_concat)
+        return concat_rest(in, g, op, rw->map, out);
     if (op->nin == 0)
-        return t_clone(g, in, o, map, out);
-    Val a = map[op_val(in, op, 0).i], b = op->nin > 1 ? map[op_val(in, op, 1).i] : a;
+        return rewrite_clone(rw, o, out);
+    Val a = rw->map[op_val(in, op, 0).i], b = op->nin > 1 ? rw->map[op_val(in, op, 1).i] : a;
     if (op->code == T_cast)
         return expand_cast(g, op, a, out);
     Expr e = {.g = g, .loc = op->loc, .dt = (DType)t->dtype};
@@ -637,32 +663,18 @@ rewrite_op(const Graph *in, Graph *g, OpId o, const Val *map, Val *out)
     if (is_long_reduction(g, op, a))
         return split_reduction(&e, in, op, a, out);
     if (op->flags & F_CORE)
-        return t_clone(g, in, o, map, out);
+        return rewrite_clone(rw, o, out);
     TRY(expand_op(g, op, a, b, out));
     if (g->vals.p[out->i].type.i == in->vals.p[op->out.i].type.i)
         return ST_OK;
     return t_broadcast_to(g, *out, t->dim, t->rank, op->loc, out);
 }
 
-static Status
-rebuild(const Graph *in, Graph *g)
-{
-    bool *live;
-    Val *map;
-    TRY(graph_liveness(in, &live));
-    NEW(g->cx, &g->cx->scratch, map, in->vals.n);
-    FOR_OPS(in, o) {
-        if (live[o.i])
-            TRY(rewrite_op(in, g, o, map, &map[graph_op(in, o)->out.i]));
-    }
-    return graph_finish(in, g, map);
-}
-
 Status
 pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out)
 {
     Graph *g;
-    TRY(graph_begin(in, &g));
-    TRY(graph_end(rebuild(in, g), &g));
+    TRY(graph_rewrite(in, opt, rewrite_op, NULL, &g));
+    TRY(order_words(g, opt, &g));
     return graph_sweep(g, opt, out);
 }

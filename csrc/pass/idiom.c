@@ -19,7 +19,7 @@
 typedef struct Match {
     Graph *g;
     LocId loc;
-    DType dt;  /* of the root */
+    DType dt; /* of the root */
     Val *out;
 } Match;
 
@@ -259,9 +259,8 @@ is_gelu(const Match *m, Val a, Val b, Val tanh_sum, double c, Val u, Val x)
         nx += v.i == x.i;
         nt += v.i == tanh_sum.i;
     }
-    return !fa.overflow && !fb.overflow && fa.n + fb.n == 2 && nx == 1 && nt == 1 &&
-           fa.coef * fb.coef * c == 0.5 && is_float(val_dtype(g, x)) &&
-           is_gelu_inner(g, u, x, m->dt);
+    return !fa.overflow && !fb.overflow && fa.n + fb.n == 2 && nx == 1 && nt == 1 && fa.coef * fb.coef * c == 0.5 &&
+           is_float(val_dtype(g, x)) && is_gelu_inner(g, u, x, m->dt);
 }
 
 /* The factor c + c * tanh(u) of v, if any. */
@@ -425,42 +424,29 @@ match(const Match *m, const Graph *in, const Op *op, const Val *map)
 }
 
 static Status
-rewrite_op(const Graph *in, Graph *g, OpId o, const Val *map, Val *out)
+rewrite_op(const Rewrite *rw, OpId o, Val *out)
 {
+    const Graph *in = rw->in;
+    Graph *g = rw->g;
     const Op *op = graph_op(in, o);
     const Type *t = val_type(in, op->out);
     Val found = {0};
     if (op->code == T_mul || op->code == T_div || op->code == T_reciprocal || op->code == T_power) {
         Match m = {.g = g, .loc = op->loc, .dt = (DType)t->dtype, .out = &found};
-        TRY(match(&m, in, op, map));
+        TRY(match(&m, in, op, rw->map));
     }
     if (found.i == 0)
-        return t_clone(g, in, o, map, out);
+        return rewrite_clone(rw, o, out);
     *out = found;
     if (g->vals.p[found.i].type.i == in->vals.p[op->out.i].type.i)
         return ST_OK;
     return t_broadcast_to(g, found, t->dim, t->rank, op->loc, out);
 }
 
-static Status
-rebuild(const Graph *in, Graph *g)
-{
-    bool *live;
-    Val *map;
-    TRY(graph_liveness(in, &live));
-    NEW(g->cx, &g->cx->scratch, map, in->vals.n);
-    FOR_OPS(in, o) {
-        if (live[o.i])
-            TRY(rewrite_op(in, g, o, map, &map[graph_op(in, o)->out.i]));
-    }
-    return graph_finish(in, g, map);
-}
-
 Status
 pass_idiom(const Graph *in, const CompileOptions *opt, Graph **out)
 {
     Graph *g;
-    TRY(graph_begin(in, &g));
-    TRY(graph_end(rebuild(in, g), &g));
+    TRY(graph_rewrite(in, opt, rewrite_op, NULL, &g));
     return graph_sweep(g, opt, out);
 }

@@ -10,14 +10,6 @@
 #include <math.h>
 #include <stdio.h>
 
-typedef struct Narrow {
-    const Graph *in;
-    Graph *g;
-    const CompileOptions *opt;
-    bool said[DT_COUNT];
-    Val *map;
-} Narrow;
-
 static DType
 narrowed(DType d)
 {
@@ -34,28 +26,28 @@ narrowed(DType d)
 }
 
 static Status
-say(Narrow *n, DType d, LocId loc)
+say(const Rewrite *n, DType d, LocId loc)
 {
     DType to = narrowed(d);
-    if (to == d || n->said[d])
+    bool *said = n->env; /* by dtype */
+    if (to == d || said[d])
         return ST_OK;
-    n->said[d] = true;
+    said[d] = true;
     if (n->opt != NULL && n->opt->narrow == NARROW_error)
-        return fail(n->g->cx, ST_USER, loc,
-                    "the device has no %s; convert to %s with astype, or allow narrowing",
+        return fail(n->g->cx, ST_USER, loc, "the device has no %s; convert to %s with astype, or allow narrowing",
                     dtypes[d].np, dtypes[to].np);
     return warn(n->g->cx, loc, "%s is computed as %s on the device", dtypes[d].np, dtypes[to].np);
 }
 
 static Status
-too_large(Narrow *n, DType from, LocId loc, const char *text)
+too_large(const Rewrite *n, DType from, LocId loc, const char *text)
 {
-    return fail(n->g->cx, ST_USER, loc, "constant %s of dtype %s does not fit %s", text,
-                dtypes[from].np, dtypes[narrowed(from)].np);
+    return fail(n->g->cx, ST_USER, loc, "constant %s of dtype %s does not fit %s", text, dtypes[from].np,
+                dtypes[narrowed(from)].np);
 }
 
 static Status
-check_int(Narrow *n, DType from, int64_t v, LocId loc)
+check_int(const Rewrite *n, DType from, int64_t v, LocId loc)
 {
     char text[32];
     bool ok = from == DT_u64 ? (uint64_t)v <= UINT32_MAX : v >= INT32_MIN && v <= INT32_MAX;
@@ -66,7 +58,7 @@ check_int(Narrow *n, DType from, int64_t v, LocId loc)
 }
 
 static Status
-check_real(Narrow *n, DType from, double v, LocId loc)
+check_real(const Rewrite *n, DType from, double v, LocId loc)
 {
     char text[32];
     if (!isfinite(v) || isfinite((float)v))
@@ -76,7 +68,7 @@ check_real(Narrow *n, DType from, double v, LocId loc)
 }
 
 static Status
-narrow_full(Narrow *n, const Op *op, Val *out)
+narrow_full(const Rewrite *n, const Op *op, Val *out)
 {
     const Type *t = val_type(n->in, op->out);
     DType from = (DType)t->dtype, to = narrowed(from);
@@ -91,7 +83,7 @@ narrow_full(Narrow *n, const Op *op, Val *out)
 }
 
 static Status
-narrow_const(Narrow *n, const Op *op, Val *out)
+narrow_const(const Rewrite *n, const Op *op, Val *out)
 {
     Ctx *cx = n->g->cx;
     const Type *t = val_type(n->in, op->out);
@@ -115,7 +107,7 @@ narrow_const(Narrow *n, const Op *op, Val *out)
 }
 
 static Status
-narrow_cast(Narrow *n, const Op *op, Val *out)
+narrow_cast(const Rewrite *n, const Op *op, Val *out)
 {
     DType to = narrowed((DType)attr_int(n->g->cx, op->attr, A_dtype, DT_none));
     Val x = n->map[op_val(n->in, op, 0).i];
@@ -125,7 +117,7 @@ narrow_cast(Narrow *n, const Op *op, Val *out)
 }
 
 static Status
-narrow_op(Narrow *n, OpId o, Val *out)
+narrow_op(const Rewrite *n, OpId o, Val *out)
 {
     const Op *op = graph_op(n->in, o);
     const Type *t = val_type(n->in, op->out);
@@ -136,30 +128,16 @@ narrow_op(Narrow *n, OpId o, Val *out)
     if (wide && op->code == T_const)
         return narrow_const(n, op, out);
     if (wide && op->code == T_input)
-        return t_input(n->g, str_get(n->g->cx, n->in->vals.p[op->out.i].name),
-                       narrowed((DType)t->dtype), t->rank, t->dim, op->loc, out);
+        return t_input(n->g, str_get(n->g->cx, n->in->vals.p[op->out.i].name), narrowed((DType)t->dtype), t->rank,
+                       t->dim, op->loc, out);
     if (op->code == T_cast || op->code == T_rcast)
         return narrow_cast(n, op, out);
     return t_clone(n->g, n->in, o, n->map, out);
 }
 
-static Status
-rebuild(Narrow *n)
-{
-    bool *live;
-    TRY(graph_liveness(n->in, &live));
-    NEW(n->g->cx, &n->g->cx->scratch, n->map, n->in->vals.n);
-    FOR_OPS(n->in, o) {
-        if (live[o.i])
-            TRY(narrow_op(n, o, &n->map[graph_op(n->in, o)->out.i]));
-    }
-    return graph_finish(n->in, n->g, n->map);
-}
-
 Status
 pass_narrow(const Graph *in, const CompileOptions *opt, Graph **out)
 {
-    TRY(graph_begin(in, out));
-    Narrow n = {.in = in, .g = *out, .opt = opt};
-    return graph_end(rebuild(&n), out);
+    bool said[DT_COUNT] = {false};
+    return graph_rewrite(in, opt, narrow_op, said, out);
 }

@@ -43,7 +43,7 @@ is_long_concat(const Graph *g, const Op *op)
     return t->dim[axis] * MIN(before, after) * dtypes[t->dtype].bytes > LONG_BYTES;
 }
 
-static Status
+static void
 count_uses(const Graph *g, uint32_t *uses)
 {
     FOR_OPS(g, o)
@@ -51,57 +51,49 @@ count_uses(const Graph *g, uint32_t *uses)
             uses[op_val(g, graph_op(g, o), i).i]++;
     for (uint32_t i = 0; i < g->outputs.n; i++)
         uses[g->outputs.p[i].i]++;
-    return ST_OK;
 }
 
-/* The concat of `in` anew, from parts that are its own. */
+/* A long concat from parts that are its own; any other op as it is. env: uses by value. */
 static Status
-own_parts(const Graph *in, Graph *g, const Op *op, const uint32_t *uses, const Val *map, Val *out)
+own_parts(const Rewrite *rw, OpId o, Val *out)
 {
+    const Graph *in = rw->in;
+    const Op *op = graph_op(in, o);
+    const uint32_t *uses = rw->env;
     Val *part;
+    if (!is_long_concat(in, op))
+        return rewrite_clone(rw, o, out);
     NEW(in->cx, &in->cx->scratch, part, op->nin);
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(in, op, i);
         const Op *def = val_def(in, u);
-        part[i] = map[u.i];
-        if (uses[u.i] > 1 || is_source(g, part[i]) || (op_def(in, def)->flags & F_LAYOUT) || def->code == T_cast)
-            TRY(copy_of(g, part[i], &part[i]));
+        part[i] = rw->map[u.i];
+        if (uses[u.i] > 1 || is_source(rw->g, part[i]) || (op_def(in, def)->flags & F_LAYOUT) || def->code == T_cast)
+            TRY(copy_of(rw->g, part[i], &part[i]));
     }
-    return t_concat(g, part, op->nin, attr_int(in->cx, op->attr, A_axis, 0), op->loc, out);
+    return t_concat(rw->g, part, op->nin, attr_int(in->cx, op->attr, A_axis, 0), op->loc, out);
+}
+
+static Status
+own_outputs(Graph *g)
+{
+    bool *taken; /* by value: it is an output already */
+    NEW(g->cx, &g->cx->scratch, taken, g->vals.n);
+    for (uint32_t i = 0; i < g->outputs.n; i++) {
+        Val v = g->outputs.p[i];
+        if (taken[v.i] || is_source(g, v) || val_def(g, v)->code == T_slice)
+            TRY(copy_of(g, v, &g->outputs.p[i]));
+        taken[v.i] = true;
+    }
+    return ST_OK;
 }
 
 Status
 pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out)
 {
-    Val *map;
-    uint8_t *taken;
     uint32_t *uses;
-    Graph *g;
-    (void)opt;
-    NEW(in->cx, &in->cx->scratch, map, in->vals.n);
-    NEW(in->cx, &in->cx->scratch, taken, in->vals.n);
     NEW(in->cx, &in->cx->scratch, uses, in->vals.n);
-    TRY(count_uses(in, uses));
-    TRY(graph_new(in->cx, in->dialect, str_get(in->cx, in->name), out));
-    g = *out;
-    FOR_OPS(in, o) {
-        const Op *op = graph_op(in, o);
-        if (op->nout && is_long_concat(in, op))
-            TRY(own_parts(in, g, op, uses, map, &map[op->out.i]));
-        else if (op->nout)
-            TRY(t_clone(g, in, o, map, &map[op->out.i]));
-    }
-    for (uint32_t v = 1; v < in->vals.n; v++)
-        if (in->vals.p[v].name.i && map[v].i)
-            g->vals.p[map[v].i].name = in->vals.p[v].name;
-    for (uint32_t i = 0; i < in->outputs.n; i++) {
-        Val old = in->outputs.p[i], v = map[old.i];
-        if (taken[old.i] || is_source(g, v) || val_def(g, v)->code == T_slice)
-            TRY(copy_of(g, v, &v));
-        taken[old.i] = 1;
-        TRY(t_output(g, v));
-    }
-    for (uint32_t i = 0; i < in->aliases.n; i++)
-        g->aliases.p[i] = in->aliases.p[i];
-    return ST_OK;
+    count_uses(in, uses);
+    TRY(graph_rewrite(in, opt, own_parts, uses, out));
+    return graph_end(own_outputs(*out), out);
 }

@@ -16,16 +16,31 @@ typedef struct CompileOptions {
 } CompileOptions;
 
 /* tensor IR -> tensor IR; *out is a new graph */
-Status pass_canonicalize(const Graph *in, const CompileOptions *opt, Graph **out); /* canonicalize.c: fold, share, drop what nobody uses */
-Status pass_narrow(const Graph *in, const CompileOptions *opt, Graph **out);       /* narrow.c: f64 i64 u64 -> f32 i32 u32 */
-Status pass_idiom(const Graph *in, const CompileOptions *opt, Graph **out);        /* idiom.c: sigmoid, silu, gelu, rsqrt, square */
-Status pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out);    /* decompose.c: only F_CORE ops remain */
-/* canonicalize.c - what tensor passes share */
-Status graph_liveness(const Graph *g, bool **live);  /* per op: an output needs it, or it is an input; in cx->scratch */
-Status graph_begin(const Graph *in, Graph **out);    /* empty, with room for as much as `in` has */
-Status graph_finish(const Graph *in, Graph *out, const Val *map); /* carries names, outputs and aliases over */
-Status graph_end(Status st, Graph **out);            /* frees *out on failure; returns st */
+/* canonicalize.c: fold, share, drop what nobody uses */
+Status pass_canonicalize(const Graph *in, const CompileOptions *opt, Graph **out);
+/* narrow.c: f64 i64 u64 -> f32 i32 u32 */
+Status pass_narrow(const Graph *in, const CompileOptions *opt, Graph **out);
+/* idiom.c: sigmoid, silu, gelu, rsqrt, square */
+Status pass_idiom(const Graph *in, const CompileOptions *opt, Graph **out);
+/* decompose.c: only F_CORE ops remain */
+Status pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out);
+/* outputs.c: every output an op of its own */
+Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);
+
+/* canonicalize.c - what tensor passes share: one walk over the ops that an output needs */
+typedef struct Rewrite {
+    const Graph *in;
+    Graph *g; /* built from it */
+    const CompileOptions *opt;
+    void *env;
+    Val *map; /* by value of `in`: what it became */
+} Rewrite;
+typedef Status RewriteOp(const Rewrite *rw, OpId o, Val *out);
+RewriteOp rewrite_clone; /* the op as it is */
+Status graph_rewrite(const Graph *in, const CompileOptions *opt, RewriteOp *rewrite, void *env, Graph **out);
 Status graph_sweep(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; drops what no output needs */
-Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);      /* outputs.c: every output an op of its own */
+/* order.c - the end of decompose */
+Status order_words(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; exact order of i32 */
+Status graph_end(Status st, Graph **out); /* frees *out on failure; returns st */
 
 #endif

@@ -3,8 +3,9 @@
  * in:   the groups that fuse has formed
  * out:  the decisions of every group; the lowered, scheduled and allocated program for them
  * rule: decisions only change speed, never meaning. A first guess comes from sizes; while the program is small enough
- *       to try, candidates are lowered and priced, group by group, and the cheapest is kept. A plan that does not fit
- *       is cut down until it does: smaller tiles, single copies, then smaller groups (in the driver).
+ *       to try, candidates are lowered and priced, group by group; of the about fastest the one with the fewest
+ *       instructions is kept. A plan that does not fit is cut down until it does: smaller tiles, single copies, then
+ *       smaller groups (in the driver).
  */
 #include "pass/plan.h"
 
@@ -349,7 +350,7 @@ is_worth_trying(const Plan *p)
     return p->member.n <= TRY_MEMBERS && p->groups.n <= TRY_GROUPS;
 }
 
-/* Until it fits: cut the groups down, the largest consumers of room first would need blame; all step together. */
+/* Cut the groups down until the program fits. All step together: which of them is to blame is not known. */
 static Status
 fit(Plan *p, const CompileOptions *opt, Realized *out)
 {

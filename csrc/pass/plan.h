@@ -78,7 +78,9 @@ Status plan_print(const Plan *p, Text *t);
 Status plan_apply(Plan *p, const char *text); /* forced decisions */
 void plan_limits(const char *text, CompileOptions *opt); /* the limits in its first line, for fuse */
 
-Status copy_interface(const Graph *in, Graph *out); /* inputs, outputs, aliases; ids are the same in both */
+/* retag.c - the same program with other attributes; *attr is op's own to begin with */
+typedef Status Retag(void *env, const Op *op, AttrId *attr);
+Status program_retag(const Graph *in, Retag *retag, void *env, Graph **out);
 
 /* lower.c: tile program without addresses. schedule.c, allocate.c: tile -> tile */
 Status pass_lower(const Plan *p, const CompileOptions *opt, Graph **out);

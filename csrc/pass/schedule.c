@@ -7,10 +7,18 @@
  */
 #include "pass/plan.h"
 
+#define MAX_DEPTH 62 /* loops nested deeper are not told apart */
+
+typedef struct Walk { /* iterations of the open loops, multiplied up */
+    int64_t times[MAX_DEPTH + 1];
+    int depth;
+} Walk;
+
 typedef struct Balance {
     const Graph *g;
     const Hw *hw;
     double load[EN_COUNT];
+    Walk walk; /* where the choices have come to */
 } Balance;
 
 /* tensor_scalar on the scalar engine: multiply, add, or multiply then add. */
@@ -66,17 +74,14 @@ weight(const Graph *g, const Op *op, int64_t times)
     return cost_instr(g, op).issue_us * (double)times;
 }
 
-typedef struct Walk { int64_t times[64]; int depth; } Walk; /* iterations of the open loops, multiplied up */
-
 static void
-walk(Walk *w, const Graph *g, const Op *op)
+step(Walk *w, const Graph *g, const Op *op)
 {
-    int64_t now = w->times[MIN(w->depth, 63)];
-    if (op->code == K_loop && w->depth < 62) {
+    int64_t now = w->times[w->depth];
+    if (op->code == K_loop && w->depth < MAX_DEPTH)
         w->times[++w->depth] = now * attr_int(g->cx, op->attr, A_count, 1);
-    } else if (op->code == K_end && w->depth > 0) {
+    else if (op->code == K_end && w->depth > 0)
         w->depth--;
-    }
 }
 
 static void
@@ -85,7 +90,7 @@ weigh_fixed(Balance *b)
     Walk w = {.times = {1}};
     FOR_OPS(b->g, o) {
         const Op *op = graph_op(b->g, o);
-        walk(&w, b->g, op);
+        step(&w, b->g, op);
         if (is_instr(b->g, op) && other_engine(b, op) == EN_unknown)
             b->load[instr_engine(b->g, op)] += weight(b->g, op, w.times[w.depth]);
     }
@@ -100,13 +105,18 @@ is_chain(const Graph *g, const Op *op)
 }
 
 static Status
-choose(Balance *b, const Op *op, Engine other, int64_t times, AttrId *attr)
+choose(void *env, const Op *op, AttrId *attr)
 {
-    Ctx *cx = b->g->cx;
+    Balance *b = env;
     AttrId moved;
     Op trial = *op;
-    TRY(attr_with(cx, op->attr, AT_INT(A_engine, other), &moved));
+    step(&b->walk, b->g, op);
+    Engine other = is_instr(b->g, op) ? other_engine(b, op) : EN_unknown;
+    if (other == EN_unknown)
+        return ST_OK;
+    TRY(attr_with(b->g->cx, op->attr, AT_INT(A_engine, other), &moved));
     trial.attr = moved;
+    int64_t times = b->walk.times[b->walk.depth];
     double here = weight(b->g, op, times), there = weight(b->g, &trial, times);
     bool move = is_chain(b->g, op) ? there < here : b->load[other] + there < b->load[EN_vector] + here;
     b->load[move ? other : EN_vector] += move ? there : here;
@@ -114,46 +124,10 @@ choose(Balance *b, const Op *op, Engine other, int64_t times, AttrId *attr)
     return ST_OK;
 }
 
-static Status
-rebuild(Balance *b, Graph *out)
-{
-    const Graph *g = b->g;
-    Walk w = {.times = {1}};
-    FOR_OPS(g, o) {
-        const Op *op = graph_op(g, o);
-        AttrId attr = op->attr;
-        TyId type = op->nout ? g->vals.p[op->out.i].type : (TyId){0};
-        OpId made;
-        walk(&w, g, op);
-        Engine other = is_instr(g, op) ? other_engine(b, op) : EN_unknown;
-        if (other != EN_unknown)
-            TRY(choose(b, op, other, w.times[w.depth], &attr));
-        TRY(graph_append(out, op->code, g->operands.p + op->in, op->nin, attr, op->loc, &type, op->nout, &made));
-        if (op->nout)
-            out->vals.p[out->ops.p[made.i].out.i].name = g->vals.p[op->out.i].name;
-    }
-    return ST_OK;
-}
-
-Status
-copy_interface(const Graph *in, Graph *out)
-{
-    for (uint32_t i = 0; i < in->inputs.n; i++)
-        VEC_PUSH(out->cx, &out->arena, &out->inputs, in->inputs.p[i]);
-    for (uint32_t i = 0; i < in->outputs.n; i++)
-        VEC_PUSH(out->cx, &out->arena, &out->outputs, in->outputs.p[i]);
-    for (uint32_t i = 0; i < in->aliases.n; i++)
-        VEC_PUSH(out->cx, &out->arena, &out->aliases, in->aliases.p[i]);
-    return ST_OK;
-}
-
 Status
 pass_schedule(const Graph *in, const CompileOptions *opt, Graph **out)
 {
-    Balance b = {.g = in, .hw = hw_get(opt->target)};
+    Balance b = {.g = in, .hw = hw_get(opt->target), .walk = {.times = {1}}};
     weigh_fixed(&b);
-    TRY(graph_new(in->cx, in->dialect, str_get(in->cx, in->name), out));
-    (*out)->target = in->target;
-    TRY(rebuild(&b, *out));
-    return copy_interface(in, *out);
+    return program_retag(in, choose, &b, out);
 }

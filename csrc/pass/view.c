@@ -31,7 +31,27 @@ view_stored(const Plan *p, Val v)
     return w;
 }
 
-/* `w` addresses op's result, `from` op's operand: rewrite what w says in terms of the strides of the operand. */
+/* Dims [lo, hi) step through memory as one dim would: with the stride of the last of them. */
+static bool
+run_stride(const Type *t, const int64_t *stride, int lo, int hi, int64_t *unit)
+{
+    int64_t next = 0;
+    bool seen = false;
+    *unit = 0;
+    for (int d = hi - 1; d >= lo; d--) {
+        if (t->dim[d] == 1)
+            continue;
+        if (!seen)
+            *unit = stride[d];
+        else if (stride[d] != next)
+            return false;
+        seen = true;
+        next = stride[d] * t->dim[d];
+    }
+    return true;
+}
+
+/* Strides by the result's dims, from those by the operand's. */
 static bool
 through_reshape(const Type *res, const Type *opd, const int64_t *from, int64_t *to)
 {
@@ -52,19 +72,9 @@ through_reshape(const Type *res, const Type *opd, const int64_t *from, int64_t *
                 b *= opd->dim[j++];
             }
         }
-        int64_t run = 0; /* the operand's run must have one stride */
-        for (int d = j - 1; d >= j0; d--) {
-            if (opd->dim[d] == 1)
-                continue;
-            if (run == 0)
-                run = from[d];
-            else if (from[d] != run)
-                return false;
-            run = from[d] * opd->dim[d];
-        }
-        int64_t unit = 0;
-        for (int d = j - 1; d >= j0 && unit == 0; d--)
-            unit = opd->dim[d] == 1 ? 0 : from[d];
+        int64_t unit;
+        if (!run_stride(opd, from, j0, j, &unit))
+            return false;
         for (int d = i - 1; d >= i0; d--) {
             to[d] = unit;
             unit *= res->dim[d];
@@ -152,18 +162,5 @@ view_between(const Graph *g, Val base, Val v, View *out)
 bool
 view_uniform(const Type *t, const View *w, Range r, int64_t *stride)
 {
-    int64_t run = 0;
-    bool seen = false;
-    *stride = 0;
-    for (int i = r.hi - 1; i >= r.lo; i--) {
-        if (t->dim[i] == 1)
-            continue;
-        if (!seen)
-            *stride = w->stride[i];
-        else if (w->stride[i] != run)
-            return false;
-        seen = true;
-        run = w->stride[i] * t->dim[i];
-    }
-    return true;
+    return run_stride(t, w->stride, r.lo, r.hi, stride);
 }

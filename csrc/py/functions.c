@@ -300,4 +300,3 @@ functions_init(State *st)
     }
     return 0;
 }
-

@@ -417,4 +417,3 @@ fn_result_type(Session *s, const char *name, PyObject *const *a)
     Py_XDECREF(plain);
     return r;
 }
-

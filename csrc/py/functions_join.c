@@ -457,4 +457,3 @@ fn_triu(Session *s, const char *name, PyObject *const *a)
 {
     return triangle(s, name, a[0], a[1], false);
 }
-

@@ -302,4 +302,3 @@ fn_atleast_2d(Session *s, const char *name, PyObject *const *a)
 {
     return each_at_least(s, name, a[0], 2);
 }
-

@@ -143,8 +143,7 @@ program_io(Session *s, const Graph *g, bool outputs, Val *v, int max)
             memcpy(v, p, sizeof(Val) * (size_t)n);
         return n;
     }
-    FOR_OPS(g, o)
-    {
+    FOR_OPS(g, o) {
         const Op *op = graph_op(g, o);
         int64_t i;
 

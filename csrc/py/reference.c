@@ -306,8 +306,8 @@ find_last_uses(Interp *in)
     const Graph *g = in->g;
 
     FOR_OPS(g, o)
-    for (int i = 0; i < graph_op(g, o)->nin; i++)
-        in->last[op_val(g, graph_op(g, o), i).i] = o.i;
+        for (int i = 0; i < graph_op(g, o)->nin; i++)
+            in->last[op_val(g, graph_op(g, o), i).i] = o.i;
     for (uint32_t i = 0; i < g->outputs.n; i++)
         in->last[g->outputs.p[i].i] = UINT32_MAX;
 }
@@ -317,8 +317,7 @@ walk(Interp *in)
 {
     const Graph *g = in->g;
 
-    FOR_OPS(g, o)
-    {
+    FOR_OPS(g, o) {
         const Op *op = graph_op(g, o);
         PyObject *r;
 

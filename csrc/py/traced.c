@@ -412,7 +412,8 @@ traced_repr(PyObject *self)
 }
 
 static PyMethodDef traced_methods[] = {
-#define METHOD(id, handler, sig, doc) {#id, (PyCFunction)(void (*)(void))method_##id, METH_VARARGS | METH_KEYWORDS, doc},
+#define METHOD(id, handler, sig, doc)                                                                                  \
+    {#id, (PyCFunction)(void (*)(void))method_##id, METH_VARARGS | METH_KEYWORDS, doc},
 #include "py/functions.def"
     {"item", traced_item, METH_VARARGS, "item($self, /, *args)\n--\n\nAlways a TraceError: the value is not known."},
     {"tolist", traced_item, METH_NOARGS, "tolist($self, /)\n--\n\nAlways a TraceError: the values are not known."},

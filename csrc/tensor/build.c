@@ -70,8 +70,7 @@ infer(Graph *g, TOp op, const Operand *in, int nin, AttrId attr, LocId loc, TyId
         TRY(vec_reserve(g->cx, &g->arena, &g->operands, (uint32_t)nin, sizeof(Operand)));
     for (int i = 0; i < nin; i++)
         g->operands.p[n + (uint32_t)i] = in[i];
-    Op probe = {.code = (uint16_t)op, .nin = (uint16_t)nin, .nout = 1, .in = n, .attr = attr,
-                .loc = loc};
+    Op probe = {.code = (uint16_t)op, .nin = (uint16_t)nin, .nout = 1, .in = n, .attr = attr, .loc = loc};
     return tensor_dialect.ops[op].infer(g->cx, g, &probe, type);
 }
 
@@ -82,8 +81,8 @@ t_emit(Graph *g, TOp op, const Val *in, int nin, AttrId attr, LocId loc, Val *ou
     Operand few_operands[FEW], *operands = few_operands;
     TyId type;
     if (nin > UINT16_MAX)
-        return fail(g->cx, ST_UNSUPPORTED, loc, "%s: %d operands are not supported, at most %d",
-                    t_np_name(op), nin, UINT16_MAX);
+        return fail(g->cx, ST_UNSUPPORTED, loc, "%s: %d operands are not supported, at most %d", t_np_name(op), nin,
+                    UINT16_MAX);
     if (nin > FEW)
         NEW(g->cx, &g->cx->scratch, operands, nin);
     if (nin == 2 && in[0].i > in[1].i && (tensor_dialect.ops[op].flags & F_COMM)) {
@@ -112,8 +111,7 @@ check_dims(Graph *g, const char *what, int rank, const int64_t *dim, LocId loc)
     char text[MAX_SHAPE_TEXT];
     double n = 1;
     if (rank > MAX_RANK)
-        return fail(g->cx, ST_UNSUPPORTED, loc,
-                    "%s: arrays of %d dimensions are not supported, at most %d", what, rank,
+        return fail(g->cx, ST_UNSUPPORTED, loc, "%s: arrays of %d dimensions are not supported, at most %d", what, rank,
                     MAX_RANK);
     for (int i = 0; i < rank; i++) {
         if (dim[i] < 0)
@@ -122,8 +120,7 @@ check_dims(Graph *g, const char *what, int rank, const int64_t *dim, LocId loc)
         n *= (double)MAX(dim[i], 1);
     }
     if (n > (double)MAX_NUMEL)
-        return fail(g->cx, ST_USER, loc, "%s: an array of shape %s is too large", what,
-                    shape_text(text, rank, dim));
+        return fail(g->cx, ST_USER, loc, "%s: an array of shape %s is too large", what, shape_text(text, rank, dim));
     return ST_OK;
 }
 
@@ -272,8 +269,7 @@ t_unary(Graph *g, TOp op, Val a, LocId loc, Val *out)
 {
     DType dt = val_dtype(g, a), loop = promote_unary(op, dt);
     if (loop == DT_none)
-        return fail(g->cx, ST_TYPE, loc, "%s: operand of dtype %s is not supported", t_np_name(op),
-                    dtypes[dt].name);
+        return fail(g->cx, ST_TYPE, loc, "%s: operand of dtype %s is not supported", t_np_name(op), dtypes[dt].name);
     TRY(t_cast(g, a, loop, loc, &a));
     return t_emit(g, op, &a, 1, (AttrId){0}, loc, out);
 }
@@ -308,20 +304,18 @@ convert(Graph *g, TOp op, Val *v, char weak, DType dt, LocId loc)
 {
     int64_t value = 0;
     if (weak == 'i' && is_integer(dt) && !fits(g, *v, dt, &value))
-        return fail(g->cx, ST_USER, loc, "%s: Python integer %lld out of bounds for %s",
-                    t_np_name(op), (long long)value, dtypes[dt].np);
+        return fail(g->cx, ST_USER, loc, "%s: Python integer %lld out of bounds for %s", t_np_name(op),
+                    (long long)value, dtypes[dt].np);
     return t_cast(g, *v, dt, loc, v);
 }
 
 /* x < 300 of an int8 array is the same for every x. above: the scalar is above the dtype's
  * range. */
 static Status
-compare_outside(Graph *g, TOp op, Val x, Val scalar, bool scalar_is_left, bool above, LocId loc,
-                Val *out)
+compare_outside(Graph *g, TOp op, Val x, Val scalar, bool scalar_is_left, bool above, LocId loc, Val *out)
 {
     bool less = scalar_is_left ? !above : above, v; /* left operand < right operand */
-    v = op == T_not_equal || (less ? op == T_less || op == T_less_equal
-                                   : op == T_greater || op == T_greater_equal);
+    v = op == T_not_equal || (less ? op == T_less || op == T_less_equal : op == T_greater || op == T_greater_equal);
     int rank;
     int64_t dim[MAX_RANK];
     TRY(broadcast_dims(g->cx, loc, t_np_name(op), val_type(g, x), val_type(g, scalar), &rank, dim));
@@ -366,8 +360,7 @@ choose_loop(Graph *g, TOp *op, DType *dt, LocId loc)
         return ST_OK;
     switch (*op) {
     case T_sub:
-        return fail(g->cx, ST_TYPE, loc,
-                    "subtract: bool operands are not supported, use logical_xor instead");
+        return fail(g->cx, ST_TYPE, loc, "subtract: bool operands are not supported, use logical_xor instead");
     case T_add:
     case T_maximum:
         *op = T_logical_or;
@@ -395,8 +388,7 @@ t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, LocId loc,
     TRY(convert(g, op, &a, weak_a, dt, loc));
     TRY(convert(g, op, &b, weak_b, dt, loc));
     if (op == T_power && is_integer(dt) && is_splat(g, b, &v) && v < 0)
-        return fail(g->cx, ST_USER, loc,
-                    "power: integers to negative integer powers are not allowed");
+        return fail(g->cx, ST_USER, loc, "power: integers to negative integer powers are not allowed");
     return t_binary(g, op, a, b, loc, out);
 }
 
@@ -421,19 +413,16 @@ t_where_np(Graph *g, Val c, Val a, char weak_a, Val b, char weak_b, LocId loc, V
 
 /* Axes as a sorted list of non-negative ones. */
 static Status
-normal_axes(Graph *g, const char *what, int rank, const int64_t *axes, int n, LocId loc,
-            int64_t *out, int *nout)
+normal_axes(Graph *g, const char *what, int rank, const int64_t *axes, int n, LocId loc, int64_t *out, int *nout)
 {
     unsigned set = n < 0 ? (1u << rank) - 1 : 0;
     for (int i = 0; i < n; i++) {
         int64_t a = axes[i] < 0 ? axes[i] + rank : axes[i];
         if (a < 0 || a >= rank)
-            return fail(g->cx, ST_USER, loc,
-                        "%s: axis %lld is out of bounds for array of dimension %d", what,
+            return fail(g->cx, ST_USER, loc, "%s: axis %lld is out of bounds for array of dimension %d", what,
                         (long long)axes[i], rank);
         if (set >> a & 1)
-            return fail(g->cx, ST_USER, loc, "%s: duplicate value in 'axis': %lld", what,
-                        (long long)axes[i]);
+            return fail(g->cx, ST_USER, loc, "%s: duplicate value in 'axis': %lld", what, (long long)axes[i]);
         set |= 1u << a;
     }
     *nout = 0;
@@ -454,8 +443,7 @@ sum_dtype(DType dt)
 }
 
 static Status
-reduce(Graph *g, TOp op, const char *what, Val a, const int64_t *axes, int n, bool keepdims,
-       LocId loc, Val *out)
+reduce(Graph *g, TOp op, const char *what, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out)
 {
     int64_t list[MAX_RANK];
     int count;
@@ -498,8 +486,8 @@ count_axes(Graph *g, const char *what, Val a, const int64_t *axes, int n, LocId 
 
 /* sum(a) / divisor */
 static Status
-average(Graph *g, const char *what, Val a, const int64_t *axes, int n, double divisor,
-        bool keepdims, LocId loc, Val *out)
+average(Graph *g, const char *what, Val a, const int64_t *axes, int n, double divisor, bool keepdims, LocId loc,
+        Val *out)
 {
     Val sum, d;
     TRY(reduce(g, T_reduce_sum, what, a, axes, n, keepdims, loc, &sum));
@@ -580,12 +568,10 @@ t_transpose(Graph *g, Val a, const int64_t *perm, int n, LocId loc, Val *out)
     int64_t list[MAX_RANK];
     int rank = val_type(g, a)->rank;
     if (n != 0 && n != rank)
-        return fail(g->cx, ST_USER, loc, "transpose: %d axes given for array of dimension %d", n,
-                    rank);
+        return fail(g->cx, ST_USER, loc, "transpose: %d axes given for array of dimension %d", n, rank);
     for (int i = 0; i < rank; i++) {
         if (n && (perm[i] < -rank || perm[i] >= rank))
-            return fail(g->cx, ST_USER, loc,
-                        "transpose: axis %lld is out of bounds for array of dimension %d",
+            return fail(g->cx, ST_USER, loc, "transpose: axis %lld is out of bounds for array of dimension %d",
                         (long long)perm[i], rank);
         list[i] = n == 0 ? rank - 1 - i : perm[i] < 0 ? perm[i] + rank : perm[i];
     }
@@ -613,8 +599,8 @@ solve_shape(Graph *g, const Type *t, const int64_t *dim, int n, LocId loc, int64
     if (unknown < 0)
         return ST_OK;
     if (big || known <= 0 || numel % known)
-        return fail(g->cx, ST_USER, loc, "reshape: cannot reshape array of size %lld into shape %s",
-                    (long long)numel, shape_text(text, n, dim));
+        return fail(g->cx, ST_USER, loc, "reshape: cannot reshape array of size %lld into shape %s", (long long)numel,
+                    shape_text(text, n, dim));
     list[unknown] = numel / known;
     return ST_OK;
 }
@@ -637,8 +623,7 @@ t_broadcast_to(Graph *g, Val a, const int64_t *dim, int n, LocId loc, Val *out)
 }
 
 Status
-t_slice(Graph *g, Val a, const int64_t *start, const int64_t *step, const int64_t *size, LocId loc,
-        Val *out)
+t_slice(Graph *g, Val a, const int64_t *start, const int64_t *step, const int64_t *size, LocId loc, Val *out)
 {
     int64_t first[MAX_RANK], by[MAX_RANK];
     int rank = val_type(g, a)->rank;
@@ -646,8 +631,7 @@ t_slice(Graph *g, Val a, const int64_t *start, const int64_t *step, const int64_
         first[i] = size[i] == 0 ? 0 : start[i];
         by[i] = size[i] <= 1 ? 1 : step[i];
     }
-    AttrItem item[3] = {AT_INTS(A_start, first, rank), AT_INTS(A_step, by, rank),
-                        AT_INTS(A_size, size, rank)};
+    AttrItem item[3] = {AT_INTS(A_start, first, rank), AT_INTS(A_step, by, rank), AT_INTS(A_size, size, rank)};
     return layout(g, T_slice, a, item, 3, loc, out);
 }
 
@@ -667,11 +651,9 @@ t_concat(Graph *g, const Val *v, int n, int64_t axis, LocId loc, Val *out)
     for (int i = 0; i < n; i++)
         TRY(t_cast(g, v[i], dt, loc, &in[i]));
     if (rank == 0)
-        return fail(g->cx, ST_USER, loc,
-                    "concatenate: zero-dimensional arrays cannot be concatenated");
+        return fail(g->cx, ST_USER, loc, "concatenate: zero-dimensional arrays cannot be concatenated");
     if (axis < -rank || axis >= rank)
-        return fail(g->cx, ST_USER, loc,
-                    "concatenate: axis %lld is out of bounds for array of dimension %d",
+        return fail(g->cx, ST_USER, loc, "concatenate: axis %lld is out of bounds for array of dimension %d",
                     (long long)axis, rank);
     TRY(attr_make(g->cx, &AT_INT(A_axis, axis < 0 ? axis + rank : axis), 1, &attr));
     return t_emit(g, T_concat, in, n, attr, loc, out);

@@ -15,8 +15,7 @@ static const OpDef tensor_ops[T_COUNT] = {
 #undef OP
 };
 
-const Dialect tensor_dialect = {
-    .name = "tensor", .ops = tensor_ops, .nops = T_COUNT, .verify = tensor_verify};
+const Dialect tensor_dialect = {.name = "tensor", .ops = tensor_ops, .nops = T_COUNT, .verify = tensor_verify};
 
 /* Other names of the same ufunc object; NumPy reports the first. */
 static const struct {
@@ -43,8 +42,7 @@ is_ufunc(const OpDef *d)
 {
     if (d->np == NULL || d->np[0] == '.' || !(d->flags & F_PURE))
         return false;
-    return strncmp(d->cls, "EW", 2) == 0 || strcmp(d->cls, "CMP") == 0 ||
-           strcmp(d->cls, "MATMUL") == 0;
+    return strncmp(d->cls, "EW", 2) == 0 || strcmp(d->cls, "CMP") == 0 || strcmp(d->cls, "MATMUL") == 0;
 }
 
 TOp
@@ -52,8 +50,7 @@ t_from_np_ufunc(const char *name)
 {
     for (int op = 1; op < T_COUNT; op++) { /* sin comes before sin_pi, which has the same name */
         const OpDef *d = &tensor_ops[op];
-        if (d->np != NULL && d->np[0] == name[0] && strcmp(d->np, name) == 0 && is_ufunc(d) &&
-            op != T_where)
+        if (d->np != NULL && d->np[0] == name[0] && strcmp(d->np, name) == 0 && is_ufunc(d) && op != T_where)
             return (TOp)op;
     }
     for (int i = 0; i < COUNT_OF(aliases); i++) {

@@ -10,7 +10,7 @@
 #include <math.h>
 
 typedef struct Num { /* the value of a full op */
-    bool real; /* f counts, otherwise i */
+    bool real;       /* f counts, otherwise i */
     double f;
     int64_t i;
 } Num;
@@ -291,8 +291,8 @@ fold_unary(const Site *s)
         return fold_int(s, 0);
     else if ((s->op == T_neg || s->op == T_logical_not) && d->code == s->op)
         *s->out = op_val(g, d, 0);
-    else if (s->op == T_abs && (d->code == T_abs || dtypes[val_dtype(g, x)].kind == DK_uint ||
-                                val_dtype(g, x) == DT_bool))
+    else if (s->op == T_abs &&
+             (d->code == T_abs || dtypes[val_dtype(g, x)].kind == DK_uint || val_dtype(g, x) == DT_bool))
         *s->out = x;
     else if ((s->op == T_abs || s->op == T_square) && d->code == T_neg)
         return t_unary(g, s->op, op_val(g, d, 0), s->loc, s->out);
@@ -453,8 +453,7 @@ is_exact(DType a, DType b)
     if (b == DT_bool || (ia->kind == DK_float && ib->kind != DK_float))
         return false;
     if (ia->kind == DK_float)
-        return ib->bytes > ia->bytes && ib->exp_bits >= ia->exp_bits &&
-               ib->man_bits >= ia->man_bits;
+        return ib->bytes > ia->bytes && ib->exp_bits >= ia->exp_bits && ib->man_bits >= ia->man_bits;
     int bits = 8 * ia->bytes - (ia->kind == DK_int);
     if (ib->kind == DK_float)
         return bits <= ib->man_bits + 1 && ib->exp_bits >= 5;

@@ -15,8 +15,7 @@ shape_text(char buf[MAX_SHAPE_TEXT], int rank, const int64_t *dim)
     size_t n = 0;
     buf[n++] = '(';
     for (int i = 0; i < rank && n < MAX_SHAPE_TEXT - 30; i++)
-        n += (size_t)snprintf(buf + n, MAX_SHAPE_TEXT - n, i ? ", %lld" : "%lld",
-                              (long long)dim[i]);
+        n += (size_t)snprintf(buf + n, MAX_SHAPE_TEXT - n, i ? ", %lld" : "%lld", (long long)dim[i]);
     snprintf(buf + n, MAX_SHAPE_TEXT - n, rank == 1 ? ",)" : ")");
     return buf;
 }
@@ -39,19 +38,17 @@ result(Ctx *cx, const Op *op, DType dt, int rank, const int64_t *dim, TyId *out)
 {
     char text[MAX_SHAPE_TEXT];
     if (rank > MAX_RANK)
-        return fail(cx, ST_UNSUPPORTED, op->loc,
-                    "%s: arrays of %d dimensions are not supported, at most %d", np(op), rank,
-                    MAX_RANK);
+        return fail(cx, ST_UNSUPPORTED, op->loc, "%s: arrays of %d dimensions are not supported, at most %d", np(op),
+                    rank, MAX_RANK);
     double n = 1;
     for (int i = 0; i < rank; i++) {
         if (dim[i] < 0)
-            return fail(cx, ST_USER, op->loc, "%s: negative dimensions are not allowed: %s",
-                        np(op), shape_text(text, rank, dim));
+            return fail(cx, ST_USER, op->loc, "%s: negative dimensions are not allowed: %s", np(op),
+                        shape_text(text, rank, dim));
         n *= (double)MAX(dim[i], 1);
     }
     if (n > (double)MAX_NUMEL)
-        return fail(cx, ST_USER, op->loc, "%s: an array of shape %s is too large", np(op),
-                    shape_text(text, rank, dim));
+        return fail(cx, ST_USER, op->loc, "%s: an array of shape %s is too large", np(op), shape_text(text, rank, dim));
     return tensor_type(cx, dt, rank, dim, out);
 }
 
@@ -64,8 +61,7 @@ infer_same(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 }
 
 Status
-broadcast_dims(Ctx *cx, LocId loc, const char *what, const Type *a, const Type *b, int *rank,
-               int64_t *dim)
+broadcast_dims(Ctx *cx, LocId loc, const char *what, const Type *a, const Type *b, int *rank, int64_t *dim)
 {
     int r = MAX(a->rank, b->rank);
     for (int i = 1; i <= r; i++) {
@@ -123,8 +119,7 @@ infer_where(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 {
     const Type *c = in_type(g, op, 0), *a = in_type(g, op, 1), *b = in_type(g, op, 2);
     if (c->dtype != DT_bool)
-        return fail(cx, ST_TYPE, op->loc, "where: the condition must be bool, got %s",
-                    dtypes[c->dtype].name);
+        return fail(cx, ST_TYPE, op->loc, "where: the condition must be bool, got %s", dtypes[c->dtype].name);
     TRY(same_dtype(cx, op, a, b));
     int rank;
     int64_t dim[MAX_RANK];
@@ -147,8 +142,7 @@ infer_reduce(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     unsigned reduced = 0;
     for (int i = 0; i < n; i++) {
         if (axes[i] < 0 || axes[i] >= a->rank)
-            return fail(cx, ST_USER, op->loc,
-                        "%s: axis %lld is out of bounds for array of dimension %d", np(op),
+            return fail(cx, ST_USER, op->loc, "%s: axis %lld is out of bounds for array of dimension %d", np(op),
                         (long long)axes[i], a->rank);
         if (i && axes[i] <= axes[i - 1])
             return fail(cx, ST_USER, op->loc, "%s: axes must be ascending and distinct", np(op));
@@ -162,8 +156,7 @@ infer_reduce(Ctx *cx, const Graph *g, const Op *op, TyId *out)
             dim[rank++] = r ? 1 : a->dim[i];
     }
     if (empty && op->code != T_reduce_sum)
-        return fail(cx, ST_USER, op->loc,
-                    "%s: zero-size array to a reduction that has no identity", np(op));
+        return fail(cx, ST_USER, op->loc, "%s: zero-size array to a reduction that has no identity", np(op));
     return result(cx, op, (DType)a->dtype, rank, dim, out);
 }
 
@@ -194,16 +187,14 @@ infer_matmul(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
     TRY(same_dtype(cx, op, a, b));
     if (a->dtype == DT_bool)
-        return fail(cx, ST_UNSUPPORTED, op->loc,
-                    "matmul: bool operands are not supported; convert them with astype");
+        return fail(cx, ST_UNSUPPORTED, op->loc, "matmul: bool operands are not supported; convert them with astype");
     if (a->rank == 0 || b->rank == 0)
-        return fail(cx, ST_USER, op->loc,
-                    "matmul: operands need at least one dimension, got %s @ %s",
+        return fail(cx, ST_USER, op->loc, "matmul: operands need at least one dimension, got %s @ %s",
                     shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
     int64_t ka = a->dim[a->rank - 1], kb = b->dim[b->rank == 1 ? 0 : b->rank - 2];
     if (ka != kb)
-        return fail(cx, ST_USER, op->loc, "matmul: inner dimensions differ: %s @ %s",
-                    shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
+        return fail(cx, ST_USER, op->loc, "matmul: inner dimensions differ: %s @ %s", shape_text(ta, a->rank, a->dim),
+                    shape_text(tb, b->rank, b->dim));
     int rank;
     int64_t dim[MAX_RANK + 2];
     TRY(matmul_batch(cx, op, a, b, &rank, dim));
@@ -222,12 +213,10 @@ infer_transpose(Ctx *cx, const Type *a, const Op *op, TyId *out)
     int64_t dim[MAX_RANK];
     unsigned seen = 0;
     if (n != a->rank)
-        return fail(cx, ST_USER, op->loc, "transpose: %d axes given for array of dimension %d", n,
-                    a->rank);
+        return fail(cx, ST_USER, op->loc, "transpose: %d axes given for array of dimension %d", n, a->rank);
     for (int i = 0; i < n; i++) {
         if (perm[i] < 0 || perm[i] >= n)
-            return fail(cx, ST_USER, op->loc,
-                        "transpose: axis %lld is out of bounds for array of dimension %d",
+            return fail(cx, ST_USER, op->loc, "transpose: axis %lld is out of bounds for array of dimension %d",
                         (long long)perm[i], n);
         if (seen >> perm[i] & 1)
             return fail(cx, ST_USER, op->loc, "transpose: repeated axis %lld", (long long)perm[i]);
@@ -245,8 +234,7 @@ infer_reshape(Ctx *cx, const Type *a, const Op *op, TyId *out)
     char text[MAX_SHAPE_TEXT];
     TRY(result(cx, op, (DType)a->dtype, n, dim, out));
     if (type_numel(type_get(cx, *out)) != type_numel(a))
-        return fail(cx, ST_USER, op->loc,
-                    "reshape: cannot reshape array of size %lld into shape %s",
+        return fail(cx, ST_USER, op->loc, "reshape: cannot reshape array of size %lld into shape %s",
                     (long long)type_numel(a), shape_text(text, n, dim));
     return ST_OK;
 }
@@ -272,21 +260,18 @@ infer_slice(Ctx *cx, const Type *a, const Op *op, TyId *out)
 {
     const int64_t *start, *step, *size;
     int n = attr_ints(cx, op->attr, A_start, &start);
-    if (n != a->rank || attr_ints(cx, op->attr, A_step, &step) != n ||
-        attr_ints(cx, op->attr, A_size, &size) != n)
-        return fail(cx, ST_USER, op->loc, "slice: start, step and size need %d entries each",
-                    a->rank);
+    if (n != a->rank || attr_ints(cx, op->attr, A_step, &step) != n || attr_ints(cx, op->attr, A_size, &size) != n)
+        return fail(cx, ST_USER, op->loc, "slice: start, step and size need %d entries each", a->rank);
     for (int i = 0; i < n; i++) {
         int64_t last;
         if (size[i] == 0)
             continue;
         if (size[i] < 0 || __builtin_mul_overflow(step[i], size[i] - 1, &last) ||
-            __builtin_add_overflow(last, start[i], &last) || start[i] < 0 ||
-            start[i] >= a->dim[i] || last < 0 || last >= a->dim[i])
+            __builtin_add_overflow(last, start[i], &last) || start[i] < 0 || start[i] >= a->dim[i] || last < 0 ||
+            last >= a->dim[i])
             return fail(cx, ST_USER, op->loc,
-                        "slice: %lld elements from %lld with step %lld leave axis %d of size %lld",
-                        (long long)size[i], (long long)start[i], (long long)step[i], i,
-                        (long long)a->dim[i]);
+                        "slice: %lld elements from %lld with step %lld leave axis %d of size %lld", (long long)size[i],
+                        (long long)start[i], (long long)step[i], i, (long long)a->dim[i]);
     }
     return result(cx, op, (DType)a->dtype, n, size, out);
 }
@@ -299,8 +284,7 @@ infer_concat(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     const Type *a = in_type(g, op, 0);
     int64_t axis = attr_int(cx, op->attr, A_axis, 0), dim[MAX_RANK], sum = 0;
     if (axis < 0 || axis >= a->rank)
-        return fail(cx, ST_USER, op->loc,
-                    "concatenate: axis %lld is out of bounds for array of dimension %d",
+        return fail(cx, ST_USER, op->loc, "concatenate: axis %lld is out of bounds for array of dimension %d",
                     (long long)axis, a->rank);
     for (int k = 0; k < op->nin; k++) {
         const Type *b = in_type(g, op, k);
@@ -310,10 +294,8 @@ infer_concat(Ctx *cx, const Graph *g, const Op *op, TyId *out)
             ok = i == axis || a->dim[i] == b->dim[i];
         if (!ok) {
             char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
-            return fail(cx, ST_USER, op->loc,
-                        "concatenate: shapes %s and %s differ in more than axis %lld",
-                        shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim),
-                        (long long)axis);
+            return fail(cx, ST_USER, op->loc, "concatenate: shapes %s and %s differ in more than axis %lld",
+                        shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim), (long long)axis);
         }
         sum += b->dim[axis];
     }

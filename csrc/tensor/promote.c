@@ -10,8 +10,7 @@
 static bool
 is_extension(DType d)
 {
-    return d == DT_bf16 || d == DT_fp8_e4m3 || d == DT_fp8_e4m3fn || d == DT_fp8_e5m2 ||
-           d == DT_fp8_e3m4;
+    return d == DT_bf16 || d == DT_fp8_e4m3 || d == DT_fp8_e4m3fn || d == DT_fp8_e5m2 || d == DT_fp8_e3m4;
 }
 
 static DType
@@ -141,8 +140,7 @@ promote(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char weak_b, DType *o
 {
     *out = join(a, weak_a, b, weak_b, false);
     if (*out == DT_none)
-        return fail(cx, ST_TYPE, loc, "dtypes %s and %s have no common dtype", dtypes[a].name,
-                    dtypes[b].name);
+        return fail(cx, ST_TYPE, loc, "dtypes %s and %s have no common dtype", dtypes[a].name, dtypes[b].name);
     return ST_OK;
 }
 
@@ -151,8 +149,7 @@ promote_common(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char weak_b, D
 {
     *out = join(a, weak_a, b, weak_b, true);
     if (*out == DT_none)
-        return fail(cx, ST_TYPE, loc,
-                    "dtypes %s and %s have no common dtype; convert one of them with astype",
+        return fail(cx, ST_TYPE, loc, "dtypes %s and %s have no common dtype; convert one of them with astype",
                     dtypes[a].name, dtypes[b].name);
     return ST_OK;
 }

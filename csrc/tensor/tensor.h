@@ -43,9 +43,11 @@ Status promote_common(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char we
 DType promote_unary(TOp op, DType a); /* exp(i32) is f64, negative(bool) fails as DT_none, ... as NumPy's loops do */
 
 /* build.c - ops with inference, folding and sharing */
-Status t_emit(Graph *g, TOp op, const Val *in, int nin, AttrId attr, LocId loc, Val *out); /* any op but input from its parts */
+/* Any op but input from its parts. */
+Status t_emit(Graph *g, TOp op, const Val *in, int nin, AttrId attr, LocId loc, Val *out);
 Status t_input(Graph *g, const char *name, DType dt, int rank, const int64_t *dim, LocId loc, Val *out);
-Status t_const(Graph *g, DType dt, int rank, const int64_t *dim, const void *p, LocId loc, Val *out); /* C order; all-equal becomes full */
+/* C order; all-equal becomes full. */
+Status t_const(Graph *g, DType dt, int rank, const int64_t *dim, const void *p, LocId loc, Val *out);
 Status t_full(Graph *g, DType dt, int rank, const int64_t *dim, double v, LocId loc, Val *out);
 Status t_full_int(Graph *g, DType dt, int rank, const int64_t *dim, int64_t v, LocId loc, Val *out);
 Status t_unary(Graph *g, TOp op, Val a, LocId loc, Val *out);          /* casts to the loop dtype first */
@@ -54,16 +56,19 @@ Status t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, Loc
 Status t_where(Graph *g, Val c, Val a, Val b, LocId loc, Val *out);
 Status t_where_np(Graph *g, Val c, Val a, char weak_a, Val b, char weak_b, LocId loc, Val *out); /* promotes first */
 Status t_cast(Graph *g, Val a, DType dt, LocId loc, Val *out);
-Status t_reduce(Graph *g, TOp op, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out); /* axes may be negative, any order; n < 0: all axes */
+/* Axes may be negative, in any order; n < 0: all axes. */
+Status t_reduce(Graph *g, TOp op, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out);
 Status t_mean(Graph *g, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out);
 Status t_var(Graph *g, Val a, const int64_t *axes, int n, double ddof, bool keepdims, LocId loc, Val *out);
-Status t_matmul(Graph *g, Val a, Val b, LocId loc, Val *out); /* equal dtypes; bf16 and fp8 give f32, as NumPy does; reshapes 1-d operands */
+/* Equal dtypes; bf16 and fp8 give f32, as NumPy does; reshapes 1-d operands. */
+Status t_matmul(Graph *g, Val a, Val b, LocId loc, Val *out);
 Status t_matmul_np(Graph *g, Val a, Val b, LocId loc, Val *out); /* promotes first */
 Status t_transpose(Graph *g, Val a, const int64_t *perm, int n, LocId loc, Val *out); /* n 0: reverse all */
 Status t_reshape(Graph *g, Val a, const int64_t *dim, int n, LocId loc, Val *out);    /* one -1 allowed */
 Status t_broadcast_to(Graph *g, Val a, const int64_t *dim, int n, LocId loc, Val *out);
 Status t_slice(Graph *g, Val a, const int64_t *start, const int64_t *step, const int64_t *size, LocId loc, Val *out);
-Status t_concat(Graph *g, const Val *v, int n, int64_t axis, LocId loc, Val *out); /* promotes first; axis may be negative */
+/* Promotes first; axis may be negative. */
+Status t_concat(Graph *g, const Val *v, int n, int64_t axis, LocId loc, Val *out);
 Status t_output(Graph *g, Val v); /* alias -1 */
 /* Rebuild one op in another graph (operands already mapped): the way passes copy. Goes through fold and sharing. */
 Status t_clone(Graph *out, const Graph *in, OpId o, const Val *map, Val *result);

@@ -15,8 +15,7 @@ check_attrs(const Graph *g, const Op *op)
         if (k == A_value || k == A_ivalue || k == A_keepdims)
             continue;
         if (attr_find(g->cx, op->attr, k) == NULL)
-            return fail(g->cx, ST_USER, op->loc, "%s: attribute %s is missing", d->name,
-                        attr_name(k));
+            return fail(g->cx, ST_USER, op->loc, "%s: attribute %s is missing", d->name, attr_name(k));
     }
     return ST_OK;
 }
@@ -38,8 +37,8 @@ check_const(const Graph *g, const Op *op)
     const Data *d = attr_find(g->cx, op->attr, A_data)->data;
     const Type *t = val_type(g, op->out);
     if (d->dtype != t->dtype || d->bytes != (size_t)type_numel(t) * dtypes[t->dtype].bytes)
-        return fail(g->cx, ST_USER, op->loc, "const: %zu bytes of %s do not fill its type",
-                    d->bytes, dtypes[d->dtype].name);
+        return fail(g->cx, ST_USER, op->loc, "const: %zu bytes of %s do not fill its type", d->bytes,
+                    dtypes[d->dtype].name);
     return ST_OK;
 }
 
@@ -48,8 +47,7 @@ check_input(const Graph *g, const Op *op)
 {
     int64_t k = attr_int(g->cx, op->attr, A_index, -1);
     if (k < 0 || k >= g->inputs.n || g->inputs.p[k].i != op->out.i)
-        return fail(g->cx, ST_USER, op->loc, "input: index %lld is not its place among the inputs",
-                    (long long)k);
+        return fail(g->cx, ST_USER, op->loc, "input: index %lld is not its place among the inputs", (long long)k);
     return ST_OK;
 }
 
@@ -58,8 +56,7 @@ check_bool(const Graph *g, const Op *op)
 {
     DType dt = val_dtype(g, op_val(g, op, 0));
     if (dt != DT_bool)
-        return fail(g->cx, ST_TYPE, op->loc, "%s: operands must be bool, got %s",
-                    op_def(g, op)->name, dtypes[dt].name);
+        return fail(g->cx, ST_TYPE, op->loc, "%s: operands must be bool, got %s", op_def(g, op)->name, dtypes[dt].name);
     return ST_OK;
 }
 
@@ -95,9 +92,8 @@ check_op(const Graph *g, const Op *op)
     if (type.i != got.i) {
         char a[MAX_SHAPE_TEXT], b[MAX_SHAPE_TEXT];
         const Type *want = type_get(g->cx, type), *have = type_get(g->cx, got);
-        return fail(g->cx, ST_USER, op->loc, "%s: its result is %s %s, the graph says %s %s",
-                    op_def(g, op)->name, dtypes[want->dtype].name,
-                    shape_text(a, want->rank, want->dim), dtypes[have->dtype].name,
+        return fail(g->cx, ST_USER, op->loc, "%s: its result is %s %s, the graph says %s %s", op_def(g, op)->name,
+                    dtypes[want->dtype].name, shape_text(a, want->rank, want->dim), dtypes[have->dtype].name,
                     shape_text(b, have->rank, have->dim));
     }
     return check_own(g, op);

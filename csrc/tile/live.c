@@ -6,8 +6,6 @@
  *       bufs > 1 its copies rotate, so it is live over the whole loop. A touch inside loops that the declaration is
  *       not in counts for the whole outermost of them. A loop variable's entry is its loop and the matching end.
  */
-#include <assert.h>
-
 #include "tile/tile.h"
 
 typedef VEC(OpId) Stack;
@@ -17,20 +15,6 @@ typedef struct Home {
     uint32_t depth;
     bool rotates;
 } Home;
-
-uint32_t
-loop_end(const Graph *g, OpId loop)
-{
-    int depth = 0;
-    assert(graph_op(g, loop)->code == K_loop);
-    for (uint32_t o = loop.i; o < g->ops.n; o++) {
-        depth += g->ops.p[o].code == K_loop;
-        depth -= g->ops.p[o].code == K_end;
-        if (depth == 0)
-            return o;
-    }
-    return g->ops.n;
-}
 
 /* The op that stands for a touch at `o`: a loop, when the data must survive that loop's iterations. */
 static OpId

@@ -65,6 +65,5 @@ Status tile_verify(const Graph *g); /* the first as a ST_LIMIT failure */
 /* live.c - what is live when: per buffer the first and last op that touches it (whole loop body when it lives across) */
 typedef struct Live { OpId first, last; } Live;
 Status tile_liveness(const Graph *g, Arena *a, Live **by_val);
-uint32_t loop_end(const Graph *g, OpId loop); /* index of the matching end */
 
 #endif

@@ -13,10 +13,11 @@ static bool
 decl_shape(Check *c, const Type *t)
 {
     int64_t n = MAX(dtypes[t->dtype].bytes, 1), limit = (int64_t)1 << 40;
+    int64_t least = is_chip(t->space); /* in hbm it may have no elements: then nothing reads or writes it */
     for (int i = 0; i < t->rank; i++) {
-        if (t->dim[i] < 1 || t->dim[i] > limit || __builtin_mul_overflow(n, t->dim[i], &n) || n > limit) {
-            report(c, "buffer-shape", "dim %d is %lld: a buffer has at least 1 element and at most 2^40 bytes", i,
-                   (long long)t->dim[i]);
+        if (t->dim[i] < least || t->dim[i] > limit || __builtin_mul_overflow(n, t->dim[i], &n) || n > limit) {
+            report(c, "buffer-shape", "dim %d is %lld: a buffer in %s has at least %lld elements and at most 2^40 bytes", i,
+                   (long long)t->dim[i], space_names[t->space], (long long)least);
             return false;
         }
     }

@@ -370,7 +370,7 @@ check_outputs(Check *c)
 {
     for (uint32_t i = 0; i < c->io.n && !is_full(c); i++) {
         const VInfo *v = &c->val[c->io.p[i].i];
-        if (v->kind != BK_output || v->initialised)
+        if (v->kind != BK_output || v->initialised || type_numel(val_type(c->g, c->io.p[i])) == 0)
             continue;
         Status st = check_output(c, c->io.p[i]);
         c->st = c->st != ST_OK ? c->st : st;

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 SHAPES = [
     (), (1,), (7,), (127,), (129,), (3, 5), (128, 1), (1, 129), (1, 1), (2, 3, 4),
-    (130, 33), (4, 1, 5), (2, 1, 128), (5, 513), (300, 2),
+    (130, 33), (4, 1, 5), (2, 1, 128), (5, 513), (300, 2), (0,), (7, 0),
 ]  # fmt: skip
 EXACT_LIMIT = 2.0**12
 LIMIT = 2.0**8
@@ -149,6 +149,10 @@ def reduction(draw, p, v):
     kinds = [("max", v.exact, v.size), ("min", v.exact, v.size), ("mean", False, v.size)]
     if fits(v.size * n, v.exact):
         kinds.append(("sum", v.exact and v.size < 64, v.size * n))
+    if 0 in v.shape:
+        kinds = [k for k in kinds if k[0] == "sum"]
+        if not kinds:
+            return
     name, exact, size = draw(st.sampled_from(kinds))
     shape = list(v.shape)
     shape[axis] = 1
@@ -161,7 +165,7 @@ def layout(draw, p, v):
     rank = len(v.shape)
     kinds = ["reshape", "expand"]
     if rank:
-        kinds += ["slice", "flip", "concat"]
+        kinds += ["slice", "flip", "concat", "repeat"]
     if rank >= 2:
         kinds += ["transpose", "transpose"]
     if rank < 4:
@@ -170,7 +174,7 @@ def layout(draw, p, v):
     if kind == "reshape":
         total = int(np.prod(v.shape))
         shapes = [(total,), (1, total), (total, 1)]
-        if total % 2 == 0:
+        if total and total % 2 == 0:
             shapes += [(2, total // 2), (total // 2, 2)]
         shape = draw(st.sampled_from(shapes))
         text = f"np.reshape({v.name}, {shape})"
@@ -183,6 +187,10 @@ def layout(draw, p, v):
     elif kind == "broadcast":
         shape = (draw(st.integers(1, 3)), *v.shape)
         text = f"np.broadcast_to({v.name}, {shape})"
+    elif kind == "repeat":
+        axis = draw(st.integers(0, rank - 1))
+        shape = tuple(2 * n if i == axis else n for i, n in enumerate(v.shape))
+        text = f"np.repeat({v.name}, 2, axis={axis})"
     elif kind == "transpose":
         perm = draw(st.permutations(range(rank)))
         shape = tuple(v.shape[i] for i in perm)
@@ -193,7 +201,7 @@ def layout(draw, p, v):
         if kind == "flip":
             index[axis] = "::-1"
         else:
-            start = draw(st.integers(0, min(2, v.shape[axis] - 1)))
+            start = draw(st.integers(0, 2))
             step = draw(st.integers(1, 3))
             index[axis] = f"{start}::{step}"
         where = ", ".join(index)
@@ -211,10 +219,12 @@ def product(draw, p, v):
     if v.dtype != "f32" or len(v.shape) < 1 or v.size > 16:
         return
     k = v.shape[-1]
+    if 0 in v.shape:
+        return
     others = [
         o
         for o in p.values
-        if o.dtype == "f32" and o.shape and o.size <= 16
+        if o.dtype == "f32" and o.shape and 0 not in o.shape and o.size <= 16
         and (o.shape[-2] if len(o.shape) > 1 else o.shape[0]) == k
     ]  # fmt: skip
     if others:
