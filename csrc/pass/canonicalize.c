@@ -103,6 +103,16 @@ rewrite_clone(const Rewrite *rw, OpId o, Val *out)
 }
 
 Status
+rewrite_shaped(const Rewrite *rw, const Op *op, Val v, Val *out)
+{
+    const Type *t = val_type(rw->in, op->out);
+    *out = v;
+    if (rw->g->vals.p[v.i].type.i == rw->in->vals.p[op->out.i].type.i)
+        return ST_OK;
+    return t_broadcast_to(rw->g, v, t->dim, t->rank, op->loc, out);
+}
+
+Status
 pass_canonicalize(const Graph *in, const CompileOptions *opt, Graph **out)
 {
     return graph_rewrite(in, opt, rewrite_clone, NULL, out);

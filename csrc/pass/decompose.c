@@ -21,97 +21,35 @@
 
 #include <math.h>
 
-/* Builds expressions; the first failure sticks, later calls do nothing. At most one argument of
- * a call makes ops, so that the order of ops does not depend on the C compiler. */
-typedef struct Expr {
-    Graph *g;
-    LocId loc;
-    DType dt; /* of the numbers: f32 for the narrow floats */
-    Status st;
-} Expr;
-
-static Val
-un(Expr *e, TOp op, Val a)
-{
-    Val v = {0};
-    if (e->st == ST_OK)
-        e->st = t_unary(e->g, op, a, e->loc, &v);
-    return v;
-}
-
-static Val
-bin(Expr *e, TOp op, Val a, Val b)
-{
-    Val v = {0};
-    if (e->st == ST_OK)
-        e->st = t_binary(e->g, op, a, b, e->loc, &v);
-    return v;
-}
-
+/* Expr.dt is the dtype of the numbers: f32 for the narrow floats. */
 static Val
 num(Expr *e, double c)
 {
-    Val v = {0};
-    if (e->st == ST_OK && is_float(e->dt))
-        e->st = t_full(e->g, e->dt, 0, NULL, c, e->loc, &v);
-    else if (e->st == ST_OK) /* -1 of an unsigned dtype wraps */
-        e->st = t_full_int(e->g, e->dt, 0, NULL, (int64_t)c, e->loc, &v);
-    return v;
-}
-
-static Val
-cast(Expr *e, Val a, DType dt)
-{
-    Val v = {0};
-    if (e->st == ST_OK)
-        e->st = t_cast(e->g, a, dt, e->loc, &v);
-    return v;
-}
-
-/* To the nearest integer, saturating. */
-static Val
-rcast(Expr *e, Val a, DType dt)
-{
-    Val v = {0};
-    AttrId attr;
-    if (e->st == ST_OK)
-        e->st = attr_make(e->g->cx, &AT_INT(A_dtype, dt), 1, &attr);
-    if (e->st == ST_OK)
-        e->st = t_emit(e->g, T_rcast, &a, 1, attr, e->loc, &v);
-    return v;
-}
-
-static Val
-where(Expr *e, Val c, Val a, Val b)
-{
-    Val v = {0};
-    if (e->st == ST_OK)
-        e->st = t_where(e->g, c, a, b, e->loc, &v);
-    return v;
+    return x_number(e, e->dt, c);
 }
 
 static Val
 add(Expr *e, Val a, Val b)
 {
-    return bin(e, T_add, a, b);
+    return x_binary(e, T_add, a, b);
 }
 
 static Val
 sub(Expr *e, Val a, Val b)
 {
-    return bin(e, T_sub, a, b);
+    return x_binary(e, T_sub, a, b);
 }
 
 static Val
 mul(Expr *e, Val a, Val b)
 {
-    return bin(e, T_mul, a, b);
+    return x_binary(e, T_mul, a, b);
 }
 
 static Val
 binc(Expr *e, TOp op, Val a, double c)
 {
-    return bin(e, op, a, num(e, c));
+    return x_binary(e, op, a, num(e, c));
 }
 
 static Val
@@ -130,7 +68,7 @@ mulc(Expr *e, Val a, double c)
 static Val
 subfrom(Expr *e, double c, Val a)
 {
-    return bin(e, T_sub, num(e, c), a);
+    return x_binary(e, T_sub, num(e, c), a);
 }
 
 static Val
@@ -143,7 +81,7 @@ clamp(Expr *e, Val a, double lo, double hi)
 static Val
 flag(Expr *e, TOp op, Val a, Val b)
 {
-    return cast(e, bin(e, op, a, b), e->dt);
+    return x_cast(e, x_binary(e, op, a, b), e->dt);
 }
 
 /* ---- rounding ---- */
@@ -152,15 +90,15 @@ flag(Expr *e, TOp op, Val a, Val b)
 static Val
 nearest(Expr *e, Val x)
 {
-    return cast(e, rcast(e, x, DT_i32), e->dt);
+    return x_cast(e, x_rcast(e, x, DT_i32), e->dt);
 }
 
 /* From 2**23 on all f32 are integers; inf and nan pass too. */
 static Val
 unless_large(Expr *e, Val x, Val rounded)
 {
-    Val small = binc(e, T_less, un(e, T_abs, x), 8388608);
-    return where(e, small, rounded, x);
+    Val small = binc(e, T_less, x_unary(e, T_abs, x), 8388608);
+    return x_where(e, small, rounded, x);
 }
 
 static Val
@@ -187,9 +125,9 @@ expand_ceil(Expr *e, Val x)
 static Val
 toward_zero(Expr *e, Val n, Val x)
 {
-    Val an = un(e, T_abs, n), ax = un(e, T_abs, x);
+    Val an = x_unary(e, T_abs, n), ax = x_unary(e, T_abs, x);
     Val over = flag(e, T_greater, an, ax);
-    return sub(e, n, mul(e, over, un(e, T_sign, x)));
+    return sub(e, n, mul(e, over, x_unary(e, T_sign, x)));
 }
 
 static Val
@@ -220,16 +158,16 @@ expand_div(Expr *e, Val a, Val b)
     const Op *def = e->st == ST_OK ? val_def(e->g, b) : NULL;
     /* a / e^x is a * e^-x: one activation instead of a reciprocal, which is 8 times slower */
     if (def && def->code == T_exp)
-        return mul(e, a, un(e, T_exp, mulc(e, op_val(e->g, def, 0), -1)));
+        return mul(e, a, x_unary(e, T_exp, mulc(e, op_val(e->g, def, 0), -1)));
     if (e->st == ST_OK && is_splat(e->g, a, &c) && c == 1)
-        return un(e, T_reciprocal, b);
-    return mul(e, a, un(e, T_reciprocal, b)); /* of a constant: folds */
+        return x_unary(e, T_reciprocal, b);
+    return mul(e, a, x_unary(e, T_reciprocal, b)); /* of a constant: folds */
 }
 
 static Val
 expand_isnan(Expr *e, Val x)
 {
-    return bin(e, T_not_equal, x, x);
+    return x_binary(e, T_not_equal, x, x);
 }
 
 /* The upper 12 bits of x, |x| < 2**116 */
@@ -264,32 +202,32 @@ exact_rest(Expr *e, Val a, Val q, Val b)
 static void
 divmod_float(Expr *e, Val a, Val b, Val *quotient, Val *rest)
 {
-    Val q = expand_rint(e, mul(e, a, un(e, T_reciprocal, b)));
+    Val q = expand_rint(e, mul(e, a, x_unary(e, T_reciprocal, b)));
     Val r = exact_rest(e, a, q, b);
-    Val low = binc(e, T_less, mul(e, r, un(e, T_sign, b)), 0);
-    *quotient = sub(e, q, cast(e, low, e->dt));
-    *rest = where(e, low, add(e, r, b), r);
+    Val low = binc(e, T_less, mul(e, r, x_unary(e, T_sign, b)), 0);
+    *quotient = sub(e, q, x_cast(e, low, e->dt));
+    *rest = x_where(e, low, add(e, r, b), r);
 }
 
 /* All in i32. The first estimate is off by up to 2**-22 of the quotient, the second by one. */
 static void
 divmod_int(Expr *e, Val a, Val b, Val *quotient, Val *rest)
 {
-    Val inverse = un(e, T_reciprocal, cast(e, b, DT_f32));
-    Val q = rcast(e, mul(e, cast(e, a, DT_f32), inverse), DT_i32);
+    Val inverse = x_unary(e, T_reciprocal, x_cast(e, b, DT_f32));
+    Val q = x_rcast(e, mul(e, x_cast(e, a, DT_f32), inverse), DT_i32);
     Val r = sub(e, a, mul(e, q, b));
-    Val dq = rcast(e, mul(e, cast(e, r, DT_f32), inverse), DT_i32);
+    Val dq = x_rcast(e, mul(e, x_cast(e, r, DT_f32), inverse), DT_i32);
     Val zero = num(e, 0);
     q = add(e, q, dq);
     r = sub(e, r, mul(e, dq, b));
-    Val rn = bin(e, T_less, r, zero), bn = bin(e, T_less, b, zero);
-    Val opposite = bin(e, T_logical_xor, rn, bn);
-    Val down = bin(e, T_logical_and, opposite, bin(e, T_not_equal, r, zero));
-    Val by_zero = bin(e, T_equal, b, zero);
-    q = sub(e, q, cast(e, down, e->dt));
-    r = where(e, down, add(e, r, b), r);
-    *quotient = where(e, by_zero, zero, q);
-    *rest = where(e, by_zero, zero, r);
+    Val rn = x_binary(e, T_less, r, zero), bn = x_binary(e, T_less, b, zero);
+    Val opposite = x_binary(e, T_logical_xor, rn, bn);
+    Val down = x_binary(e, T_logical_and, opposite, x_binary(e, T_not_equal, r, zero));
+    Val by_zero = x_binary(e, T_equal, b, zero);
+    q = sub(e, q, x_cast(e, down, e->dt));
+    r = x_where(e, down, add(e, r, b), r);
+    *quotient = x_where(e, by_zero, zero, q);
+    *rest = x_where(e, by_zero, zero, r);
 }
 
 static Val
@@ -302,10 +240,10 @@ expand_divmod(Expr *e, Val a, Val b, bool want_rest)
     }
     DType dt = e->dt;
     e->dt = DT_i32;
-    a = cast(e, a, DT_i32);
-    b = cast(e, b, DT_i32);
+    a = x_cast(e, a, DT_i32);
+    b = x_cast(e, b, DT_i32);
     divmod_int(e, a, b, &q, &r);
-    return cast(e, want_rest ? r : q, dt);
+    return x_cast(e, want_rest ? r : q, dt);
 }
 
 static Val
@@ -330,8 +268,8 @@ expand_exp2(Expr *e, Val x)
     Val n = nearest(e, clamp(e, x, -126, 127));
     Val f = sub(e, x, n);
     Val p = mulc(e, f, ln2), q = mulc(e, n, ln2 - hi);
-    p = un(e, T_exp, add(e, p, q));
-    q = un(e, T_exp, mulc(e, n, hi));
+    p = x_unary(e, T_exp, add(e, p, q));
+    q = x_unary(e, T_exp, mulc(e, n, hi));
     return mul(e, p, q);
 }
 
@@ -339,20 +277,20 @@ expand_exp2(Expr *e, Val x)
 static Val
 expand_expm1(Expr *e, Val x)
 {
-    Val t = un(e, T_tanh, mulc(e, x, 0.5));
-    return mul(e, t, addc(e, un(e, T_exp, x), 1));
+    Val t = x_unary(e, T_tanh, mulc(e, x, 0.5));
+    return mul(e, t, addc(e, x_unary(e, T_exp, x), 1));
 }
 
 static Val
 expand_log2(Expr *e, Val x)
 {
-    return mulc(e, un(e, T_log, x), 1.4426950408889634);
+    return mulc(e, x_unary(e, T_log, x), 1.4426950408889634);
 }
 
 static Val
 expand_log10(Expr *e, Val x)
 {
-    return mulc(e, un(e, T_log, x), 0.4342944819032518);
+    return mulc(e, x_unary(e, T_log, x), 0.4342944819032518);
 }
 
 /* log(u) + (x - (u - 1)) / u with u = 1 + x as rounded. Below -1/2 and far above 1 nothing was
@@ -362,15 +300,15 @@ expand_log1p(Expr *e, Val x)
 {
     Val y = clamp(e, x, -0.5, 1e30), u = addc(e, y, 1);
     Val lost = sub(e, y, addc(e, u, -1));
-    lost = mul(e, lost, un(e, T_reciprocal, u));
-    return add(e, un(e, T_log, addc(e, x, 1)), lost);
+    lost = mul(e, lost, x_unary(e, T_reciprocal, u));
+    return add(e, x_unary(e, T_log, addc(e, x, 1)), lost);
 }
 
 /* e**|x| may overflow where the result does not: its square root does not. */
 static Val
 expand_cosh(Expr *e, Val x)
 {
-    Val p = un(e, T_exp, mulc(e, x, 0.5)), q = un(e, T_exp, mulc(e, x, -0.5));
+    Val p = x_unary(e, T_exp, mulc(e, x, 0.5)), q = x_unary(e, T_exp, mulc(e, x, -0.5));
     p = mul(e, mulc(e, p, 0.5), p);
     q = mul(e, mulc(e, q, 0.5), q);
     return add(e, p, q);
@@ -380,16 +318,16 @@ expand_cosh(Expr *e, Val x)
 static Val
 expand_sinh(Expr *e, Val x)
 {
-    Val t = un(e, T_tanh, mulc(e, x, 0.5));
+    Val t = x_unary(e, T_tanh, mulc(e, x, 0.5));
     return mul(e, t, addc(e, expand_cosh(e, x), 1));
 }
 
 static Val
 expand_cbrt(Expr *e, Val x)
 {
-    Val third = mulc(e, un(e, T_log, un(e, T_abs, x)), 1.0 / 3);
-    third = un(e, T_exp, third);
-    return mul(e, third, un(e, T_sign, x));
+    Val third = mulc(e, x_unary(e, T_log, x_unary(e, T_abs, x)), 1.0 / 3);
+    third = x_unary(e, T_exp, third);
+    return mul(e, third, x_unary(e, T_sign, x));
 }
 
 /* ---- trigonometry ---- */
@@ -427,15 +365,15 @@ static Val
 expand_sin(Expr *e, Val x)
 {
     Val r = reduce_2pi(e, x);
-    r = bin(e, T_minimum, subfrom(e, PI, r), r);
-    r = bin(e, T_maximum, subfrom(e, -PI, r), r);
-    return un(e, T_sin_pi, r);
+    r = x_binary(e, T_minimum, subfrom(e, PI, r), r);
+    r = x_binary(e, T_maximum, subfrom(e, -PI, r), r);
+    return x_unary(e, T_sin_pi, r);
 }
 
 static Val
 expand_cos(Expr *e, Val x)
 {
-    return un(e, T_sin_pi, subfrom(e, PI / 2, un(e, T_abs, reduce_2pi(e, x))));
+    return x_unary(e, T_sin_pi, subfrom(e, PI / 2, x_unary(e, T_abs, reduce_2pi(e, x))));
 }
 
 /* In quadrant n: sin / cos of the rest, or -cos / sin in odd ones. */
@@ -445,19 +383,19 @@ expand_tan(Expr *e, Val x)
     static const double half_pi[3] = {1.5703125, 0.0004837512969970703, 7.549790126404332e-08};
     Val n = magic_round(e, mulc(e, x, 2 / PI)), h = mulc(e, n, 0.5);
     Val r = clamp(e, reduce_period(e, x, n, half_pi), -1, 1);
-    Val odd = bin(e, T_not_equal, h, magic_round(e, h));
-    Val s = un(e, T_sin_pi, r), c = un(e, T_sin_pi, subfrom(e, PI / 2, un(e, T_abs, r)));
-    Val top = where(e, odd, mulc(e, c, -1), s), bottom = where(e, odd, s, c);
-    return mul(e, top, un(e, T_reciprocal, bottom));
+    Val odd = x_binary(e, T_not_equal, h, magic_round(e, h));
+    Val s = x_unary(e, T_sin_pi, r), c = x_unary(e, T_sin_pi, subfrom(e, PI / 2, x_unary(e, T_abs, r)));
+    Val top = x_where(e, odd, mulc(e, c, -1), s), bottom = x_where(e, odd, s, c);
+    return mul(e, top, x_unary(e, T_reciprocal, bottom));
 }
 
 /* For |x| > 1: sign(x) * pi / 2 - arctan(1 / x) */
 static Val
 expand_arctan(Expr *e, Val x)
 {
-    Val big = binc(e, T_greater, un(e, T_abs, x), 1);
-    Val t = un(e, T_arctan_small, where(e, big, un(e, T_reciprocal, x), x));
-    return where(e, big, sub(e, mulc(e, un(e, T_sign, x), PI / 2), t), t);
+    Val big = binc(e, T_greater, x_unary(e, T_abs, x), 1);
+    Val t = x_unary(e, T_arctan_small, x_where(e, big, x_unary(e, T_reciprocal, x), x));
+    return x_where(e, big, sub(e, mulc(e, x_unary(e, T_sign, x), PI / 2), t), t);
 }
 
 /* ---- conversions ---- */
@@ -467,8 +405,8 @@ static Val
 float_to_int(Expr *e, Val x, DType to)
 {
     DType via = to == DT_u32 ? DT_u32 : DT_i32;
-    Val n = cast(e, rcast(e, x, via), e->dt);
-    return rcast(e, toward_zero(e, n, x), to);
+    Val n = x_cast(e, x_rcast(e, x, via), e->dt);
+    return x_rcast(e, toward_zero(e, n, x), to);
 }
 
 static Status
@@ -481,10 +419,10 @@ expand_cast(Graph *g, const Op *op, Val x, Val *out)
     else if (to == DT_bool)
         *out = binc(&e, T_not_equal, x, 0);
     else if (!is_float(from) || is_float(to))
-        *out = cast(&e, x, to);
+        *out = x_cast(&e, x, to);
     else {
         e.dt = dtypes[from].bytes < 4 ? DT_f32 : from;
-        *out = float_to_int(&e, cast(&e, x, e.dt), to);
+        *out = float_to_int(&e, x_cast(&e, x, e.dt), to);
     }
     return e.st;
 }
@@ -493,8 +431,8 @@ expand_cast(Graph *g, const Op *op, Val x, Val *out)
 static Val
 int_reciprocal(Expr *e, Val x)
 {
-    Val unit = binc(e, T_equal, un(e, T_abs, x), 1);
-    return where(e, unit, x, num(e, 0));
+    Val unit = binc(e, T_equal, x_unary(e, T_abs, x), 1);
+    return x_where(e, unit, x, num(e, 0));
 }
 
 /* ---- what is too long for a row on chip ---- */
@@ -539,7 +477,7 @@ split_reduction(Expr *e, const Graph *in, const Op *op, Val x, Val *out)
     int n = attr_ints(in->cx, op->attr, A_axes, &axes);
     DType dt = val_dtype(e->g, x);
     if (is_float(dt))
-        x = cast(e, x, DT_f32); /* rounded once, at the end */
+        x = x_cast(e, x, DT_f32); /* rounded once, at the end */
     TRY(e->st);
     for (int i = n - 1; i >= 0; i--)
         TRY(t_reduce(e->g, (TOp)op->code, x, &axes[i], 1, true, e->loc, &x));
@@ -604,9 +542,9 @@ expand_op(Graph *g, const Op *op, Val a, Val b, Val *out)
         return e.st;
     }
     e.dt = DT_f32;
-    a = cast(&e, a, DT_f32);
-    b = cast(&e, b, DT_f32);
-    *out = cast(&e, expand(&e, op->code, a, b), dt);
+    a = x_cast(&e, a, DT_f32);
+    b = x_cast(&e, b, DT_f32);
+    *out = x_cast(&e, expand(&e, op->code, a, b), dt);
     return e.st;
 }
 
@@ -665,9 +603,7 @@ rewrite_op(const Rewrite *rw, OpId o, Val *out)
     if (op->flags & F_CORE)
         return rewrite_clone(rw, o, out);
     TRY(expand_op(g, op, a, b, out));
-    if (g->vals.p[out->i].type.i == in->vals.p[op->out.i].type.i)
-        return ST_OK;
-    return t_broadcast_to(g, *out, t->dim, t->rank, op->loc, out);
+    return rewrite_shaped(rw, op, *out, out);
 }
 
 Status

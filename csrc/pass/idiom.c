@@ -437,10 +437,7 @@ rewrite_op(const Rewrite *rw, OpId o, Val *out)
     }
     if (found.i == 0)
         return rewrite_clone(rw, o, out);
-    *out = found;
-    if (g->vals.p[found.i].type.i == in->vals.p[op->out.i].type.i)
-        return ST_OK;
-    return t_broadcast_to(g, found, t->dim, t->rank, op->loc, out);
+    return rewrite_shaped(rw, op, found, out);
 }
 
 Status

@@ -9,11 +9,11 @@
  */
 #include "pass/pass.h"
 
-#define EXACT 16777216.0      /* integers below this are f32 */
+#define EXACT 16777216.0 /* integers below this are f32 */
 #define WORD_MIN (-2147483648.0)
 #define WORD_MAX 2147483647.0
-#define HALF 65536            /* |l| is at most half of it, and 64 for the rounding of x */
-#define SCAN_MAX 65536        /* elements of a constant that are looked at */
+#define HALF 65536     /* |l| is at most half of it, and 64 for the rounding of x */
+#define SCAN_MAX 65536 /* elements of a constant that are looked at */
 
 typedef struct Interval { double lo, hi; } Interval;
 
@@ -99,7 +99,8 @@ interval_of(const Order *r, const Graph *g, const Op *op)
     if (op_def(g, op)->flags & F_LAYOUT)
         return a;
     switch (op->code) {
-    case T_cast: case T_copy:
+    case T_cast:
+    case T_copy:
         return is_float(val_dtype(g, op_val(g, op, 0))) ? of_dtype(dt) : a;
     case T_add: return within_word(a.lo + b.lo, a.hi + b.hi);
     case T_sub: return within_word(a.lo - b.hi, a.hi - b.lo);
@@ -114,105 +115,77 @@ interval_of(const Order *r, const Graph *g, const Op *op)
 }
 
 /* ---- building ---- */
-typedef struct Make {
-    Graph *g;
-    LocId loc;
-    Status st;
-} Make;
-
-static Val
-binary(Make *m, TOp op, Val a, Val b)
-{
-    Val v = {0};
-    if (m->st == ST_OK)
-        m->st = t_binary(m->g, op, a, b, m->loc, &v);
-    return v;
-}
-
-static Val
-number(Make *m, DType dt, double c)
-{
-    Val v = {0};
-    if (m->st == ST_OK)
-        m->st = is_float(dt) ? t_full(m->g, dt, 0, NULL, c, m->loc, &v) : t_full_int(m->g, dt, 0, NULL, (int64_t)c, m->loc, &v);
-    return v;
-}
-
-static Val
-convert(Make *m, TOp op, Val a, DType dt)
-{
-    Val v = {0};
-    AttrId attr;
-    if (m->st == ST_OK)
-        m->st = attr_make(m->g->cx, &AT_INT(A_dtype, dt), 1, &attr);
-    if (m->st == ST_OK)
-        m->st = t_emit(m->g, op, &a, 1, attr, m->loc, &v);
-    return v;
-}
-
-static Val
-select(Make *m, Val c, Val a, Val b)
-{
-    Val v = {0};
-    if (m->st == ST_OK)
-        m->st = t_where(m->g, c, a, b, m->loc, &v);
-    return v;
-}
 
 typedef struct Halves { Val h, l; } Halves; /* f32, exact */
 
-static Halves
-halves(Make *m, Val x)
+/* a op c. a is made before c: the order of ops is the same with every C compiler. */
+static Val
+with_number(Expr *e, TOp op, Val a, DType dt, double c)
 {
-    Val h = convert(m, T_rcast, binary(m, T_mul, convert(m, T_cast, x, DT_f32), number(m, DT_f32, 1.0 / HALF)), DT_i32);
-    Val l = binary(m, T_sub, x, binary(m, T_mul, h, number(m, DT_i32, HALF)));
-    return (Halves){convert(m, T_cast, h, DT_f32), convert(m, T_cast, l, DT_f32)};
+    return x_binary(e, op, a, x_number(e, dt, c));
+}
+
+static Halves
+halves(Expr *e, Val x)
+{
+    Val h = x_rcast(e, with_number(e, T_mul, x_cast(e, x, DT_f32), DT_f32, 1.0 / HALF), DT_i32);
+    Val l = x_binary(e, T_sub, x, with_number(e, T_mul, h, DT_i32, HALF));
+    h = x_cast(e, h, DT_f32);
+    l = x_cast(e, l, DT_f32);
+    return (Halves){h, l};
 }
 
 /* An f32 with the sign of a - b: a difference of the upper halves outweighs that of the lower ones. */
 static Val
-difference(Make *m, Val a, Val b)
+difference(Expr *e, Val a, Val b)
 {
-    Halves x = halves(m, a), y = halves(m, b);
-    Val high = binary(m, T_mul, binary(m, T_sub, x.h, y.h), number(m, DT_f32, 2 * HALF));
-    return binary(m, T_add, high, binary(m, T_sub, x.l, y.l));
+    Halves x = halves(e, a), y = halves(e, b);
+    Val high = with_number(e, T_mul, x_binary(e, T_sub, x.h, y.h), DT_f32, 2 * HALF);
+    return x_binary(e, T_add, high, x_binary(e, T_sub, x.l, y.l));
 }
 
 static Val
-compare(Make *m, TOp op, Val a, Val b, bool exact)
+compare(Expr *e, TOp op, Val a, Val b, bool exact)
 {
     if (exact)
-        return binary(m, op, a, b);
+        return x_binary(e, op, a, b);
     if (op == T_equal || op == T_not_equal) /* a difference of integers wraps, but to 0 only from 0 */
-        return binary(m, op, binary(m, T_sub, a, b), number(m, DT_i32, 0));
-    return binary(m, op, difference(m, a, b), number(m, DT_f32, 0));
+        return with_number(e, op, x_binary(e, T_sub, a, b), DT_i32, 0);
+    return with_number(e, op, difference(e, a, b), DT_f32, 0);
 }
 
 static Val
-keep_dims(Make *m, TOp op, Val a, const Graph *in, const Op *reduce)
+magnitude(Expr *e, Val a)
+{
+    Val zero = x_number(e, DT_i32, 0), negative = x_binary(e, T_less, a, zero);
+    return x_where(e, negative, x_binary(e, T_sub, zero, a), a);
+}
+
+static Val
+keep_dims(Expr *e, TOp op, Val a, const Graph *in, const Op *reduce)
 {
     const int64_t *axes;
     Val v = {0};
     int n = attr_ints(in->cx, reduce->attr, A_axes, &axes);
-    if (m->st == ST_OK)
-        m->st = t_reduce(m->g, op, a, axes, n, true, m->loc, &v);
+    if (e->st == ST_OK)
+        e->st = t_reduce(e->g, op, a, axes, n, true, e->loc, &v);
     return v;
 }
 
 /* The extreme upper half, then the extreme rest of those that have it. */
 static Val
-extreme(Make *m, const Graph *in, const Op *op, Val x)
+extreme(Expr *e, const Graph *in, const Op *op, Val x)
 {
     const Type *t = val_type(in, op->out);
-    Halves s = halves(m, x);
-    Val h = keep_dims(m, (TOp)op->code, s.h, in, op);
-    Val out_of_range = number(m, DT_f32, op->code == T_reduce_max ? -2 * HALF : 2 * HALF);
-    Val l = select(m, binary(m, T_equal, s.h, h), s.l, out_of_range);
-    l = keep_dims(m, (TOp)op->code, l, in, op);
-    Val high = binary(m, T_mul, convert(m, T_rcast, h, DT_i32), number(m, DT_i32, HALF));
-    Val v = binary(m, T_add, high, convert(m, T_rcast, l, DT_i32)), out = {0};
-    if (m->st == ST_OK)
-        m->st = t_reshape(m->g, v, t->dim, t->rank, m->loc, &out);
+    Halves s = halves(e, x);
+    Val h = keep_dims(e, (TOp)op->code, s.h, in, op);
+    Val out_of_range = x_number(e, DT_f32, op->code == T_reduce_max ? -2 * HALF : 2 * HALF);
+    Val l = x_where(e, x_binary(e, T_equal, s.h, h), s.l, out_of_range);
+    l = keep_dims(e, (TOp)op->code, l, in, op);
+    Val high = with_number(e, T_mul, x_rcast(e, h, DT_i32), DT_i32, HALF);
+    Val v = x_binary(e, T_add, high, x_rcast(e, l, DT_i32)), out = {0};
+    if (e->st == ST_OK)
+        e->st = t_reshape(e->g, v, t->dim, t->rank, e->loc, &out);
     return out;
 }
 
@@ -244,18 +217,18 @@ rewrite_op(const Rewrite *rw, OpId o, Val *out)
     Interval ia = r->of[va.i], ib = r->of[vb.i];
     if (is_small(ia) && is_small(ib))
         return rewrite_clone(rw, o, out);
-    Make m = {.g = rw->g, .loc = op->loc};
-    Val a = rw->map[va.i], b = rw->map[vb.i], zero = number(&m, DT_i32, 0);
+    Expr e = {.g = rw->g, .loc = op->loc};
+    Val a = rw->map[va.i], b = rw->map[vb.i];
     bool exact = is_small(ia) || is_small(ib);
     if (op->code == T_abs)
-        *out = select(&m, binary(&m, T_less, a, zero), binary(&m, T_sub, zero, a), a);
+        *out = magnitude(&e, a);
     else if (op->code == T_maximum || op->code == T_minimum)
-        *out = select(&m, compare(&m, op->code == T_maximum ? T_greater : T_less, a, b, exact), a, b);
+        *out = x_where(&e, compare(&e, op->code == T_maximum ? T_greater : T_less, a, b, exact), a, b);
     else if (is_comparison(op->code))
-        *out = compare(&m, (TOp)op->code, a, b, exact);
+        *out = compare(&e, (TOp)op->code, a, b, exact);
     else
-        *out = extreme(&m, in, op, a);
-    return m.st;
+        *out = extreme(&e, in, op, a);
+    return e.st;
 }
 
 static bool

@@ -42,5 +42,21 @@ Status graph_sweep(Graph *g, const CompileOptions *opt, Graph **out); /* takes g
 /* order.c - the end of decompose */
 Status order_words(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; exact order of i32 */
 Status graph_end(Status st, Graph **out); /* frees *out on failure; returns st */
+Status rewrite_shaped(const Rewrite *rw, const Op *op, Val v, Val *out); /* v broadcast to the shape of op's result */
+
+/* expr.c - expressions; the first failure sticks, later calls do nothing. At most one argument of a call makes ops, so
+ * that the order of ops does not depend on the C compiler. */
+typedef struct Expr {
+    Graph *g;
+    LocId loc;
+    DType dt; /* for the pass to use */
+    Status st;
+} Expr;
+Val x_unary(Expr *e, TOp op, Val a);
+Val x_binary(Expr *e, TOp op, Val a, Val b);
+Val x_number(Expr *e, DType dt, double c);
+Val x_cast(Expr *e, Val a, DType dt);
+Val x_rcast(Expr *e, Val a, DType dt); /* to the nearest integer, saturating */
+Val x_where(Expr *e, Val c, Val a, Val b);
 
 #endif
