@@ -124,7 +124,7 @@ setup(
             sources(),
             extra_compile_args=compile_args(),
             extra_link_args=link_args(),
-            libraries=["m", "dl"] if sys.platform.startswith("linux") else [],
+            libraries=["m", "pthread"] if sys.platform.startswith("linux") else [],
         )
     ],
     cmdclass={"build_ext": ParallelBuild},

@@ -9,12 +9,7 @@
 
 #include "tile/tile.h"
 
-/* c[m, n] (+)= a[k, m].T @ b[k, n], row-major f32 with leading dimensions; from a tuned BLAS, or NULL for ours. */
-typedef void GemmFn(void *env, int m, int n, int k, const float *a, int64_t lda, const float *b, int64_t ldb,
-                    float *c, int64_t ldc, bool accumulate);
 typedef struct EvalOptions {
-    GemmFn *gemm;
-    void *gemm_env;
     bool (*poll)(void *env); /* called now and then; false: stop with ST_USER "interrupted" */
     void *poll_env;
 } EvalOptions;

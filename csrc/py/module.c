@@ -145,12 +145,6 @@ core_op_table(PyObject *Py_UNUSED(module), PyObject *name)
 }
 
 static PyObject *
-core_blas(PyObject *module, PyObject *Py_UNUSED(ignored))
-{
-    return PyBool_FromLong(state_of(module)->sgemm.fn != NULL);
-}
-
-static PyObject *
 core_set_fail_after(PyObject *module, PyObject *n)
 {
     long long v = PyLong_AsLongLong(n);
@@ -175,8 +169,6 @@ static PyMethodDef core_methods[] = {
      "np_dtype($module, dtype, /)\n--\n\nThe NumPy dtype of a short name or of anything numpy.dtype takes."},
     {"op_table", core_op_table, METH_O,
      "op_table($module, dialect, /)\n--\n\nRows of the 'tensor' or 'tile' op table, a list of dicts."},
-    {"has_blas", core_blas, METH_NOARGS,
-     "has_blas($module, /)\n--\n\nWhether the simulator's matrix products go through NumPy's BLAS."},
     {"set_fail_after", core_set_fail_after, METH_O,
      "set_fail_after($module, n, /)\n--\n\nFor tests: in each new session the allocation after n more fails; negative: "
      "none."},
@@ -265,7 +257,6 @@ core_exec(PyObject *module)
     st->program = type_new(module, &program_spec);
     if (!st->session || !st->traced || !st->program)
         return -1;
-    sgemm_find(st);
     return 0;
 }
 

@@ -38,11 +38,6 @@ typedef enum Error { /* classes of nkigen.errors */
                      E_COUNT
 } Error;
 
-typedef struct Sgemm { /* cblas_sgemm of the BLAS that NumPy uses */
-    void *fn;          /* NULL: none found */
-    bool ilp64;
-} Sgemm;
-
 typedef struct State { /* of the module */
     PyObject *error[E_COUNT];
     PyObject *np_dtype[DT_COUNT]; /* PyArray_Descr */
@@ -53,7 +48,6 @@ typedef struct State { /* of the module */
     PyObject *functions;          /* dict: NumPy function -> row of functions.def */
     PyObject *skip;               /* tuple of file name prefixes whose frames are not the user's */
     PyTypeObject *session, *traced, *program;
-    Sgemm sgemm;
     int64_t fail_after; /* test hook: Mem.fail_after of new sessions */
 } State;
 
@@ -189,7 +183,6 @@ PyObject *violations_list(Session *s, const Graph *g);
 PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n);
 
 /* simulate.c - tile IR through the simulator, without the GIL */
-void sgemm_find(State *st);
 PyObject *simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n);
 int program_io(Session *s, const Graph *g, bool outputs, Val *v, int max); /* how many; tile IR: its buffers by index */
 PyArrayObject *array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const char *name);

@@ -1,4 +1,4 @@
-/* simulate.c - tile programs in the simulator: arrays in and out, the GIL released, products through NumPy's BLAS.
+/* simulate.c - tile programs in the simulator: arrays in and out, the GIL released.
  *
  * in:   one array per input buffer, in any memory order
  * out:  fresh C-order arrays, one per output buffer
@@ -6,65 +6,9 @@
  */
 #include "py/py.h"
 
-#include <dlfcn.h>
 #include <string.h>
 
 #define MAX_IO 4096
-
-/* ---- NumPy's BLAS ---- */
-
-enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 }; /* of cblas.h */
-typedef void Sgemm32(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a, int lda,
-                     const float *b, int ldb, float beta, float *c, int ldc);
-typedef void Sgemm64(int order, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
-                     int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
-
-static void
-gemm(void *env, int m, int n, int k, const float *a, int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc,
-     bool accumulate)
-{
-    const Sgemm *blas = env;
-    float beta = accumulate ? 1.0f : 0.0f;
-
-    if (blas->ilp64) {
-        Sgemm64 *f;
-
-        memcpy(&f, &blas->fn, sizeof(f));
-        f(ROW_MAJOR, TRANS, NO_TRANS, m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
-    } else {
-        Sgemm32 *f;
-
-        memcpy(&f, &blas->fn, sizeof(f));
-        f(ROW_MAJOR, TRANS, NO_TRANS, m, n, k, 1.0f, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
-    }
-}
-
-/* NumPy's own extension module is loaded and linked to its BLAS: symbols are looked up through it. */
-void
-sgemm_find(State *st)
-{
-    static const struct {
-        const char *name;
-        bool ilp64;
-    } known[] = {
-        {"scipy_cblas_sgemm64_", true}, {"cblas_sgemm64_", true}, {"cblas_sgemm$NEWLAPACK$ILP64", true},
-        {"scipy_cblas_sgemm", false},   {"cblas_sgemm", false},
-    };
-    PyObject *umath = PyImport_ImportModule("numpy._core._multiarray_umath");
-    PyObject *file = umath ? PyObject_GetAttrString(umath, "__file__") : NULL;
-    const char *path = file ? PyUnicode_AsUTF8(file) : NULL;
-    void *lib = path ? dlopen(path, RTLD_LAZY | RTLD_NOLOAD) : NULL;
-
-    PyErr_Clear();
-    for (int i = 0; lib && !st->sgemm.fn && i < COUNT_OF(known); i++) {
-        st->sgemm.fn = dlsym(lib, known[i].name);
-        st->sgemm.ilp64 = known[i].ilp64;
-    }
-    if (lib)
-        dlclose(lib); /* NumPy keeps it loaded */
-    Py_XDECREF(file);
-    Py_XDECREF(umath);
-}
 
 /* ---- arguments ---- */
 
@@ -206,7 +150,7 @@ results(Run *r)
 static PyObject *
 simulate(Session *s, const Graph *g, Run *r)
 {
-    EvalOptions opt = {.gemm = s->st->sgemm.fn ? gemm : NULL, .gemm_env = &s->st->sgemm, .poll = poll, .poll_env = r};
+    EvalOptions opt = {.poll = poll, .poll_env = r};
     PyObject *out = NULL;
     Status st;
 

@@ -36,8 +36,9 @@ const char *shape_text(char buf[MAX_SHAPE_TEXT], int rank, const int64_t *dim); 
 Status broadcast_dims(Ctx *, LocId loc, const char *what, const Type *a, const Type *b, int *rank, int64_t *dim);
 
 /* promote.c - NumPy 2's promotion. weak: a Python scalar, 'b', 'i', 'f' or 0 for an array.
- * ml_dtypes' formats make two rules out of one: promote is what the loops of a ufunc take (bf16 + i32 is f64, bf16 + 2.0
- * is f32), promote_common is np.result_type, which where and concatenate use (bf16 with i32 is a TypeError). */
+ * ml_dtypes' formats make two rules out of one: promote is what the loops of a ufunc take (bf16 + i32 is f64,
+ * bf16 + 2.0 is f32), promote_common is np.result_type, which where and concatenate use (bf16 with i32 is a
+ * TypeError). */
 Status promote(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char weak_b, DType *out);
 Status promote_common(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char weak_b, DType *out);
 DType promote_unary(TOp op, DType a); /* exp(i32) is f64, negative(bool) fails as DT_none, ... as NumPy's loops do */
