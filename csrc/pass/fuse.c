@@ -39,11 +39,11 @@ typedef struct Fuse {
     const Graph *g;
     Plan *plan;
     Arena *a;
-    Demand *d;               /* by val */
-    uint32_t *use_at, *use;  /* users of a value: use[use_at[v] .. use_at[v + 1]) */
-    VEC(Found) found;        /* [0] is none */
-    uint32_t *group;         /* by op: number in found */
-    int64_t row_bytes;       /* MAX_ROW_BYTES, less after a plan that did not fit */
+    Demand *d;              /* by val */
+    uint32_t *use_at, *use; /* users of a value: use[use_at[v] .. use_at[v + 1]) */
+    VEC(Found) found;       /* [0] is none */
+    uint32_t *group;        /* by op: number in found */
+    int64_t row_bytes;      /* MAX_ROW_BYTES, less after a plan that did not fit */
     uint32_t max_ops;
 } Fuse;
 
@@ -91,7 +91,7 @@ row_bytes(const Graph *g, Val v, Span s)
 {
     const Type *t = val_type(g, v);
     int64_t n = type_numel(t) / MAX(range_size(t, s.spine), 1) / MAX(range_size(t, s.outer), 1);
-    return n * dtypes[t->dtype].bytes;
+    return n * MAX(dtypes[t->dtype].bytes, 2); /* a pattern counts up to 65535 elements */
 }
 
 /* The spine of a product must hold its rows or its columns, the outer loop neither; one row counts as held by the batch
@@ -113,6 +113,17 @@ row_limit(const Fuse *f, const Op *op)
     return op->code == T_matmul ? INT64_MAX : f->row_bytes;
 }
 
+/* The row operands of all matrices that one row tile takes part in lie on chip together, in steps when they are long. */
+static bool
+holds_batch(const Fuse *f, const Op *op, Span s)
+{
+    const Type *t = val_type(f->g, op->out), *a = val_type(f->g, op_val(f->g, op, 0));
+    int64_t n = 1, bytes = dtypes[a->dtype].bytes;
+    for (int i = 0; i < t->rank - 2; i++)
+        n *= (i >= s.spine.lo && i < s.spine.hi) || (i >= s.outer.lo && i < s.outer.hi) ? 1 : t->dim[i];
+    return n == 1 || n * ALIGN_UP(a->dim[a->rank - 1], 128) * bytes <= f->row_bytes;
+}
+
 /* Can a group with this span compute op? */
 static bool
 is_feasible(const Fuse *f, const Op *op, Span s)
@@ -129,7 +140,7 @@ is_feasible(const Fuse *f, const Op *op, Span s)
         if (!view_uniform(t, &w, s.spine, &stride) || !view_uniform(t, &w, s.outer, &stride))
             return false;
     }
-    if (op->code == T_matmul && !holds_matrix_dim(t, s.spine, s.outer))
+    if (op->code == T_matmul && (!holds_matrix_dim(t, s.spine, s.outer) || !holds_batch(f, op, s)))
         return false;
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(g, op, i);
@@ -211,7 +222,10 @@ is_loadable(const Graph *g, Val u, Span e)
     View w;
     int64_t stride;
     const Type *t = val_type(g, u);
-    return view_between(g, op_val(g, val_def(g, u), 0), u, &w) && view_uniform(t, &w, e.spine, &stride) &&
+    Val base = u;
+    while (is_layout(g, base))
+        base = op_val(g, val_def(g, base), 0);
+    return view_between(g, base, u, &w) && view_uniform(t, &w, e.spine, &stride) &&
            view_uniform(t, &w, e.outer, &stride);
 }
 
@@ -254,7 +268,11 @@ try_span(const Fuse *f, const Op *op, Span s, int64_t rows)
     return t.ns;
 }
 
-typedef struct Best { Span span; double ns; int64_t rows, outer; } Best;
+typedef struct Best {
+    Span span;
+    double ns;
+    int64_t rows, outer;
+} Best;
 
 static void
 consider(const Fuse *f, const Op *op, Span s, const Type *t, Best *best)

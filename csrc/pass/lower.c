@@ -3,8 +3,8 @@
  * in:   a plan with its decisions made
  * out:  a tile program without addresses, equal in meaning to the tensor graph
  * rule: lowering decides nothing that the plan has not said. Ops of a group run in order on the current row tile; what
- *       all rows share is loaded before the row loop; a stored value is written to HBM once, right after it is computed.
- *       The last rows, fewer than a full tile, are peeled: first full partitions, then the rest.
+ *       all rows share is loaded before the row loop; a stored value is written to HBM once, right after it is
+ * computed. The last rows, fewer than a full tile, are peeled: first full partitions, then the rest.
  */
 #include "pass/lower.h"
 

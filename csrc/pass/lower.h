@@ -144,7 +144,8 @@ Status lower_matmul(Lower *l, const Op *op);
 Status mm_prepare(Lower *l, const Op *op); /* its row operand, ahead of the column loop */
 Status mm_preload(Lower *l, const Op *op, int64_t *budget); /* keep the full operand on chip if it fits */
 /* Calls `emit` for every window of the result, with the PSUM tile that holds it. */
-typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by result dim */, Affine row, int64_t width);
+typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by result dim */, Affine row,
+                        int64_t width);
 Status mm_windows(Lower *l, const Mm *mm, WindowFn *emit, void *env);
 int64_t mm_width(const Lower *l, const Mm *mm); /* columns of one window */
 
@@ -152,11 +153,12 @@ int64_t mm_width(const Lower *l, const Mm *mm); /* columns of one window */
 Span operand_span(const Lower *l, const Op *op, int i);
 bool is_member(const Lower *l, Val v);            /* computed by this group */
 Status load_leaf(Lower *l, Val v, Span s, Node **out);
-Status operand(Lower *l, const Op *op, int i, Node **out); /* loads leaves; stays valid until the next call that loads */
+/* The node of operand i; loads leaves. Valid until the next call that loads. */
+Status operand(Lower *l, const Op *op, int i, Node **out);
 Status operand_tile(Lower *l, const Op *op, int i, Tile *out); /* forced, aligned to op's result */
 Status find_leaf(Lower *l, Val v, Span s, uint32_t *out);
 Node *set_node(Lower *l, Val v, NodeKind kind);
-Status new_tile(Lower *l, Val v, Tile *out);      /* where v's row tile goes; its slice when a concat is the only reader */
+Status new_tile(Lower *l, Val v, Tile *out); /* where v's rows go; into a concat when that is the only reader */
 Status new_buffer(Lower *l, Space sp, DType dt, int parts, int64_t elems, int bufs, Val *out);
 Status dense_copy(Lower *l, Val v, Span s, const Tile *src, Tile *out); /* C-order copy of a tile */
 /* Where op's result goes: over operand i when this is its last use and it has the same form, else a new tile. */

@@ -12,18 +12,38 @@
 #define SCALAR_ELEMS 64 /* a per-row operand that moves within the tile is worth a loop from this many elements on */
 
 static const uint8_t alu_of[T_COUNT] = {
-    [T_add] = ALU_add, [T_sub] = ALU_subtract, [T_mul] = ALU_multiply, [T_maximum] = ALU_maximum,
-    [T_minimum] = ALU_minimum, [T_power] = ALU_power, [T_equal] = ALU_equal, [T_not_equal] = ALU_not_equal,
-    [T_less] = ALU_less, [T_less_equal] = ALU_less_equal, [T_greater] = ALU_greater,
-    [T_greater_equal] = ALU_greater_equal, [T_logical_and] = ALU_logical_and, [T_logical_or] = ALU_logical_or,
+    [T_add] = ALU_add,
+    [T_sub] = ALU_subtract,
+    [T_mul] = ALU_multiply,
+    [T_maximum] = ALU_maximum,
+    [T_minimum] = ALU_minimum,
+    [T_power] = ALU_power,
+    [T_equal] = ALU_equal,
+    [T_not_equal] = ALU_not_equal,
+    [T_less] = ALU_less,
+    [T_less_equal] = ALU_less_equal,
+    [T_greater] = ALU_greater,
+    [T_greater_equal] = ALU_greater_equal,
+    [T_logical_and] = ALU_logical_and,
+    [T_logical_or] = ALU_logical_or,
     [T_logical_xor] = ALU_logical_xor,
 };
 
-static const int8_t act_of[T_COUNT] = { /* 1 + Act */
-    [T_abs] = 1 + ACT_abs, [T_sign] = 1 + ACT_sign, [T_square] = 1 + ACT_square, [T_sqrt] = 1 + ACT_sqrt,
-    [T_rsqrt] = 1 + ACT_rsqrt, [T_exp] = 1 + ACT_exp, [T_log] = 1 + ACT_log, [T_sin_pi] = 1 + ACT_sin,
-    [T_arctan_small] = 1 + ACT_arctan, [T_tanh] = 1 + ACT_tanh, [T_sigmoid] = 1 + ACT_sigmoid,
-    [T_silu] = 1 + ACT_silu, [T_gelu_tanh] = 1 + ACT_gelu_tanh,
+static const int8_t act_of[T_COUNT] = {
+    /* 1 + Act */
+    [T_abs] = 1 + ACT_abs,
+    [T_sign] = 1 + ACT_sign,
+    [T_square] = 1 + ACT_square,
+    [T_sqrt] = 1 + ACT_sqrt,
+    [T_rsqrt] = 1 + ACT_rsqrt,
+    [T_exp] = 1 + ACT_exp,
+    [T_log] = 1 + ACT_log,
+    [T_sin_pi] = 1 + ACT_sin,
+    [T_arctan_small] = 1 + ACT_arctan,
+    [T_tanh] = 1 + ACT_tanh,
+    [T_sigmoid] = 1 + ACT_sigmoid,
+    [T_silu] = 1 + ACT_silu,
+    [T_gelu_tanh] = 1 + ACT_gelu_tanh,
 };
 
 Tile
@@ -123,7 +143,8 @@ is_same_size(const Lower *l, Val v, Val result)
     return row_elems(l, v, a) == row_elems(l, result, b) && has_cols(a) == has_cols(b);
 }
 
-/* The chain that a reader of operand i may extend: the operand's own when it waits, else one of no steps on its tile. */
+/* The chain that a reader of operand i may extend: the operand's own when it waits, else one of no steps on its tile.
+ */
 static Status
 take_chain(Lower *l, const Op *op, int i, int room, Node *out)
 {
@@ -248,7 +269,10 @@ append_step(Lower *l, const Op *op, int data, Alu alu, const Scal *s, bool rev)
 }
 
 /* ---- activations ---- */
-typedef struct ActIn { bool has_scale, has_bias; Scal scale, bias; } ActIn;
+typedef struct ActIn {
+    bool has_scale, has_bias;
+    Scal scale, bias;
+} ActIn;
 
 static Scal
 imm_scal(double v)
@@ -464,7 +488,8 @@ lower_convert(Lower *l, const Op *op)
 {
     Node n;
     DType from = val_dtype(l->g, op_val(l->g, op, 0)), to = val_dtype(l->g, op->out);
-    bool kept = is_float(to) && tile_dtype(l, op->out, l->p->span[op->out.i]) == DT_f32; /* small ones are not rounded */
+    bool kept =
+        is_float(to) && tile_dtype(l, op->out, l->p->span[op->out.i]) == DT_f32; /* small ones are not rounded */
     bool exact = is_float(to) && (kept || dtypes[to].man_bits >= dtypes[from].man_bits) && !is_integer(from);
     Node *own;
     Val v = op_val(l->g, op, 0);
@@ -545,7 +570,8 @@ lower_where(Lower *l, const Op *op)
     TRY(copy_tile(l, op->out, &b, &dst));
     if (a.dt != dst.dt) { /* the predicated copy does not convert */
         Tile same = dst;
-        TRY(new_buffer(l, SP_sbuf, dst.dt, l->parts, row_elems(l, op->out, l->p->span[op->out.i]) * l->per, 1, &same.buf));
+        TRY(new_buffer(l, SP_sbuf, dst.dt, l->parts, row_elems(l, op->out, l->p->span[op->out.i]) * l->per, 1,
+                       &same.buf));
         same.off = affine_const(0);
         TRY(copy_tile(l, op->out, &a, &same));
         a = same;
@@ -617,7 +643,8 @@ lower_layout(Lower *l, const Op *op)
         for (int i = 0; i < MAX_RANK; i++)
             from.stride[i] = src.stride[i];
         if (!view_step(l->g, op, &from, &to))
-            return fail(l->cx, ST_BUG, op->loc, "lower: %s of a dense tile has no strided form", op_def(l->g, op)->name);
+            return fail(l->cx, ST_BUG, op->loc, "lower: %s of a dense tile has no strided form",
+                        op_def(l->g, op)->name);
     }
     src.off = affine_add(src.off, affine_const(to.off));
     for (int i = 0; i < MAX_RANK; i++)
@@ -634,9 +661,14 @@ lower_elementwise(Lower *l, const Op *op)
     if (alu_of[op->code])
         return lower_binary(l, op);
     switch (op->code) {
-    case T_cast: case T_rcast: case T_copy: return lower_convert(l, op);
-    case T_reciprocal: return lower_reciprocal(l, op);
-    case T_where: return lower_where(l, op);
+    case T_cast:
+    case T_rcast:
+    case T_copy:
+        return lower_convert(l, op);
+    case T_reciprocal:
+        return lower_reciprocal(l, op);
+    case T_where:
+        return lower_where(l, op);
     case T_logical_not: {
         Scal zero = imm_scal(0);
         return append_step(l, op, 0, ALU_equal, &zero, false);

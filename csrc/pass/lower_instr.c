@@ -8,11 +8,16 @@
 #include "pass/lower.h"
 
 #define UNROLL 4
-#define CHIP_DIMS 4     /* free dims of an access pattern */
-#define MAX_FREE 32768  /* elements per partition of one instruction; half of what counts can say */
+#define CHIP_DIMS 4    /* free dims of an access pattern */
+#define MAX_FREE 32768 /* elements per partition of one instruction; half of what counts can say */
 
-typedef struct Dim { int64_t count, stride[MAX_ARGS]; } Dim;
-typedef struct Space2 { Dim d[MAX_RANK + 1]; int n; } DimList;
+typedef struct Dim {
+    int64_t count, stride[MAX_ARGS];
+} Dim;
+typedef struct Space2 {
+    Dim d[MAX_RANK + 1];
+    int n;
+} DimList;
 
 void
 instr_space(const Lower *l, Val v, Instr *in)
@@ -79,7 +84,7 @@ split_dims(const Instr *in, const DimList *all, DimList *loops, DimList *own, in
             continue;
         }
         Dim *last = own->n ? &own->d[own->n - 1] : NULL;
-        if (last && i != keep && can_merge(in, last, d)) {
+        if (last && i != keep && last->count * d->count <= MAX_FREE && can_merge(in, last, d)) {
             for (int a = 0; a < in->nargs; a++)
                 last->stride[a] = d->stride[a];
             last->count *= d->count;

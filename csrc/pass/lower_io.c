@@ -161,8 +161,8 @@ only_concat(const Lower *l, Val v, int64_t *at)
     if (l->uses[v.i] != 1 || l->p->stored[v.i])
         return NULL;
     const Op *c = graph_op(g, l->user[v.i]);
-    if (c->code != T_concat || !is_member(l, c->out) || tile_dtype(l, v, l->p->span[v.i]) !=
-                                                            tile_dtype(l, c->out, l->p->span[c->out.i]))
+    if (c->code != T_concat || !is_member(l, c->out) ||
+        tile_dtype(l, v, l->p->span[v.i]) != tile_dtype(l, c->out, l->p->span[c->out.i]))
         return NULL;
     int64_t axis = attr_int(g->cx, c->attr, A_axis, 0);
     *at = 0;
@@ -302,8 +302,8 @@ static bool
 wants_transpose(const Ref *src, const Ref *dst, DType dt)
 {
     const Ap *s = &src->ap, *d = &dst->ap;
-    return s->ndim == 2 && s->dim[0].stride == 1 && s->dim[0].count > 1 && s->dim[1].stride != 1 &&
-           d->ndim == 1 && (dtypes[dt].bytes == 4 || dtypes[dt].bytes == 2);
+    return s->ndim == 2 && s->dim[0].stride == 1 && s->dim[0].count > 1 && s->dim[1].stride != 1 && d->ndim == 1 &&
+           (dtypes[dt].bytes == 4 || dtypes[dt].bytes == 2);
 }
 
 static bool
@@ -408,14 +408,20 @@ fill_tile(Lower *l, Val v, Span s, double value, Tile *out)
     return emit(l, K_memset, &dst, 1, &at, 1);
 }
 
+static bool
+same_range(Range a, Range b)
+{
+    return a.lo == b.lo && a.hi == b.hi;
+}
+
 Status
 find_leaf(Lower *l, Val v, Span s, uint32_t *out)
 {
     uint32_t k = l->leaf_of[v.i];
     for (; k; k = l->leaves.p[k].next) {
         const Span *o = &l->leaves.p[k].span;
-        if (o->role == s.role && o->spine.lo == s.spine.lo && o->spine.hi == s.spine.hi && o->col.lo == s.col.lo &&
-            o->col.hi == s.col.hi)
+        bool same = o->role == s.role && same_range(o->spine, s.spine) && same_range(o->outer, s.outer);
+        if (same && same_range(o->col, s.col))
             break;
     }
     if (k == 0) {
@@ -476,7 +482,8 @@ operand(Lower *l, const Op *op, int i, Node **out)
     *out = &l->node[v.i];
     TRY(at_chunk(l, v, l->p->span[v.i], out));
     if ((*out)->epoch != epoch_of(l, l->p->span[v.i]))
-        return fail(l->cx, ST_BUG, l->loc, "lower: %s is used before it is computed", op_def(l->g, val_def(l->g, v))->name);
+        return fail(l->cx, ST_BUG, l->loc, "lower: %s is used before it is computed",
+                    op_def(l->g, val_def(l->g, v))->name);
     return ST_OK;
 }
 
@@ -531,7 +538,8 @@ can_hold(const Lower *l, Val v, const Node *n)
 {
     int64_t at;
     bool calm = n->rotates || !l->p->stored[written_as(l, v).i] || !l->in_loop;
-    return l->gr->in_place && n->own && calm && !n->mm && n->tile.dt == tile_dtype(l, v, l->p->span[v.i]) && !only_concat(l, v, &at);
+    return l->gr->in_place && n->own && calm && !n->mm && n->tile.dt == tile_dtype(l, v, l->p->span[v.i]) &&
+           !only_concat(l, v, &at);
 }
 
 static Status
@@ -578,7 +586,10 @@ result_tile(Lower *l, const Op *op, uint32_t operands, Node *out)
         if (!from)
             continue;
         from->own = false;
-        *out = (Node){.epoch = epoch_of(l, l->p->span[op->out.i]), .kind = N_tile, .tile = from->tile, .own = true,
+        *out = (Node){.epoch = epoch_of(l, l->p->span[op->out.i]),
+                      .kind = N_tile,
+                      .tile = from->tile,
+                      .own = true,
                       .rotates = from->rotates};
         return ST_OK;
     }

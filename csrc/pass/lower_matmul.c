@@ -7,11 +7,11 @@
  */
 #include "pass/lower.h"
 
-#define PE 128            /* rows of the contraction, and columns of the stationary operand, per pass */
-#define BANK_COLUMNS 512  /* f32 columns of a PSUM bank, and of the moving operand */
+#define PE 128           /* rows of the contraction, and columns of the stationary operand, per pass */
+#define BANK_COLUMNS 512 /* f32 columns of a PSUM bank, and of the moving operand */
 #define BANK_BYTES 2048
 #define UNROLL_K 2
-#define STEP_K 4096       /* rows of a contraction that does not fit as a whole */
+#define STEP_K 4096 /* rows of a contraction that does not fit as a whole */
 
 /* ---- the row operand ---- */
 typedef struct Rows { /* how the row operand's elements lie in its tile or in HBM */
@@ -81,8 +81,8 @@ static Status
 load_matrix(Lower *l, const Matrix *m, Val dst, Affine dst0, int64_t step)
 {
     DType dt = val_dtype(l->out, dst);
-    bool transpose = m->ks == 1 && (m->ns != 1 || m->n == 1) && m->k > 1 && dtypes[dt].bytes >= 2 &&
-                     val_dtype(l->out, m->buf) == dt;
+    bool transpose =
+        m->ks == 1 && (m->ns != 1 || m->n == 1) && m->k > 1 && dtypes[dt].bytes >= 2 && val_dtype(l->out, m->buf) == dt;
     for (int tail = 0; tail < 2; tail++) {
         int64_t full = m->k / PE, steps = tail ? 1 : full, lanes = tail ? m->k % PE : PE;
         if (steps == 0 || lanes == 0)
@@ -138,16 +138,20 @@ load_lhs(Lower *l, const Rows *r, Tile *lhs)
 
 /* `steps` times 128 (or `lanes`) columns of a tile, transposed through PSUM and evicted together. */
 static Status
-transpose_steps(Lower *l, const Tile *src, Affine from, int64_t ks, const Tile *lhs, Affine to, int64_t steps, int64_t lanes)
+transpose_steps(Lower *l, const Tile *src, Affine from, int64_t ks, const Tile *lhs, Affine to, int64_t steps,
+                int64_t lanes)
 {
     Val psum;
     DType dt = l->hw->transpose_mode ? src->dt : DT_f32; /* generation 2 multiplies by an identity */
     TRY(new_buffer(l, SP_psum, dt, (int)lanes, steps * PE, 1, &psum));
     for (int64_t i = 0; i < steps; i++) {
-        Ref io[2] = {{.buf = psum, .ap = {.off = affine_const(i * PE), .nparts = (int32_t)lanes, .ndim = 1,
-                                          .dim = {{l->parts, 1}}}},
-                     {.buf = src->buf, .ap = {.off = affine_add(from, affine_const(i * PE * ks)), .nparts = l->parts,
-                                              .ndim = 1, .dim = {{lanes, ks}}}}};
+        Ref io[2] = {{.buf = psum,
+                      .ap = {.off = affine_const(i * PE), .nparts = (int32_t)lanes, .ndim = 1, .dim = {{l->parts, 1}}}},
+                     {.buf = src->buf,
+                      .ap = {.off = affine_add(from, affine_const(i * PE * ks)),
+                             .nparts = l->parts,
+                             .ndim = 1,
+                             .dim = {{lanes, ks}}}}};
         TRY(emit(l, K_nc_transpose, io, 2, NULL, 0));
     }
     Ref cp[2] = {{.buf = lhs->buf, .ap = {.off = to, .nparts = (int32_t)lanes}},
@@ -168,7 +172,8 @@ transpose_block(Lower *l, const Rows *r, const Tile *src, const Tile *lhs, const
     int64_t k = t->dim[r->kdim], ks = src->stride[r->kdim], full = k / PE;
     int64_t bytes = l->hw->transpose_mode ? dtypes[src->dt].bytes : 4;
     int64_t room = MIN(2 * BANK_BYTES / bytes / PE, MAX(full, 1)), runs = full / room;
-    Affine from = affine_add(affine_add(src->off, at_offset(at, src->stride, t->rank)), affine_scale(row, src->rstride));
+    Affine from =
+        affine_add(affine_add(src->off, at_offset(at, src->stride, t->rank)), affine_scale(row, src->rstride));
     Affine to = affine_add(at_offset(at, lhs->stride, t->rank), affine_scale(row, PE)), i;
     if (runs > 0) {
         TRY(loop_begin(l, runs, &i));
@@ -262,8 +267,12 @@ full_batch(const Lower *l, const Mm *mm, const Full *f, const Affine *at)
 static Matrix
 columns_in_hbm(const Lower *l, const Mm *mm, const Full *f, const Affine *at, Affine col, int64_t width)
 {
-    return (Matrix){.buf = f->buf, .off = affine_add(full_batch(l, mm, f, at), affine_scale(col, f->cs)), .k = f->k,
-                    .ks = f->ks, .n = width, .ns = f->cs};
+    return (Matrix){.buf = f->buf,
+                    .off = affine_add(full_batch(l, mm, f, at), affine_scale(col, f->cs)),
+                    .k = f->k,
+                    .ks = f->ks,
+                    .n = width,
+                    .ns = f->cs};
 }
 
 static int64_t
@@ -285,7 +294,8 @@ describe(const Lower *l, const Op *op, Mm *mm)
     Span s = l->p->span[op->out.i];
     bool by_columns = s.spine.lo < s.spine.hi && s.spine.hi == rank;
     int fi = by_columns ? 0 : 1, frank = val_type(g, op_val(g, op, fi))->rank;
-    *mm = (Mm){.v = op->out, .op = g->vals.p[op->out.i].def, .full = op_val(g, op, fi), .full_span = operand_span(l, op, fi)};
+    *mm = (Mm){
+        .v = op->out, .op = g->vals.p[op->out.i].def, .full = op_val(g, op, fi), .full_span = operand_span(l, op, fi)};
     mm->full_span.col = (Range){0, 0}; /* its columns are counted here, not by the loader of leaves */
     mm->kdim = by_columns ? frank - 1 : frank - 2;
     mm->cdim = by_columns ? frank - 2 : frank - 1;
@@ -312,7 +322,8 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
     if (mm.steps)
         return ST_OK;
     TRY(full_operand(l, &mm, &f));
-    int64_t width = has_cols(l->p->span[op->out.i]) ? l->panel_cols : f.t->dim[mm.cdim], elems = CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
+    int64_t width = has_cols(l->p->span[op->out.i]) ? l->panel_cols : f.t->dim[mm.cdim],
+            elems = CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
     if (f.buf.i == 0 || batch_count(l, &mm, &f) != 1 || bytes > *budget)
         return ST_OK;
     *budget -= bytes;

@@ -8,12 +8,17 @@
 
 #include <math.h>
 
-#define CARRY_ELEMS 64  /* a row shorter than this is summed for all rows of the tile at once instead */
-#define BANK_COLUMNS 512   /* f32 columns of a PSUM bank */
+#define CARRY_ELEMS 64      /* a row shorter than this is summed for all rows of the tile at once instead */
+#define BANK_COLUMNS 512    /* f32 columns of a PSUM bank */
 #define WINDOW_COLUMNS 2048 /* of half of PSUM */
 
-static const struct { uint8_t alu; double identity; } kinds[T_COUNT] = {
-    [T_reduce_sum] = {ALU_add, 0}, [T_reduce_max] = {ALU_maximum, -INFINITY}, [T_reduce_min] = {ALU_minimum, INFINITY},
+static const struct {
+    uint8_t alu;
+    double identity;
+} kinds[T_COUNT] = {
+    [T_reduce_sum] = {ALU_add, 0},
+    [T_reduce_max] = {ALU_maximum, -INFINITY},
+    [T_reduce_min] = {ALU_minimum, INFINITY},
 };
 
 static uint32_t

@@ -12,15 +12,15 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TILE_BYTES 32768    /* of the widest value of a group: long DMAs, room for several values and copies */
-#define MIN_TILES 4         /* row tiles of a large group, so that loads overlap with compute */
-#define WORK_BYTES 53248    /* SBUF left for tiles when full matmul operands stay on chip */
-#define TRY_MEMBERS 400     /* trying is for programs up to this size: each try costs about 0.3 us per op and member */
+#define TILE_BYTES 32768 /* of the widest value of a group: long DMAs, room for several values and copies */
+#define MIN_TILES 4      /* row tiles of a large group, so that loads overlap with compute */
+#define WORK_BYTES 53248 /* SBUF left for tiles when full matmul operands stay on chip */
+#define TRY_MEMBERS 400  /* trying is for programs up to this size: each try costs about 0.3 us per op and member */
 #define TRY_GROUPS 8
-#define LISTED 200u         /* members of a group that the text names */
+#define LISTED 200u /* members of a group that the text names */
 #define DMA_SHARE 0.1
-#define ABOUT 1.03          /* as fast as the fastest: the model is no more exact than that */
-#define INSTR_US 0.04       /* what an instruction is worth avoiding: its fetch, and its share of the instruction memory */
+#define ABOUT 1.03    /* as fast as the fastest: the model is no more exact than that */
+#define INSTR_US 0.04 /* what an instruction is worth avoiding: its fetch, and its share of the instruction memory */
 
 static int64_t
 value_bytes(const Graph *g, Val v, Span s)
@@ -116,7 +116,8 @@ root_columns(const Columns *c, Val v, Range *col)
     const Type *t = val_type(c->p->g, v);
     Span s = c->p->span[v.i];
     int last = t->rank - 1;
-    bool is_free = last >= 0 && !(last >= s.spine.lo && last < s.spine.hi) && !(last >= s.outer.lo && last < s.outer.hi);
+    bool is_free =
+        last >= 0 && !(last >= s.spine.lo && last < s.spine.hi) && !(last >= s.outer.lo && last < s.outer.hi);
     *col = (Range){(int8_t)last, (int8_t)(last + 1)};
     if (is_free)
         return true;
@@ -140,7 +141,8 @@ spread_columns(Columns *c, const Group *gr, const Op *op)
             return false;
     }
     bool with = c->seen[op->out.i] == 2;
-    if (with && op->code == T_matmul && s->col.lo != val_type(g, op->out)->rank - (s->spine.hi == val_type(g, op->out)->rank ? 2 : 1))
+    if (with && op->code == T_matmul &&
+        s->col.lo != val_type(g, op->out)->rank - (s->spine.hi == val_type(g, op->out)->rank ? 2 : 1))
         return false;
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(g, op, i);
@@ -186,7 +188,8 @@ column_bytes(const Plan *p, const Group *gr)
         if (op->code != T_matmul || s.col.lo == s.col.hi)
             continue;
         const Type *a = val_type(g, op_val(g, op, 0));
-        n += CEIL_DIV(a->dim[a->rank - (s.spine.hi == val_type(g, op->out)->rank ? 2 : 1)], 128) * dtypes[a->dtype].bytes;
+        n += CEIL_DIV(a->dim[a->rank - (s.spine.hi == val_type(g, op->out)->rank ? 2 : 1)], 128) *
+             dtypes[a->dtype].bytes;
     }
     return n;
 }
@@ -211,7 +214,8 @@ first_guess(const Plan *p, const Hw *hw, Group *gr)
     gr->psum_bufs = 2;
     gr->resident = gr->has_matmul ? (int64_t)hw->sbuf_usable - WORK_BYTES : 0;
     cut_columns(p, gr);
-    gr->per_tile = gr->has_matmul || is_scattered(p, gr) ? 1 : (int32_t)rows_for(gr->rows, widest_row(p, gr), TILE_BYTES);
+    gr->per_tile =
+        gr->has_matmul || is_scattered(p, gr) ? 1 : (int32_t)rows_for(gr->rows, widest_row(p, gr), TILE_BYTES);
 }
 
 /* One step smaller; false when there is none. */
@@ -260,8 +264,8 @@ realize(const Plan *p, const CompileOptions *opt, Realized *out)
 }
 
 typedef struct Price { /* of a program */
-    double us;    /* modelled time, and a little for each instruction and for DMA time hidden behind compute; < 0: it
-                   * does not fit */
+    double us; /* modelled time, and a little for each instruction and for DMA time hidden behind compute; < 0: it
+                * does not fit */
     int64_t instr;
 } Price;
 
@@ -276,7 +280,8 @@ price(const Plan *p, const CompileOptions *opt, Price *out)
     if (st == ST_OK)
         st = cost_program(r.stage[2], c);
     if (st == ST_OK)
-        *out = (Price){c->time_us + INSTR_US * (double)c->instr_total + DMA_SHARE * c->engine_us[EN_dma], c->instr_total};
+        *out =
+            (Price){c->time_us + INSTR_US * (double)c->instr_total + DMA_SHARE * c->engine_us[EN_dma], c->instr_total};
     realized_free(&r);
     return st == ST_LIMIT ? ST_OK : st;
 }
@@ -417,9 +422,11 @@ plan_print(const Plan *p, Text *t)
     text_puts(t, " {\n");
     for (uint32_t k = 0; k < p->groups.n; k++) {
         const Group *gr = &p->groups.p[k];
-        text_put(t, "  group %u rows=%lld outer=%lld per_tile=%d in_place=%d bufs=%d psum_width=%d psum_bufs=%d resident=%lld\n", k,
-                 (long long)gr->rows, (long long)gr->outer, gr->per_tile, gr->in_place, gr->bufs, gr->psum_width, gr->psum_bufs,
-                 (long long)gr->resident);
+        text_put(t,
+                 "  group %u rows=%lld outer=%lld per_tile=%d in_place=%d bufs=%d psum_width=%d psum_bufs=%d "
+                 "resident=%lld\n",
+                 k, (long long)gr->rows, (long long)gr->outer, gr->per_tile, gr->in_place, gr->bufs, gr->psum_width,
+                 gr->psum_bufs, (long long)gr->resident);
         for (uint32_t m = 0; m < MIN(gr->n, LISTED); m++)
             print_member(p, p->member.p[gr->first + m], t);
         if (gr->n > LISTED)
@@ -434,11 +441,14 @@ apply_line(Plan *p, const char *line, int number)
 {
     unsigned k;
     long long rows, outer, per, place, bufs, width, psum, resident;
-    int n = sscanf(line, " group %u rows=%lld outer=%lld per_tile=%lld in_place=%lld bufs=%lld psum_width=%lld psum_bufs=%lld resident=%lld",
+    int n = sscanf(line,
+                   " group %u rows=%lld outer=%lld per_tile=%lld in_place=%lld bufs=%lld psum_width=%lld "
+                   "psum_bufs=%lld resident=%lld",
                    &k, &rows, &outer, &per, &place, &bufs, &width, &psum, &resident);
     if (n != 9)
-        return fail_at(p->g->cx, number, 1, "plan: expected `group K rows= outer= per_tile= in_place= bufs= psum_width= psum_bufs= "
-                                            "resident=`");
+        return fail_at(p->g->cx, number, 1,
+                       "plan: expected `group K rows= outer= per_tile= in_place= bufs= psum_width= psum_bufs= "
+                       "resident=`");
     if (k >= p->groups.n)
         return fail_at(p->g->cx, number, 1, "plan: group %u of a plan with %u groups", k, p->groups.n);
     Group *gr = &p->groups.p[k];
@@ -448,9 +458,10 @@ apply_line(Plan *p, const char *line, int number)
     bool ok = per >= 1 && per <= MAX(gr->rows / 128, 1) && bufs >= 1 && bufs <= 8 && width >= 512 && width <= 4096 &&
               width % 512 == 0 && psum >= 1 && psum <= 8 && resident >= 0 && resident <= 1 << 20;
     if (!ok)
-        return fail_at(p->g->cx, number, 1, "plan: group %u: per_tile in 1..%lld, bufs and psum_bufs in 1..8, psum_width a "
-                                            "multiple of 512 up to 4096, resident up to 1048576", k,
-                       (long long)MAX(gr->rows / 128, 1));
+        return fail_at(p->g->cx, number, 1,
+                       "plan: group %u: per_tile in 1..%lld, bufs and psum_bufs in 1..8, psum_width a "
+                       "multiple of 512 up to 4096, resident up to 1048576",
+                       k, (long long)MAX(gr->rows / 128, 1));
     gr->per_tile = (int32_t)per;
     gr->in_place = place != 0;
     gr->bufs = (int32_t)bufs;

@@ -97,7 +97,8 @@ typedef struct View {
 View view_identity(const Graph *g, Val v);
 View view_stored(const Plan *p, Val v); /* where a stored value is written; .base is what has a buffer */
 bool view_step(const Graph *g, const Op *op, const View *from, View *to); /* op's result, given its operand */
-bool view_between(const Graph *g, Val base, Val v, View *out); /* v through layout ops from base; false: no strided form */
+/* v through layout ops from base; false: no strided form */
+bool view_between(const Graph *g, Val base, Val v, View *out);
 bool view_uniform(const Type *t, const View *w, Range r, int64_t *stride); /* the run r has one stride */
 bool is_exact_cast(const Graph *g, const Op *op);
 bool is_layout(const Graph *g, Val v); /* defined by a layout op or an exact cast: may be a view */

@@ -129,7 +129,7 @@ fit_matmul(const Type *res, const Type *opd, int i, bool outer, Range r, Range *
     int rank = res->rank, own = i == 0 ? rank - 2 : rank - 1; /* the result dim only this operand has */
     bool batch = r.hi <= rank - 2;
     if (!batch && r.lo <= rank - 2 && r.hi == rank)
-        return FIT_bad;                       /* rows and columns in one run */
+        return FIT_bad; /* rows and columns in one run */
     if (batch) {
         Fit f = fit_aligned(res, opd, r, out);
         return f == FIT_row && !outer && i == 1 ? FIT_bad : f; /* a batch of matrices cannot share partitions */
@@ -163,16 +163,21 @@ fit(const Graph *g, const Op *op, int i, bool outer, Range r, Range *out)
     if (flags & F_REDUCE)
         return fit_reduce(g, op, opd, r, out);
     switch (op->code) {
-    case T_matmul: return fit_matmul(res, opd, i, outer, r, out);
-    case T_transpose: return fit_transpose(g, op, r, out);
-    case T_reshape: return fit_reshape(res, opd, r, out);
-    case T_slice: return fit_slice(g, op, opd, r, out);
+    case T_matmul:
+        return fit_matmul(res, opd, i, outer, r, out);
+    case T_transpose:
+        return fit_transpose(g, op, r, out);
+    case T_reshape:
+        return fit_reshape(res, opd, r, out);
+    case T_slice:
+        return fit_slice(g, op, opd, r, out);
     case T_concat: {
         int64_t axis = attr_int(g->cx, op->attr, A_axis, 0);
         *out = r;
         return axis >= r.lo && axis < r.hi ? FIT_bad : FIT_row;
     }
-    default: return FIT_bad;
+    default:
+        return FIT_bad;
     }
 }
 
