@@ -44,12 +44,16 @@ CASES = [
     # a value read by one group through two spans
     ("two_spans", lambda x: ((np.minimum(x, x).T >= x)[47], np.minimum(x, x).T), [(1, 300)], "f32"),
     ("with_its_transpose", lambda x: x + x.T, [(300, 300)], "f32"),
+    ("two_outer_spans", lambda x: np.where(x > 0, np.max(x, axis=(0, 1), keepdims=True), np.float32(0)), [(5, 1, 24576)], "f32"),
     # slices along every dim of the result
     ("slice_both", lambda a, b, c: ((np.where(a > b, a, b) + c) * c)[2:127:3, 1:], [(128, 128), (128, 128), (128, 1)], "f32"),
     ("slice_rows_and_back", lambda x: x[0::2, 999::-1], [(1000, 1000)], "f32"),
     ("slice_of_many_rows", lambda x: x[2:, 1:], [(40000, 3)], "bool"),
     ("reversed", lambda x: x[::-1], [(60000,)], "f32"),
     ("reversed_result", lambda x: np.abs(x)[::-2] + 1, [(60000,)], "f32"),
+    ("slice_moved", lambda x, y: np.transpose(x[1:3, :, 2:24574:2], (1, 0, 2)) + y, [(5, 1, 24576), ()], "f32"),
+    ("slice_of_bool_rows", lambda x: np.logical_not(x)[:1241], [(24577, 3)], "bool"),
+    ("repeated", lambda x: np.broadcast_to(x[:, None], (7, 2)).reshape(14), [(7,)], "f32"),
     # concatenations with no row short enough for a tile
     ("long_concat", lambda x, y: np.concatenate([x, y]), [(60000,), (50001,)], "f32"),
     ("long_concat_used", lambda x, y: np.concatenate([x + 1, y * 2, x]) * 2, [(60000,), (60001,)], "f32"),
@@ -76,6 +80,8 @@ CASES = [
     ("long_gram", lambda x: x @ x.T, [(3, 40000)], "f32"),
     ("batched_rows", lambda x, y: x @ y, [(8, 1, 1024), (1024, 300)], "f32"),
     ("batched_both", lambda x, y: (x @ y) * 0.1, [(6, 64, 200), (6, 200, 300)], "f32"),
+    ("many_small_products", lambda x: x @ np.swapaxes(x, -1, -2), [(9000, 1, 3)], "f32"),
+    ("many_smaller_products", lambda x: (x @ np.swapaxes(x, -1, -2)) * 0.5, [(2, 2000, 2, 3)], "f32"),
     # what is written is a parameter, a constant, a view, or the same twice
     ("parameter_twice", lambda x: (x, x, x.T), [(7, 129)], "f32"),
     ("result_twice", lambda x: (x + 1, x + 1, (x + 1)[::2]), [(129, 7)], "f32"),

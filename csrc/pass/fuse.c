@@ -113,7 +113,7 @@ row_limit(const Fuse *f, const Op *op)
     return op->code == T_matmul ? INT64_MAX : f->row_bytes;
 }
 
-/* The row operands of all matrices that one row tile takes part in lie on chip together, in steps when they are long. */
+/* The row operands of all matrices of a row tile lie on chip together; a single one may come in steps. */
 static bool
 holds_batch(const Fuse *f, const Op *op, Span s)
 {
