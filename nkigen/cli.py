@@ -15,6 +15,7 @@ from typing import Any
 
 import nkigen
 from nkigen import bench
+from nkigen.display import elided
 
 
 def parse_spec(text: str) -> tuple[tuple[int, ...], str]:
@@ -64,7 +65,7 @@ def show(args: argparse.Namespace) -> int:
     for name in wanted:
         if name not in views:
             raise ValueError(f"no stage {name!r}; there are: {' '.join(views)}")
-        print(views[name]())
+        print(elided(str(views[name]())))
     return 0
 
 

@@ -239,7 +239,19 @@ class Kernel:
                     f"{info.dtype}, got {a.dtype}"
                 )
             a = a.astype(info.dtype)
+        self._check_range(info, np.dtype(self._narrowed[i]), a)
         return a
+
+    def _check_range(self, info: ArrayInfo, device: np.dtype, a: np.ndarray) -> None:
+        """Integers that the device's dtype cannot hold are an error."""
+        if device == a.dtype or device.kind not in "iu" or a.size == 0:
+            return
+        bounds = np.iinfo(device)
+        if a.min() < bounds.min or a.max() > bounds.max:
+            raise DTypeError(
+                f"{self.name}: parameter '{info.name}' is computed as {device}, which "
+                f"cannot hold its values from {a.min()} to {a.max()}"
+            )
 
 
 def compile(
@@ -406,6 +418,7 @@ def _data(given: Any, spec: Spec, i: int) -> np.ndarray:
 
 def _check_stages(kernel: Kernel, data: list[np.ndarray]) -> None:
     expected = _as_tuple(kernel.tensor_ir.run(*data))
+    least = _coarsest_tolerance(str(kernel.tensor_ir))
     for name, program in kernel.stages.items():
         if program.kind == "plan":
             continue
@@ -424,14 +437,21 @@ def _check_stages(kernel: Kernel, data: list[np.ndarray]) -> None:
         for i, (got, want) in enumerate(
             zip(_as_tuple(program.run(*data)), expected, strict=True)
         ):
-            _compare_stage(name, i, got, want)
+            _compare_stage(name, i, got, want, least)
+
+
+def _coarsest_tolerance(text: str) -> float:
+    """What the roundings inside of a program excuse: that of its coarsest dtype."""
+    return max((t for d, t in STAGE_TOLERANCE.items() if f": {d}[" in text), default=0)
 
 
 def _as_tuple(out: Any) -> tuple:
     return out if isinstance(out, tuple) else (out,)
 
 
-def _compare_stage(name: str, i: int, got: np.ndarray, want: np.ndarray) -> None:
+def _compare_stage(
+    name: str, i: int, got: np.ndarray, want: np.ndarray, least: float
+) -> None:
     where = f"stage {name}, output {i}"
     if got.shape != want.shape:
         raise VerifyError(
@@ -445,6 +465,7 @@ def _compare_stage(name: str, i: int, got: np.ndarray, want: np.ndarray) -> None
                 f"{where}: {bad} of {got.size} elements differ from the first stage"
             )
         return
+    limit = max(limit, least)
     a, b = got.astype(np.float64), want.astype(got.dtype).astype(np.float64)
     finite = np.isfinite(b)
     if not np.array_equal(a[~finite], b[~finite], equal_nan=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,14 +127,28 @@ def _bytes(n: float) -> str:
     return f"{n:.1f} GiB"
 
 
+def elided(text: str) -> str:
+    """A program's text for reading: the bytes of long constants are left out.
+
+    Example:
+        >>> elided("{data=f32:0x" + "00" * 400 + "}")
+        '{data=f32:0x0000000000000000... 400 bytes}'
+    """
+    return re.sub(
+        r"0x([0-9a-f]{16})([0-9a-f]{240,})",
+        lambda m: f"0x{m[1]}... {(len(m[1]) + len(m[2])) // 2} bytes",
+        text,
+    )
+
+
 def program_html(program: Any) -> str:
-    """The Jupyter view of a Program: its text.
+    """The Jupyter view of a Program: its text, without the bytes of long constants.
 
     Example:
         >>> program_html("x < y")
         '<pre>x &lt; y</pre>'
     """
-    return f"<pre>{html.escape(str(program))}</pre>"
+    return f"<pre>{html.escape(elided(str(program)))}</pre>"
 
 
 def kernel_html(kernel: Any) -> str:

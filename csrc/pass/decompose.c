@@ -577,6 +577,53 @@ concat_rest(const Graph *in, Graph *g, const Op *op, const Val *map, Val *out)
     return n == 1 ? ST_OK : t_concat(g, part, n, attr_int(in->cx, op->attr, A_axis, 0), op->loc, out);
 }
 
+/* ---- integers that the device would get wrong ---- */
+
+static bool
+is_arithmetic(int op)
+{
+    return op == T_add || op == T_sub || op == T_mul || op == T_neg || op == T_square || op == T_floor_divide ||
+           op == T_remainder || op == T_power;
+}
+
+static bool
+is_order(int op)
+{
+    return op == T_less || op == T_less_equal || op == T_greater || op == T_greater_equal || op == T_equal ||
+           op == T_not_equal || op == T_maximum || op == T_minimum || op == T_reduce_max || op == T_reduce_min ||
+           op == T_floor_divide || op == T_remainder;
+}
+
+static bool
+holds_all_of(DType to, DType from)
+{
+    bool same_kind = dtypes[to].kind == dtypes[from].kind;
+    return same_kind ? dtypes[to].bytes >= dtypes[from].bytes
+                     : dtypes[to].kind == DK_int && dtypes[to].bytes > dtypes[from].bytes;
+}
+
+/* The engines compute in f32 or in 32-bit words, and conversions saturate. What NumPy computes otherwise is refused. */
+static Status
+check_integers(const Graph *in, const Op *op)
+{
+    DType dt = op->nin ? val_dtype(in, op_val(in, op, 0)) : DT_none, to = op->nout ? val_dtype(in, op->out) : DT_none;
+    const char *name = tensor_dialect.ops[op->code].name;
+    if (!is_integer(dt))
+        return ST_OK;
+    if (dtypes[dt].bytes < 4 && is_arithmetic(op->code))
+        return fail(in->cx, ST_UNSUPPORTED, op->loc,
+                    "%s of %s saturates on the device where NumPy wraps around; convert to i32 first", name,
+                    dtypes[dt].name);
+    if (dt == DT_u32 && is_order(op->code))
+        return fail(in->cx, ST_UNSUPPORTED, op->loc,
+                    "%s of u32 is only exact below 2^24 on the device; convert to i32 or f32 first", name);
+    if (op->code == T_cast && is_integer(to) && !holds_all_of(to, dt))
+        return fail(in->cx, ST_UNSUPPORTED, op->loc,
+                    "conversion of %s to %s saturates on the device where NumPy wraps around; clip and go through f32",
+                    dtypes[dt].name, dtypes[to].name);
+    return ST_OK;
+}
+
 static Status
 rewrite_op(const Rewrite *rw, OpId o, Val *out)
 {
@@ -590,6 +637,7 @@ rewrite_op(const Rewrite *rw, OpId o, Val *out)
         return concat_rest(in, g, op, rw->map, out);
     if (op->nin == 0)
         return rewrite_clone(rw, o, out);
+    TRY(check_integers(in, op));
     Val a = rw->map[op_val(in, op, 0).i], b = op->nin > 1 ? rw->map[op_val(in, op, 1).i] : a;
     if (op->code == T_cast)
         return expand_cast(g, op, a, out);
@@ -598,6 +646,8 @@ rewrite_op(const Rewrite *rw, OpId o, Val *out)
         *out = int_reciprocal(&e, a);
         return e.st;
     }
+    if (op->code == T_square && is_integer((DType)t->dtype)) /* in words; the activation would compute it in f32 */
+        return t_binary(g, T_mul, a, a, op->loc, out);
     if (is_long_reduction(g, op, a))
         return split_reduction(&e, in, op, a, out);
     if (op->flags & F_CORE)

@@ -482,10 +482,21 @@ plan_limits(const char *text, CompileOptions *opt)
     }
 }
 
+static Status
+check_header(const Plan *p, const char *text)
+{
+    char target[16] = "";
+    sscanf(text, " plan %15s", target);
+    if (strcmp(target, target_names[p->target]) == 0 && strchr(text, '}'))
+        return ST_OK;
+    return fail_at(p->g->cx, 1, 1, "plan: expected `plan %s {` ... `}`, got `%.24s`", target_names[p->target], text);
+}
+
 Status
 plan_apply(Plan *p, const char *text)
 {
     int number = 1;
+    TRY(check_header(p, text));
     for (const char *at = text; *at; number++) {
         const char *end = strchr(at, '\n');
         size_t n = end ? (size_t)(end - at) : strlen(at);

@@ -307,3 +307,48 @@ def test_truncated_texts_never_crash():
     for n in range(0, len(text) - 2, max(1, len(text) // 150)):
         with pytest.raises(errors.NkigenError):
             nkigen.parse(text[:n])
+
+
+U8, U32 = np.ones(3, np.uint8), np.ones(3, np.uint32)
+
+
+@pytest.mark.parametrize(
+    "fn, arrays, message",
+    [
+        (lambda a: a + a, [U8], "saturates on the device where NumPy wraps"),
+        (lambda a: a > a - a, [U32], "u32 is only exact below 2\\^24"),
+        (lambda a: a.astype(np.int8), [U32], "conversion of u32 to i8 saturates"),
+    ],
+)
+def test_integers_that_the_device_gets_wrong_are_refused(fn, arrays, message):
+    with pytest.raises(nkigen.UnsupportedError, match=message):
+        nkigen.compile(fn, *arrays)
+
+
+def test_int64_values_that_do_not_fit_are_refused():
+    with pytest.warns(nkigen.NarrowingWarning):
+        k = nkigen.compile(lambda x: x + 1, np.arange(5), cache=False)
+    assert k(np.arange(5)).tolist() == [1, 2, 3, 4, 5]
+    with pytest.raises(nkigen.DTypeError, match="cannot hold its values"):
+        k(np.arange(5) + 2**40)
+
+
+def test_square_of_integers_wraps():
+    x = np.array([50000, 70000, -46341], np.int32)
+    k = nkigen.compile(lambda a: (np.square(a), a**2), x)
+    for y in k(x):
+        assert np.array_equal(y, x * x)
+
+
+@pytest.mark.parametrize("text", ["", "plan trn1 {\n}\n", "plan trn2 {\n"])
+def test_plan_without_its_frame(text):
+    x = np.ones((4, 4), np.float32)
+    with pytest.raises(nkigen.ParseError, match="plan: expected `plan trn2 {`"):
+        nkigen.compile(lambda a: a + 1, x, plan=text)
+
+
+def test_every_pass_knows_the_roundings_inside():
+    import ml_dtypes
+
+    x = np.linspace(-2, 2, 900).reshape(30, 30).astype(ml_dtypes.bfloat16)
+    nkigen.compile(lambda x: (x * x + x) * np.float32(1), x, check="every-pass")
