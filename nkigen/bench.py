@@ -50,11 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = " ".join([*workloads.WORKLOADS, *CHAINS])
     parser.add_argument("names", nargs="*", help=f"all when none is given: {known}")
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
-    parser.add_argument("--baseline", metavar="FILE", help="fail where a figure got worse")
+    parser.add_argument(
+        "--baseline", metavar="FILE", help="fail where a figure got worse"
+    )
     parser.add_argument("--update", action="store_true", help="write the baseline anew")
     parser.add_argument("--target", default="trn2", help="trn1, trn2 or trn3")
-    parser.add_argument("--dtype", default=",".join(DTYPES), help="a comma-separated list")
-    parser.add_argument("--no-sim", action="store_true", help="do not run the simulator")
+    parser.add_argument(
+        "--dtype", default=",".join(DTYPES), help="a comma-separated list"
+    )
+    parser.add_argument(
+        "--no-sim", action="store_true", help="do not run the simulator"
+    )
     parser.add_argument(
         "--full",
         action="store_true",
@@ -226,13 +232,22 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("HBM ratio / bar", lambda r: compared(r["hbm_ratio"], r.get("hbm_bar"), ".2f")),
     ("modelled us", lambda r: f"{r['modelled_us']:.1f}"),
     ("roofline us", lambda r: f"{r['roofline_us']:.1f}"),
-    ("compile ms / bar", lambda r: compared(r["compile_ms"], r.get("compile_bar_ms"), ".1f")),
+    (
+        "compile ms / bar",
+        lambda r: compared(r["compile_ms"], r.get("compile_bar_ms"), ".1f"),
+    ),
     ("violations", lambda r: str(r.get("violations", "-"))),
     ("error / limit", lambda r: compared(r.get("error"), r.get("error_limit"), ".1e")),
 )
 FULL_COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
-    ("trn1 trn2 trn3", lambda r: " ".join(map(str, r.get("targets", {}).values())) or "-"),
-    ("sim / NumPy", lambda r: compared(r.get("simulator_ratio"), r.get("simulator_bar"), ".2f")),
+    (
+        "trn1 trn2 trn3",
+        lambda r: " ".join(map(str, r.get("targets", {}).values())) or "-",
+    ),
+    (
+        "sim / NumPy",
+        lambda r: compared(r.get("simulator_ratio"), r.get("simulator_bar"), ".2f"),
+    ),
     ("sim extra MiB", lambda r: compared(r.get("simulator_extra_mib"), 64.0, ".0f")),
 )
 
@@ -243,7 +258,9 @@ def print_table(rows: list[Row], full: bool) -> None:
     table += [[cell(r) for _, cell in columns] for r in rows if "failure" not in r]
     widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
     for line in table:
-        print("  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip()
+        )
     print("times in us are modelled; ! marks a missed bar")
 
 
@@ -287,7 +304,9 @@ def faults(rows: list[Row]) -> list[str]:
         if violations:
             out.append(f"{key_of(r)}: {violations} verifier violations")
         if not r.get("error", 0.0) <= r.get("error_limit", 1.0):
-            out.append(f"{key_of(r)}: error {r['error']:.2e} above {r['error_limit']:.0e}")
+            out.append(
+                f"{key_of(r)}: error {r['error']:.2e} above {r['error_limit']:.0e}"
+            )
     return out
 
 

@@ -76,7 +76,9 @@ def version(args: argparse.Namespace) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nkigen", description=nkigen.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="nkigen", description=(nkigen.__doc__ or "").split("\n\n")[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     b = commands.add_parser("bench", help="compile the workloads and print the figures")
     bench.add_arguments(b)

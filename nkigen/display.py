@@ -56,10 +56,10 @@ class Cost:
         )
 
     def __repr__(self) -> str:
+        ratio = f" ({self.hbm_ratio:.2f}x of minimum)" if self.hbm_min_bytes else ""
         return (
             f"Cost: {self.instruction_count} instructions, {self.time_us:.1f} us "
-            f"(roofline {self.roofline_us:.1f} us), HBM {_bytes(self.hbm_bytes)} "
-            f"({self.hbm_ratio:.2f}x of minimum)"
+            f"(roofline {self.roofline_us:.1f} us), HBM {_bytes(self.hbm_bytes)}{ratio}"
         )
 
     def __str__(self) -> str:

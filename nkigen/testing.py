@@ -14,7 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Tolerance", "TOLERANCE", "tolerance", "assert_close", "verify_against_numpy"]
+__all__ = [
+    "Tolerance",
+    "TOLERANCE",
+    "tolerance",
+    "assert_close",
+    "verify_against_numpy",
+]
 
 
 class Tolerance(NamedTuple):
@@ -127,7 +133,9 @@ def verify_against_numpy(
     kernel = nkigen.compile(fn, *arrays, target=target, **options)
     violations = kernel.verify()
     if violations:
-        raise AssertionError("program breaks hardware rules:\n" + "\n".join(map(str, violations)))
+        raise AssertionError(
+            "program breaks hardware rules:\n" + "\n".join(map(str, violations))
+        )
     wide = [_wider(a) for a in map(np.asarray, arrays)]
     expected = fn(*wide)
     actual = kernel(*arrays)
