@@ -13,7 +13,14 @@ Example:
 """
 
 from nkigen import ops
-from nkigen._core import Program, TracedArray
+
+try:
+    from nkigen._core import Program, TracedArray
+except ModuleNotFoundError as e:
+    raise ImportError(
+        "nkigen is imported from its sources, where the extension is not built: run "
+        "from another folder, use the `nkigen` script, or `pip install -e .`"
+    ) from e
 from nkigen.compile import ArrayInfo, Kernel, clear_cache, compile, parse
 from nkigen.display import Cost, Violation
 from nkigen.errors import (
