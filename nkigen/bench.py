@@ -143,11 +143,12 @@ def bench_workload(w: Workload, dtype: str, args: argparse.Namespace) -> Row:
 
 
 def check_targets(w: Workload, dtype: str) -> dict[str, int]:
-    """Violations per target, each compiled with every pass checked."""
+    """Violations per target, each compiled with every pass checked on the inputs."""
     out = {}
+    inputs = w.inputs(dtype)
     for target in TARGETS:
         k = nkigen.compile(
-            w.fn, *w.specs(dtype), target=target, check="every-pass", cache=False
+            w.fn, *inputs, target=target, check="every-pass", cache=False
         )
         out[target] = len(k.verify())
     return out
