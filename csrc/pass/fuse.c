@@ -78,20 +78,12 @@ demand_before(Fuse *f, Val v, uint32_t group)
         f->d[v.i].split = true;
 }
 
-static bool
-is_source(const Graph *g, Val v)
-{
-    int code = val_def(g, v)->code;
-    return code == T_input || code == T_const || code == T_full;
-}
-
 /* Bytes of one row of v in one partition. */
 static int64_t
 row_bytes(const Graph *g, Val v, Span s)
 {
     const Type *t = val_type(g, v);
-    int64_t n = type_numel(t) / MAX(range_size(t, s.spine), 1) / MAX(range_size(t, s.outer), 1);
-    return n * MAX(dtypes[t->dtype].bytes, 2); /* a pattern counts up to 65535 elements */
+    return free_elems(t, s) * MAX(dtypes[t->dtype].bytes, 2); /* a pattern counts up to 65535 elements */
 }
 
 /* The spine of a product must hold its rows or its columns, the outer loop neither; one row counts as held by the batch

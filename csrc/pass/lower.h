@@ -179,7 +179,6 @@ Status dma(Lower *l, KOp op, const Ref *dst, const Ref *src);
 Status emit(Lower *l, KOp op, const Ref *in, int nin, const AttrItem *at, int nat);
 Status loop_begin(Lower *l, int64_t count, Affine *index); /* count 1: no loop */
 Status loop_end_of(Lower *l, int64_t count);
-int stored_bufs(const Lower *l, Val v);
 static inline bool in_range(Range r, int i) { return i >= r.lo && i < r.hi; }
 static inline bool has_cols(Span s) { return s.col.lo < s.col.hi; }
 static inline bool is_free_dim(Span s, int i) { return !in_range(s.spine, i) && !in_range(s.outer, i); }

@@ -122,7 +122,7 @@ tile_strides(const Lower *l, Val v, Span s, Tile *t)
     t->rstride = n;
 }
 
-int
+static int
 stored_bufs(const Lower *l, Val v)
 {
     v = written_as(l, v);

@@ -21,13 +21,6 @@ copy_of(Graph *g, Val v, Val *out)
     return ST_OK;
 }
 
-static bool
-is_source(const Graph *g, Val v)
-{
-    int code = val_def(g, v)->code;
-    return code == T_input || code == T_const || code == T_full;
-}
-
 /* Whichever dims are its rows, a row of it is long. */
 static bool
 is_long_concat(const Graph *g, const Op *op)

@@ -59,4 +59,12 @@ Val x_cast(Expr *e, Val a, DType dt);
 Val x_rcast(Expr *e, Val a, DType dt); /* to the nearest integer, saturating */
 Val x_where(Expr *e, Val c, Val a, Val b);
 
+/* Not computed: a parameter or a constant. */
+static inline bool
+is_source(const Graph *g, Val v)
+{
+    int code = val_def(g, v)->code;
+    return code == T_input || code == T_const || code == T_full;
+}
+
 #endif

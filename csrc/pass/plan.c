@@ -26,8 +26,7 @@ static int64_t
 value_bytes(const Graph *g, Val v, Span s)
 {
     const Type *t = val_type(g, v);
-    int64_t n = type_numel(t) / MAX(range_size(t, s.spine), 1) / MAX(range_size(t, s.outer), 1);
-    return n * dtypes[t->dtype].bytes;
+    return free_elems(t, s) * dtypes[t->dtype].bytes;
 }
 
 /* The widest row of any value that the group touches row by row. */
@@ -239,7 +238,7 @@ cut_down(Group *gr)
     return true;
 }
 
-void
+static void
 realized_free(Realized *r)
 {
     for (int i = 0; i < COUNT_OF(r->stage); i++)

@@ -61,6 +61,7 @@ typedef Span Edge; /* role RO_none: not row-local */
 /* Given the span of op's result (for RO_acc: of its operand), what the op needs of operand i. */
 Edge operand_edge(const Graph *g, const Op *op, int i, Span result);
 int64_t range_size(const Type *t, Range r);
+int64_t free_elems(const Type *t, Span s); /* elements of one row: the dims outside spine and outer */
 Range trim_range(const Type *t, Range r);
 /* Whether operand i carries the dims r of the result: 1 yes (*out), 0 it has none of them, -1 neither. */
 int operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out);
@@ -72,7 +73,6 @@ int operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out);
 Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
 /* plan.c: fills the decisions; lowers and prices a few candidates when the program is small enough to try */
 typedef struct Realized { Graph *stage[3]; } Realized; /* a plan carried out: lowered, scheduled, allocated */
-void realized_free(Realized *r);
 Status pass_plan(Plan *p, const CompileOptions *opt, Realized *best);
 Status plan_print(const Plan *p, Text *t);
 Status plan_apply(Plan *p, const char *text); /* forced decisions */

@@ -17,6 +17,12 @@ range_size(const Type *t, Range r)
     return n;
 }
 
+int64_t
+free_elems(const Type *t, Span s)
+{
+    return type_numel(t) / MAX(range_size(t, s.spine), 1) / MAX(range_size(t, s.outer), 1);
+}
+
 /* The same run without the dims of size 1 at its ends, so that equal runs have equal ranges. */
 Range
 trim_range(const Type *t, Range r)
