@@ -23,6 +23,8 @@ from nkigen.errors import (
     UnsupportedError,
     VerifyError,
     format_location,
+    split_code,
+    with_code,
 )
 from nkigen.trace import (
     Spec,
@@ -371,6 +373,7 @@ def _shrink_cache() -> None:
 
 
 def _warn(message: str, where: tuple | None) -> None:
+    message = with_code(*reversed(split_code(message)))
     if where is not None:
         place = format_location(NkigenError.at(message, *where))
         message = f"{message}\n{place}" if place else message

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from nkigen.errors import NkigenError, format_location
+from nkigen.errors import NkigenError, format_location, split_code, with_code
 
 __all__ = ["Cost", "Violation", "program_html", "kernel_html"]
 
@@ -89,7 +89,7 @@ class Cost:
 
 
 class Violation:
-    """A rule that a program breaks: its name, what is wrong, the op and the place.
+    """A rule that a program breaks: its name, code, what is wrong, the op and the place.
 
     Example:
         >>> print(Violation("sbuf-capacity", "too much", "memset %1", None))
@@ -101,14 +101,14 @@ class Violation:
         self, rule: str, message: str, op: str = "", where: tuple | None = None
     ) -> None:
         self.rule = rule
-        self.message = message
+        self.code, self.message = split_code(message)
         self.op = op
         self.location = (
             format_location(NkigenError.at(message, *where)) if where else ""
         )
 
     def __str__(self) -> str:
-        lines = [f"{self.rule}: {self.message}"]
+        lines = [with_code(f"{self.rule}: {self.message}", self.code)]
         if self.op:
             lines.append(f"  in {self.op}")
         if self.location:

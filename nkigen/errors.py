@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import dis
 import linecache
+import re
 from types import CodeType
 from typing import Any
 
@@ -46,18 +47,26 @@ __all__ = [
 ]
 
 
+_CODE = re.compile(r"(NKI-\d{4}) ")
+
+
 class NkigenError(Exception):
     """Base of all errors of nkigen.
 
-    `message` is the text without the location; `filename`, `lineno`, `offset`,
-    `end_offset` (columns, from 1), `text` (the source line) and `function` are as in
-    SyntaxError, or None when the place is not known.
+    `message` is the text without code and location; `code` is stable over versions and
+    listed in docs/errors.md ("NKI-1003"; None for errors made by callers);
+    `filename`, `lineno`, `offset`, `end_offset` (columns, from 1), `text` (the source
+    line) and `function` are as in SyntaxError, or None when the place is not known.
+
+    message: the text; the code stands in front of it.
 
     Example:
-        >>> str(NkigenError("no such target"))
-        'no such target'
+        >>> e = NkigenError("NKI-1999 no such target")
+        >>> e.code, str(e)
+        ('NKI-1999', 'no such target [NKI-1999]')
     """
 
+    code: str | None
     filename: str | None = None
     lineno: int | None = None
     offset: int | None = None
@@ -66,12 +75,13 @@ class NkigenError(Exception):
     function: str | None = None
 
     def __init__(self, message: str = "") -> None:
+        self.code, self.message = split_code(message)
         super().__init__(message)
-        self.message = message
 
     def __str__(self) -> str:
+        text = with_code(self.message, self.code)
         where = format_location(self)
-        return f"{self.message}\n{where}" if where else self.message
+        return f"{text}\n{where}" if where else text
 
     @classmethod
     def at(
@@ -133,6 +143,27 @@ class InternalError(NkigenError):
 
 class NarrowingWarning(UserWarning):
     """A 64-bit dtype was narrowed to the 32-bit one that the hardware has."""
+
+
+def split_code(message: str) -> tuple[str | None, str]:
+    """The code in front of a message, None without one, and the text behind it.
+
+    Example:
+        >>> split_code("NKI-1999 no such target")
+        ('NKI-1999', 'no such target')
+    """
+    found = _CODE.match(message)
+    return (found[1], message[found.end() :]) if found else (None, message)
+
+
+def with_code(message: str, code: str | None) -> str:
+    """A message as it is shown: its code last.
+
+    Example:
+        >>> with_code("no such target", "NKI-1999")
+        'no such target [NKI-1999]'
+    """
+    return f"{message} [{code}]" if code else message
 
 
 def locate(error: Any, code: CodeType, offset: int) -> None:

@@ -70,11 +70,12 @@ typedef struct Map {
 typedef struct ErrorInfo {
     Status st;
     LocId loc;
+    int code;      /* the n of NKI-n; 0: none */
     int line, col; /* of IR text, 1-based; 0 when the error is not about text */
     char msg[1000];
 } ErrorInfo;
 
-typedef struct Warning { LocId loc; const char *msg; } Warning;
+typedef struct Warning { LocId loc; int code; const char *msg; } Warning;
 
 /* State of one compilation; ids of interned things (types, attributes, strings, locations, access patterns) hang from
  * it, so every graph of one compilation shares them. Not shared between threads. */
@@ -91,11 +92,14 @@ typedef struct Ctx {
 
 void ctx_init(Ctx *cx); /* ir's intern_init comes next; all it makes lives in cx->arena */
 void ctx_free(Ctx *cx); /* frees the arenas, and with them everything interned; graphs must be freed before */
-/* fail, fail_at and fail_nomem replace the error recorded so far; the format may use cx->err.msg itself. */
+/* fail, fail_at and fail_nomem replace the error recorded so far; the format may use cx->err.msg itself. It begins with
+ * the code of the error, "NKI-2003 matmul: ...", which goes to ErrorInfo.code: docs/errors.md lists them. */
 Status fail(Ctx *cx, Status st, LocId loc, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+Status fail_as(Ctx *cx, Status st, LocId loc, int code, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 Status fail_at(Ctx *cx, int line, int col, const char *fmt, ...) __attribute__((format(printf, 4, 5))); /* ST_USER */
 Status fail_nomem(Ctx *cx, size_t bytes);
 Status warn(Ctx *cx, LocId loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int take_code(const char **fmt); /* the code at the beginning of a message, which *fmt then is behind; 0: none */
 Status new_in(Ctx *cx, Arena *a, size_t bytes, void *out); /* *(void **)out = zeroed memory, or ST_NOMEM */
 
 #define NEW(cx, arena, ptr, n)                                                        \

@@ -42,16 +42,37 @@ trim_utf8(char *s, size_t n)
         s[i - 1] = 0;
 }
 
+int
+take_code(const char **fmt)
+{
+    enum { PREFIX = 4, DIGITS = 4 };
+    const char *s = *fmt;
+    int code = 0;
+
+    if (strncmp(s, "NKI-", PREFIX) != 0)
+        return 0;
+    for (int i = PREFIX; i < PREFIX + DIGITS; i++) {
+        if (s[i] < '0' || s[i] > '9')
+            return 0;
+        code = 10 * code + (s[i] - '0');
+    }
+    if (s[PREFIX + DIGITS] != ' ')
+        return 0;
+    *fmt = s + PREFIX + DIGITS + 1;
+    return code;
+}
+
 static Status
 record(Ctx *cx, Status st, LocId loc, int line, int col, const char *fmt, va_list ap)
 {
     char msg[sizeof(cx->err.msg)]; /* the arguments may point into cx->err.msg */
+    int code = take_code(&fmt);
     int n = vsnprintf(msg, sizeof(msg), fmt, ap);
     if (n < 0)
         msg[0] = 0;
     else if ((size_t)n >= sizeof(msg))
         trim_utf8(msg, sizeof(msg) - 1);
-    cx->err = (ErrorInfo){.st = st, .loc = loc, .line = line, .col = col};
+    cx->err = (ErrorInfo){.st = st, .loc = loc, .code = code, .line = line, .col = col};
     memcpy(cx->err.msg, msg, sizeof(msg));
     return st;
 }
@@ -63,6 +84,17 @@ fail(Ctx *cx, Status st, LocId loc, const char *fmt, ...)
     va_start(ap, fmt);
     record(cx, st, loc, 0, 0, fmt, ap);
     va_end(ap);
+    return st;
+}
+
+Status
+fail_as(Ctx *cx, Status st, LocId loc, int code, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    record(cx, st, loc, 0, 0, fmt, ap);
+    va_end(ap);
+    cx->err.code = code;
     return st;
 }
 
@@ -121,6 +153,7 @@ Status
 warn(Ctx *cx, LocId loc, const char *fmt, ...)
 {
     char msg[sizeof(cx->err.msg)];
+    int code = take_code(&fmt);
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(msg, sizeof(msg), fmt, ap);
@@ -129,7 +162,7 @@ warn(Ctx *cx, LocId loc, const char *fmt, ...)
         msg[0] = 0;
     else if ((size_t)n >= sizeof(msg))
         trim_utf8(msg, sizeof(msg) - 1);
-    Warning w = {loc, msg};
+    Warning w = {loc, code, msg};
     const Warning *env[2] = {cx->warnings, &w};
     uint64_t h = hash_bytes(msg, strlen(msg), loc.i);
     if (map_find(&cx->warned, h, same_warning, env))
@@ -137,6 +170,6 @@ warn(Ctx *cx, LocId loc, const char *fmt, ...)
     char *copy;
     NEW(cx, &cx->arena, copy, strlen(msg) + 1);
     memcpy(copy, msg, strlen(msg) + 1);
-    TRY(push_warning(cx, (Warning){loc, copy}));
+    TRY(push_warning(cx, (Warning){loc, code, copy}));
     return map_insert(cx, &cx->arena, &cx->warned, h, cx->nwarnings);
 }

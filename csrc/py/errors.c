@@ -37,12 +37,25 @@ loc_object(Session *s, LocId loc)
     return Py_BuildValue("(Oii)", Py_None, (int)l->line, (int)l->offset);
 }
 
+/* A message as NkigenError takes it: the code in front. */
+PyObject *
+coded_message(int code, const char *msg)
+{
+    PyObject *text = PyUnicode_DecodeUTF8(msg, (Py_ssize_t)strlen(msg), "replace"), *coded;
+
+    if (!text || !code)
+        return text;
+    coded = PyUnicode_FromFormat("NKI-%04d %U", code, text);
+    Py_DECREF(text);
+    return coded;
+}
+
 static PyObject *
-raise_at(State *st, Error e, const char *msg, PyObject *where)
+raise_at(State *st, Error e, int code, const char *msg, PyObject *where)
 {
     PyObject *text, *exc = NULL;
 
-    text = PyUnicode_DecodeUTF8(msg, (Py_ssize_t)strlen(msg), "replace");
+    text = coded_message(code, msg);
     if (!text)
         return NULL;
     if (where == Py_None)
@@ -76,8 +89,8 @@ raise_status(Session *s, Status st, Error user)
         where = loc_object(s, err->loc);
     if (!where)
         return NULL;
-    raise_at(s->st, error_of(st, err->line ? E_Parse : user), err->msg[0] ? err->msg : "failed without a message",
-             where);
+    raise_at(s->st, error_of(st, err->line ? E_Parse : user), err->code,
+             err->msg[0] ? err->msg : "failed without a message", where);
     Py_DECREF(where);
     return NULL;
 }
@@ -86,18 +99,20 @@ PyObject *
 raise_plain(State *st, Error e, const char *fmt, ...)
 {
     char msg[1000];
+    int code = take_code(&fmt);
     va_list ap;
 
     va_start(ap, fmt);
     vsnprintf(msg, sizeof(msg), fmt, ap);
     va_end(ap);
-    return raise_at(st, e, msg, Py_None);
+    return raise_at(st, e, code, msg, Py_None);
 }
 
 PyObject *
 raise_here(Session *s, Error e, const char *fmt, ...)
 {
     char msg[1000];
+    int code = take_code(&fmt);
     PyObject *where;
     va_list ap;
 
@@ -106,7 +121,7 @@ raise_here(Session *s, Error e, const char *fmt, ...)
     va_end(ap);
     where = loc_object(s, here(s));
     if (where) {
-        raise_at(s->st, e, msg, where);
+        raise_at(s->st, e, code, msg, where);
         Py_DECREF(where);
     }
     return NULL;
@@ -202,7 +217,7 @@ session_enter(Session *s)
 {
     if (!PyThread_acquire_lock(s->lock, NOWAIT_LOCK)) {
         if (s->locked && s->owner == PyThread_get_thread_ident()) {
-            raise_plain(s->st, E_Nkigen, "%s", "this kernel is already running in this thread");
+            raise_plain(s->st, E_Nkigen, "this kernel is already running in this thread");
             return false;
         }
         Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(s->lock, WAIT_LOCK);

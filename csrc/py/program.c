@@ -253,9 +253,9 @@ get_aliases(PyObject *self, void *Py_UNUSED(closure))
 /* ---- checks ---- */
 
 static PyObject *
-violation(Session *s, const Graph *g, OpId op, LocId loc, const char *rule, const char *text)
+violation(Session *s, const Graph *g, const Violation *v)
 {
-    PyObject *display = PyImport_ImportModule("nkigen.display"), *where = NULL, *r = NULL;
+    PyObject *display = PyImport_ImportModule("nkigen.display"), *where = NULL, *text, *r = NULL;
     Arena arena;
     Text t;
 
@@ -263,13 +263,14 @@ violation(Session *s, const Graph *g, OpId op, LocId loc, const char *rule, cons
         return NULL;
     arena_init(&arena, &s->cx.mem);
     text_init(&t, &s->cx, &arena);
-    if (op.i && op.i < g->ops.n && print_op(g, op, &t) != ST_OK)
+    if (v->op.i && v->op.i < g->ops.n && print_op(g, v->op, &t) != ST_OK)
         t.n = 0;
-    where = loc_object(s, loc);
-    if (where)
-        r = PyObject_CallMethod(display, "Violation", "sss#O", rule ? rule : "", text ? text : "", t.n ? t.p : "",
-                                (Py_ssize_t)t.n, where);
+    where = loc_object(s, v->loc);
+    text = coded_message(v->code, v->text);
+    if (where && text)
+        r = PyObject_CallMethod(display, "Violation", "sOs#O", v->rule, text, t.n ? t.p : "", (Py_ssize_t)t.n, where);
     Py_XDECREF(where);
+    Py_XDECREF(text);
     Py_DECREF(display);
     arena_free(&arena);
     return r;
@@ -301,12 +302,14 @@ violations_list(Session *s, const Graph *g)
     if (g->dialect == &tile_dialect) {
         st = tile_verify_all(g, &arena, MAX_VIOLATIONS, &found);
         for (uint32_t i = 0; st == ST_OK && r == 0 && i < found.n; i++)
-            r = append_violation(list,
-                                 violation(s, g, found.p[i].op, found.p[i].loc, found.p[i].rule, found.p[i].text));
+            r = append_violation(list, violation(s, g, &found.p[i]));
     } else {
         st = tensor_verify(g);
         if (st != ST_OK && st != ST_NOMEM) {
-            r = append_violation(list, violation(s, g, (OpId){0}, s->cx.err.loc, "tensor", s->cx.err.msg));
+            const ErrorInfo *err = &s->cx.err;
+            const Violation v = {.loc = err->loc, .code = err->code, .rule = "tensor", .text = err->msg};
+
+            r = append_violation(list, violation(s, g, &v));
             st = ST_OK;
         }
     }

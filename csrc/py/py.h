@@ -86,6 +86,7 @@ Error error_of(Status st, Error user);
 PyObject *raise_status(Session *s, Status st, Error user);       /* from s->cx.err; `user` is what ST_USER means here */
 PyObject *raise_here(Session *s, Error e, const char *fmt, ...); /* at the user's current line */
 PyObject *raise_plain(State *st, Error e, const char *fmt, ...); /* no location */
+PyObject *coded_message(int code, const char *msg);              /* str: "NKI-1001 ...", as NkigenError takes it */
 PyObject *loc_object(Session *s, LocId loc);                     /* (code, offset), (None, line, column) or None */
 LocId here(Session *s);                                          /* the user's current expression */
 bool session_enter(Session *s); /* takes the lock; false with an exception set when this thread already holds it */

@@ -250,11 +250,14 @@ session_warnings(PyObject *self, void *Py_UNUSED(closure))
 
     for (uint32_t i = 0; list && i < s->cx.nwarnings; i++) {
         PyObject *where = loc_object(s, s->cx.warnings[i].loc);
-        PyObject *item = where ? Py_BuildValue("(sN)", s->cx.warnings[i].msg, where) : NULL;
+        PyObject *text = coded_message(s->cx.warnings[i].code, s->cx.warnings[i].msg);
+        PyObject *item = where && text ? PyTuple_Pack(2, text, where) : NULL;
 
         if (!item || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);
+        Py_XDECREF(text);
+        Py_XDECREF(where);
     }
     return list;
 }

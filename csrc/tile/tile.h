@@ -55,7 +55,7 @@ int instr_engine(const Graph *g, const Op *op); /* Engine: attribute or the row'
 int operand_role(const Graph *g, const Op *op, int i);
 
 /* verify.c - the hardware's rules. A violation is text with the op and its location. */
-typedef struct Violation { OpId op; LocId loc; const char *rule; const char *text; } Violation;
+typedef struct Violation { OpId op; LocId loc; int code; const char *rule; const char *text; } Violation;
 typedef VEC(Violation) Violations;
 /* All violations (at most `max`), in program order. Allocation rules (capacity, overlap, banks) apply once buffers have
  * addresses. Runs in time linear in the program, not in the data. */

@@ -16,13 +16,13 @@ push_violation(Check *c, OpId o, const char *rule, const char *fmt, va_list ap)
 {
     const Op *op = graph_op(c->g, o);
     char buf[512], *text;
-    int n = 0;
+    int n = 0, code = take_code(&fmt);
     if (o.i != 0)
         n = snprintf(buf, sizeof(buf), "%s: ", op_def(c->g, op)->name);
     vsnprintf(buf + n, sizeof(buf) - (size_t)n, fmt, ap);
     NEW(c->cx, c->a, text, strlen(buf) + 1);
     memcpy(text, buf, strlen(buf) + 1);
-    VEC_PUSH(c->cx, c->a, c->out, (Violation){o, op->loc, rule, text});
+    VEC_PUSH(c->cx, c->a, c->out, (Violation){o, op->loc, code, rule, text});
     return ST_OK;
 }
 
@@ -214,7 +214,7 @@ tile_verify(const Graph *g)
     arena_init(&a, &g->cx->mem);
     Status st = tile_verify_all(g, &a, 1, &v);
     if (st == ST_OK && v.n > 0)
-        st = fail(g->cx, ST_LIMIT, v.p[0].loc, "%s [%s]", v.p[0].text, v.p[0].rule);
+        st = fail_as(g->cx, ST_LIMIT, v.p[0].loc, v.p[0].code, "%s [%s]", v.p[0].text, v.p[0].rule);
     arena_free(&a);
     return st;
 }
