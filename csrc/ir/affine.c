@@ -2,7 +2,7 @@
  * memory. */
 #include "ir/ir.h"
 
-#include <assert.h>
+static const Affine too_many = {.nterms = MAX_TERMS + 1};
 
 Affine
 affine_const(int64_t c)
@@ -24,6 +24,8 @@ affine_add(Affine a, Affine b)
 {
     Affine sum = {.c = a.c + b.c};
     uint32_t i = 0, k = 0;
+    if (a.nterms > MAX_TERMS || b.nterms > MAX_TERMS)
+        return too_many;
     while (i < a.nterms || k < b.nterms) {
         bool from_a = i < a.nterms && (k == b.nterms || a.term[i].var.i <= b.term[k].var.i);
         Term t = from_a ? a.term[i] : b.term[k];
@@ -35,7 +37,8 @@ affine_add(Affine a, Affine b)
             k++;
         if (!t.coef)
             continue;
-        assert(sum.nterms < MAX_TERMS);
+        if (sum.nterms == MAX_TERMS)
+            return too_many;
         sum.term[sum.nterms++] = t;
     }
     return sum;
@@ -44,6 +47,8 @@ affine_add(Affine a, Affine b)
 Affine
 affine_scale(Affine a, int64_t k)
 {
+    if (a.nterms > MAX_TERMS)
+        return too_many;
     if (k == 0)
         return affine_const(0);
     a.c *= k;

@@ -485,7 +485,7 @@ normal_affine(const Affine *a, Affine *to)
 {
     const int64_t limit = (int64_t)1 << 60;
     to->c = a->c;
-    if (a->nterms > MAX_TERMS || a->c <= -limit || a->c >= limit)
+    if (a->c <= -limit || a->c >= limit)
         return false;
     for (uint32_t i = 0; i < a->nterms; i++) {
         Term t = a->term[i];
@@ -549,6 +549,8 @@ ap_make(Ctx *cx, const Ap *ap, ApId *out)
     if (ap->ndim > MAX_AP_DIMS)
         return fail(cx, ST_LIMIT, (LocId){0}, "an access pattern has at most %d dims, got %u",
                     MAX_AP_DIMS, ap->ndim);
+    if (ap->part.nterms > MAX_TERMS || ap->off.nterms > MAX_TERMS)
+        return fail(cx, ST_LIMIT, (LocId){0}, "an access pattern uses at most %d loop variables", MAX_TERMS);
     if (ap->nparts < 0 || !dims_in_range(ap) || !normal_affine(&ap->part, &n.part) ||
         !normal_affine(&ap->off, &n.off))
         return fail(cx, ST_BUG, (LocId){0}, "access pattern out of range");

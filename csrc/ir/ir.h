@@ -86,12 +86,14 @@ typedef struct AttrItem {
 } AttrItem;
 
 /* ---- access patterns (tile IR) ---- */
-#define MAX_TERMS 6
+/* Loops around an instruction: outer, panel, rows, chunk; a batch or looped dim per dim of the value; the window of
+ * columns, rows per partition, steps of the contraction and 128 rows of one. */
+#define MAX_TERMS (8 + MAX_RANK)
 #define MAX_AP_DIMS 6
 typedef struct Term { Val var; int64_t coef; } Term;
 typedef struct Affine { /* c + sum coef * loop variable; terms sorted by var, no zero coefficients */
     int64_t c;
-    uint32_t nterms;
+    uint32_t nterms;   /* above MAX_TERMS: a sum of too many variables, which no pattern takes */
     Term term[MAX_TERMS];
 } Affine;
 typedef struct ApDim { int64_t count, stride; } ApDim; /* stride in elements; 0 broadcasts; may be negative */
@@ -218,7 +220,7 @@ const Ap *ap_get(const Ctx *cx, ApId a);          /* stable pointer */
 /* affine.c */
 Affine affine_const(int64_t c);
 Affine affine_var(Val var, int64_t coef);
-Affine affine_add(Affine a, Affine b);  /* a term too many is a bug of the caller: asserts */
+Affine affine_add(Affine a, Affine b);  /* a term too many: a sum that ap_make refuses (ST_LIMIT) */
 Affine affine_scale(Affine a, int64_t k);
 int64_t affine_eval(const Affine *a, const int64_t *value_of); /* value_of[var.i] */
 int64_t ap_count(const Ap *ap);      /* elements per partition on chip, elements in all in HBM */
