@@ -160,7 +160,7 @@ Status find_leaf(Lower *l, Val v, Span s, uint32_t *out);
 Node *set_node(Lower *l, Val v, NodeKind kind);
 Status new_tile(Lower *l, Val v, Tile *out); /* where v's rows go; into a concat when that is the only reader */
 Status new_buffer(Lower *l, Space sp, DType dt, int parts, int64_t elems, int bufs, Val *out);
-Status dense_copy(Lower *l, Val v, Span s, const Tile *src, Tile *out); /* C-order copy of a tile */
+Status dense_copy(Lower *l, Val v, Span s, DType dt, const Tile *src, Tile *out); /* C-order copy of a tile, as dt */
 /* Where op's result goes: over operand i when this is its last use and it has the same form, else a new tile. */
 bool is_last_use(const Lower *l, const Op *op, int i); /* and the operand has the form of the result */
 Status chain_tile(Lower *l, Val v, const Node *chain, Node *out); /* where a waiting chain goes when it is forced */

@@ -638,7 +638,7 @@ lower_layout(Lower *l, const Op *op)
     if (!view_step(l->g, op, &from, &to)) {
         Tile dense;
         Span s = is_member(l, v) ? l->p->span[v.i] : operand_span(l, op, 0);
-        TRY(dense_copy(l, v, s, &src, &dense));
+        TRY(dense_copy(l, v, s, src.dt, &src, &dense));
         src = dense;
         for (int i = 0; i < MAX_RANK; i++)
             from.stride[i] = src.stride[i];

@@ -499,11 +499,13 @@ operand_tile(Lower *l, const Op *op, int i, Tile *out)
 }
 
 Status
-dense_copy(Lower *l, Val v, Span s, const Tile *src, Tile *out)
+dense_copy(Lower *l, Val v, Span s, DType dt, const Tile *src, Tile *out)
 {
     const Type *t = val_type(l->g, v);
     Instr in = {.op = K_tensor_copy, .rank = t->rank, .per = per_of(l, s), .parts = parts_of(l, s)};
-    TRY(plain_tile(l, v, s, 1, out));
+    *out = (Tile){.dt = dt};
+    tile_strides(l, v, s, out);
+    TRY(new_buffer(l, SP_sbuf, dt, in.parts, out->rstride * in.per, 1, &out->buf));
     for (int i = 0; i < t->rank; i++)
         in.count[i] = is_free_dim(s, i) ? span_dim(l, t, s, i) : 1;
     instr_arg(&in, 0, out);

@@ -197,16 +197,10 @@ transpose_lhs(Lower *l, const Rows *r, const Tile *given, Tile *lhs)
 {
     Affine at[MAX_RANK], row;
     Tile src = *given;
-    DType want = val_dtype(l->g, r->v);
-    if (src.dt != want) { /* small rows are kept in f32 */
-        Tile same = src;
-        same.dt = want;
-        TRY(new_buffer(l, SP_sbuf, want, l->parts, row_elems(l, r->v, r->span) * l->per, 1, &same.buf));
-        same.off = affine_const(0);
-        TRY(copy_tile(l, r->v, &src, &same));
-        src = same;
-    }
-    TRY(new_lhs(l, r, src.dt, lhs));
+    DType want = val_dtype(l->g, r->v), turned = dtypes[want].bytes == 1 ? DT_bf16 : want; /* fp8 is turned as bf16 */
+    if (src.dt != turned) /* small rows are kept in f32 */
+        TRY(dense_copy(l, r->v, r->span, turned, given, &src));
+    TRY(new_lhs(l, r, want, lhs));
     TRY(batch_begin(l, r, at));
     TRY(loop_begin(l, l->per, &row));
     TRY(transpose_block(l, r, &src, lhs, at, row));
@@ -573,14 +567,8 @@ computed_full(Lower *l, const Op *op, Mm *mm)
         TRY(force(l, v, n));
         n->own = false;
         tile = n->tile;
-        if (tile.dt != val_dtype(l->g, v)) { /* small rows are kept in f32 */
-            Tile same = tile;
-            same.dt = val_dtype(l->g, v);
-            TRY(new_buffer(l, SP_sbuf, same.dt, l->parts, row_elems(l, v, s), 1, &same.buf));
-            same.off = affine_const(0);
-            TRY(copy_tile(l, v, &tile, &same));
-            tile = same;
-        }
+        if (n->tile.dt != val_dtype(l->g, v)) /* small rows are kept in f32 */
+            TRY(dense_copy(l, v, s, val_dtype(l->g, v), &n->tile, &tile));
         mm->rhs_col = tile.stride[mm->cdim];
         mm->rhs_ktile = 0;
     } else {
