@@ -190,6 +190,57 @@ scalar_operand(Session *s, const char *what, PyObject *o, Val *out, char *weak)
     return -1;
 }
 
+/* A subclass with operators, elements or a priority of its own computes something else than numpy.ndarray would. */
+static bool
+is_plain_array(PyObject *o)
+{
+    PyObject *priority;
+    double p = 0;
+
+    if (PyArray_CheckExact(o))
+        return true;
+    if (Py_TYPE(o)->tp_as_number->nb_multiply != PyArray_Type.tp_as_number->nb_multiply ||
+        Py_TYPE(o)->tp_as_number->nb_add != PyArray_Type.tp_as_number->nb_add)
+        return false;
+    priority = PyObject_GetAttrString(o, "__array_priority__");
+    p = priority ? PyFloat_AsDouble(priority) : 0;
+    Py_XDECREF(priority);
+    PyErr_Clear();
+    return p <= 0;
+}
+
+int
+check_plain(State *st, Session *s, const char *what, PyObject *o)
+{
+    static const char text[] = "%s: %.100s is no plain array; its operators or elements mean something else than those "
+                               "of numpy.ndarray; pass numpy.asarray(...) of it, or its data and mask one by one";
+
+    if (!PyArray_Check(o) || is_plain_array(o))
+        return 0;
+    if (s)
+        raise_here(s, E_DType, text, what, Py_TYPE(o)->tp_name);
+    else
+        raise_plain(st, E_DType, text, what, Py_TYPE(o)->tp_name);
+    return -1;
+}
+
+PyObject *
+array_of_list(Session *s, const char *what, PyObject *list)
+{
+    PyObject *a = PyArray_FROM_O(list), *type, *value, *tb, *text;
+
+    if (a || !PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(s->st->error[E_Nkigen]))
+        return a;
+    PyErr_Fetch(&type, &value, &tb);
+    text = value ? PyObject_Str(value) : NULL;
+    raise_here(s, E_Shape, "%s: %.400s", what, text ? PyUnicode_AsUTF8(text) : "a sequence that is no array");
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(tb);
+    return NULL;
+}
+
 int
 operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak)
 {
@@ -202,7 +253,7 @@ operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak)
         return usable(s, o) ? 0 : -1;
     }
     if (PyArray_Check(o))
-        return const_of_array(s, (PyArrayObject *)o, out);
+        return check_plain(s->st, s, what, o) < 0 ? -1 : const_of_array(s, (PyArrayObject *)o, out);
     if (PyArray_IsScalar(o, Generic)) { /* before float: numpy.float64 is one */
         a = PyArray_FromScalar(o, NULL);
         r = a ? const_of_array(s, (PyArrayObject *)a, out) : -1;
@@ -212,7 +263,7 @@ operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak)
     if (PyLong_Check(o) || PyFloat_Check(o))
         return scalar_operand(s, what, o, out, weak);
     if (PyList_Check(o) || PyTuple_Check(o)) {
-        a = PyArray_FROM_O(o);
+        a = array_of_list(s, what, o);
         if (!a)
             return -1;
         r = const_of_array(s, (PyArrayObject *)a, out);

@@ -60,6 +60,28 @@ call_method(PyObject *self, int row, PyObject *args, PyObject *kwargs)
 
 /* ---- NumPy's protocols ---- */
 
+/* A composition sees arrays and scalars only, whatever the user wrote. */
+static PyObject *
+call_composition(Session *s, PyObject *fn, const char *name, PyObject *const *args, Py_ssize_t n)
+{
+    PyObject *plain = PyTuple_New(n), *r;
+    char weak;
+    Val v;
+
+    for (Py_ssize_t i = 0; plain && i < n; i++) {
+        bool list = PyList_Check(args[i]) || PyTuple_Check(args[i]);
+        PyObject *o = list ? array_of_list(s, name, args[i]) : Py_NewRef(args[i]);
+
+        if (o)
+            PyTuple_SET_ITEM(plain, i, o);
+        if (!o || operand_of(s, name, o, &v, &weak) < 0)
+            Py_CLEAR(plain);
+    }
+    r = plain ? PyObject_Call(fn, plain, NULL) : NULL;
+    Py_XDECREF(plain);
+    return r;
+}
+
 /* In nkigen.ops stand compositions for functions without an op of their own. Borrowed; NULL: none. */
 static PyObject *
 composition(State *st, PyObject *fn)
@@ -107,18 +129,6 @@ static bool
 is_bitwise(const char *name)
 {
     return strncmp(name, "bitwise_", 8) == 0 || strcmp(name, "invert") == 0;
-}
-
-static PyObject *
-bitwise_ufunc(const char *name, PyObject *const *args)
-{
-    if (strcmp(name, "bitwise_and") == 0)
-        return PyNumber_And(args[0], args[1]);
-    if (strcmp(name, "bitwise_or") == 0)
-        return PyNumber_Or(args[0], args[1]);
-    if (strcmp(name, "bitwise_xor") == 0)
-        return PyNumber_Xor(args[0], args[1]);
-    return PyNumber_Invert(args[0]);
 }
 
 /* Operands of a ufunc called with dtype=. */
@@ -210,15 +220,17 @@ call_ufunc(Session *s, PyObject *ufunc, const char *method, PyObject *const *arg
     if (dtype)
         return raise_here(s, E_Unsupported, "%s: the argument 'dtype' is not supported", name);
     if (is_bitwise(name))
-        return bitwise_ufunc(name, args);
+        return traced_bitwise(s, name, args);
+    if (strcmp(name, "divmod") == 0)
+        return traced_divmod(s, args[0], args[1]);
     if (strcmp(name, "clip") == 0)
         return call_function(s, FN_clip, args, n, NULL);
     fn = composition(s->st, ufunc);
     if (fn)
-        return PyObject_Vectorcall(fn, args, (size_t)n, NULL);
+        return call_composition(s, fn, name, args, n);
     if (PyErr_Occurred())
         return NULL;
-    return raise_here(s, E_Unsupported, "numpy.%s is not supported", name);
+    return raise_absent(s, "numpy", name);
 }
 
 PyObject *
@@ -249,7 +261,7 @@ call_unknown(Session *s, PyObject *fn, PyObject *args, PyObject *kwargs)
     name = PyObject_GetAttrString(fn, "__name__");
     module = PyObject_GetAttrString(fn, "__module__");
     if (name && module && PyUnicode_Check(name) && PyUnicode_Check(module))
-        raise_here(s, E_Unsupported, "%s.%s is not supported", PyUnicode_AsUTF8(module), PyUnicode_AsUTF8(name));
+        raise_absent(s, PyUnicode_AsUTF8(module), PyUnicode_AsUTF8(name));
     else
         raise_here(s, E_Unsupported, "this function is not supported");
     Py_XDECREF(name);

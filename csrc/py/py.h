@@ -98,6 +98,8 @@ DType dtype_of_descr(const State *st, const PyArray_Descr *d);       /* DT_none:
 int dtype_of_object(State *st, Session *s, PyObject *o, DType *out); /* text, NumPy dtype, scalar type; typed error */
 PyObject *np_type_object(const State *st, DType dt);                 /* new reference to the descr */
 int const_of_array(Session *s, PyArrayObject *a, Val *out);          /* a strong array constant */
+int check_plain(State *st, Session *s, const char *what, PyObject *o); /* no subclass of ndarray with rules of its own */
+PyObject *array_of_list(Session *s, const char *what, PyObject *list); /* numpy.array of it; typed errors */
 /* A Python or NumPy object as an operand; weak as in promote(). Raises at the user's line. */
 int operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak);
 PyObject *array_of_data(Session *s, const Data *d, const Type *ty);           /* read-only view on a constant */
@@ -127,6 +129,17 @@ type_of(Session *s, Val v)
 }
 int traced_operand(Session *s, const char *what, PyObject *o, Val *out); /* like operand_of, scalars as strong */
 bool usable(Session *s, PyObject *traced); /* belongs to s and s is still open; else an exception is set */
+
+PyObject *traced_bitwise(Session *s, const char *name, PyObject *const *args); /* by the ufunc's name */
+PyObject *traced_divmod(Session *s, PyObject *a, PyObject *b);
+
+/* absent.c */
+PyObject *raise_absent(Session *s, const char *module, const char *name); /* UnsupportedError that names a way */
+PyObject *traced_getattro(PyObject *self, PyObject *name);
+#define ABSENT_METHOD(name, error, what, way)                                                                          \
+    PyObject *absent_##name(PyObject *self, PyObject *args, PyObject *kwargs);
+#define ABSENT_MEMBER(name, error, what, way) PyObject *absent_##name(PyObject *self, void *closure);
+#include "py/absent.def"
 
 /* index.c */
 PyObject *traced_subscript(PyObject *self, PyObject *key);

@@ -173,38 +173,57 @@ bitwise(Session *s, TOp op, const char *name, PyObject *a, PyObject *b)
     return traced_result(s, t_binary_np(s->graph, op, x, weak_a, y, weak_b, here(s), &v), v);
 }
 
-static PyObject *
-nb_and(PyObject *a, PyObject *b)
+PyObject *
+traced_bitwise(Session *s, const char *name, PyObject *const *args)
 {
-    return bitwise(session_of_pair(a, b), T_logical_and, "bitwise_and", a, b);
+    static const struct {
+        const char *name;
+        TOp op;
+        int nin;
+    } rows[] = {{"bitwise_and", T_logical_and, 2},
+                {"bitwise_or", T_logical_or, 2},
+                {"bitwise_xor", T_logical_xor, 2},
+                {"invert", T_logical_not, 1}};
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return bitwise(s, rows[i].op, name, args[0], rows[i].nin == 2 ? args[1] : NULL);
+    return raise_absent(s, "numpy", name);
 }
 
-static PyObject *
-nb_or(PyObject *a, PyObject *b)
+PyObject *
+traced_divmod(Session *s, PyObject *a, PyObject *b)
 {
-    return bitwise(session_of_pair(a, b), T_logical_or, "bitwise_or", a, b);
+    PyObject *q = traced_binary(s, T_floor_divide, a, b), *r = q ? traced_binary(s, T_remainder, a, b) : NULL;
+    PyObject *pair = r ? PyTuple_Pack(2, q, r) : NULL;
+
+    Py_XDECREF(q);
+    Py_XDECREF(r);
+    return pair;
 }
 
-static PyObject *
-nb_xor(PyObject *a, PyObject *b)
-{
-    return bitwise(session_of_pair(a, b), T_logical_xor, "bitwise_xor", a, b);
-}
+#define BITWISE(slot, name)                                                                                            \
+    static PyObject *slot(PyObject *a, PyObject *b)                                                                    \
+    {                                                                                                                  \
+        return traced_bitwise(session_of_pair(a, b), name, (PyObject *const[]){a, b});                                 \
+    }
+BITWISE(nb_and, "bitwise_and")
+BITWISE(nb_or, "bitwise_or")
+BITWISE(nb_xor, "bitwise_xor")
+BITWISE(nb_lshift, "left_shift")
+BITWISE(nb_rshift, "right_shift")
 
 static PyObject *
 nb_invert(PyObject *a)
 {
-    return bitwise(((Traced *)a)->session, T_logical_not, "invert", a, NULL);
+    return traced_bitwise(((Traced *)a)->session, "invert", &a);
 }
 
-#define NO_BINARY(slot, name)                                                                                          \
-    static PyObject *slot(PyObject *a, PyObject *b)                                                                    \
-    {                                                                                                                  \
-        return raise_here(session_of_pair(a, b), E_Unsupported, "%s: not supported", name);                            \
-    }
-NO_BINARY(nb_lshift, "left_shift")
-NO_BINARY(nb_rshift, "right_shift")
-NO_BINARY(nb_divmod, "divmod")
+static PyObject *
+nb_divmod(PyObject *a, PyObject *b)
+{
+    return traced_divmod(session_of_pair(a, b), a, b);
+}
 
 static PyObject *
 traced_richcompare(PyObject *a, PyObject *b, int code)
@@ -399,6 +418,24 @@ get_real(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+get_imag(PyObject *self, void *Py_UNUSED(closure))
+{
+    return call_function(((Traced *)self)->session, FN_zeros_like, &self, 1, NULL);
+}
+
+static PyObject *
+get_device(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString("cpu");
+}
+
+static PyObject *
+traced_namespace(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    return Py_NewRef(((Traced *)self)->session->st->np);
+}
+
+static PyObject *
 traced_repr(PyObject *self)
 {
     Traced *t = (Traced *)self;
@@ -415,10 +452,15 @@ static PyMethodDef traced_methods[] = {
 #define METHOD(id, handler, sig, doc)                                                                                  \
     {#id, (PyCFunction)(void (*)(void))method_##id, METH_VARARGS | METH_KEYWORDS, doc},
 #include "py/functions.def"
+#define ABSENT_METHOD(name, error, what, way)                                                                          \
+    {#name, (PyCFunction)(void (*)(void))absent_##name, METH_VARARGS | METH_KEYWORDS, what "; " way "."},
+#include "py/absent.def"
     {"item", traced_item, METH_VARARGS, "item($self, /, *args)\n--\n\nAlways a TraceError: the value is not known."},
     {"tolist", traced_item, METH_NOARGS, "tolist($self, /)\n--\n\nAlways a TraceError: the values are not known."},
     {"__array__", (PyCFunction)(void (*)(void))traced_array, METH_VARARGS | METH_KEYWORDS,
      "__array__($self, /, dtype=None, *, copy=None)\n--\n\nAlways a TraceError: the content is not known."},
+    {"__array_namespace__", (PyCFunction)(void (*)(void))traced_namespace, METH_VARARGS | METH_KEYWORDS,
+     "__array_namespace__($self, /, *, api_version=None)\n--\n\nThe module numpy."},
     {"__array_ufunc__", (PyCFunction)(void (*)(void))traced_array_ufunc, METH_VARARGS | METH_KEYWORDS,
      "__array_ufunc__($self, ufunc, method, /, *inputs, **kwargs)\n--\n\nNumPy's protocol for ufuncs."},
     {"__array_function__", traced_array_function, METH_VARARGS,
@@ -436,6 +478,10 @@ static PyGetSetDef traced_getset[] = {
     {"strides", get_strides, NULL, "Bytes to step per axis, as for a C-ordered array.", NULL},
     {"T", get_T, NULL, "All axes reversed.", NULL},
     {"mT", get_mT, NULL, "The last two axes exchanged.", NULL},
+#define ABSENT_MEMBER(name, error, what, way) {#name, absent_##name, NULL, what "; " way ".", NULL},
+#include "py/absent.def"
+    {"device", get_device, NULL, "'cpu', as numpy.ndarray has it.", NULL},
+    {"imag", get_imag, NULL, "Zeros: there are no complex dtypes.", NULL},
     {"real", get_real, NULL, "The array itself.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -449,6 +495,7 @@ static PyType_Slot traced_slots[] = {
     {Py_tp_traverse, traced_traverse},
     {Py_tp_repr, traced_repr},
     {Py_tp_hash, traced_hash},
+    {Py_tp_getattro, traced_getattro},
     {Py_tp_richcompare, traced_richcompare},
     {Py_tp_iter, traced_iter},
     {Py_tp_methods, traced_methods},
