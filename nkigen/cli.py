@@ -7,6 +7,8 @@ Example:
 from __future__ import annotations
 
 import argparse
+import ast
+import re
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -32,9 +34,40 @@ def parse_spec(text: str) -> tuple[tuple[int, ...], str]:
         dims = tuple(int(d) for d in shape.split("x"))
     except ValueError:
         raise ValueError(
-            f"bad parameter {text!r}: expected SHAPE:DTYPE such as 128x512:f32"
+            f"bad parameter {text!r}: expected SHAPE:DTYPE such as 128x512:f32, or "
+            "NAME=VALUE such as eps=1e-5"
         ) from None
     return dims, dtype or "f32"
+
+
+def parse_arguments(texts: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """Parameters by position, and by name: NAME=VALUE with VALUE a Python literal, in
+    which (shape, dtype) is an array; what is no literal is SHAPE:DTYPE or text.
+
+    Example:
+        >>> parse_arguments(["8x4", "eps=1e-5", "act=gelu", "p={'w': ((4,), 'f32')}"])
+        ([((8, 4), 'f32')], {'eps': 1e-05, 'act': 'gelu', 'p': {'w': ((4,), 'f32')}})
+    """
+    args: list[Any] = []
+    named: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if equals and name.isidentifier():
+            named[name] = _literal(value)
+        elif named:
+            raise ValueError(f"{text!r}: parameters by position come before NAME=VALUE")
+        else:
+            args.append(parse_spec(text))
+    return args, named
+
+
+def _literal(text: str) -> Any:
+    if re.fullmatch(r"(\d+(x\d+)*|scalar):\w+", text):
+        return parse_spec(text)
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def load_function(place: str) -> Callable:
@@ -53,8 +86,8 @@ def load_function(place: str) -> Callable:
 def show(args: argparse.Namespace) -> int:
     """Print one stage of a kernel, its NKI source or its cost."""
     fn = load_function(args.function)
-    specs = [parse_spec(s) for s in args.specs]
-    kernel = nkigen.compile(fn, *specs, target=args.target)
+    specs, named = parse_arguments(args.specs)
+    kernel = nkigen.compile(fn, *specs, target=args.target, params=named)
     views: dict[str, Callable[[], Any]] = {
         name: (lambda p=program: p) for name, program in kernel.stages.items()
     }
@@ -85,7 +118,12 @@ def make_parser() -> argparse.ArgumentParser:
     b.set_defaults(run=bench.run)
     s = commands.add_parser("show", help="print what a function compiles to")
     s.add_argument("function", metavar="FILE:FUNC")
-    s.add_argument("specs", nargs="*", metavar="SHAPE:DTYPE", help="one per parameter")
+    s.add_argument(
+        "specs",
+        nargs="*",
+        metavar="SHAPE:DTYPE|NAME=VALUE",
+        help="one per parameter; VALUE is SHAPE:DTYPE, a Python literal or text",
+    )
     s.add_argument("--stage", help="a stage's name, nki or cost")
     s.add_argument("--target", default="trn2")
     s.set_defaults(run=show)

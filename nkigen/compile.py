@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nkigen import _core
+from nkigen.calls import Call, Spec, kernel_name, plain_array, spec_of
 from nkigen.display import Cost, Violation, kernel_html
 from nkigen.errors import (
     DTypeError,
@@ -26,14 +27,8 @@ from nkigen.errors import (
     split_code,
     with_code,
 )
-from nkigen.trace import (
-    Spec,
-    TracedFunction,
-    bind_specs,
-    kernel_name,
-    spec_of,
-    trace_graph,
-)
+from nkigen.structure import Tree, unflatten
+from nkigen.trace import TracedFunction, bind, trace_graph
 
 __all__ = ["compile", "parse", "Kernel", "ArrayInfo", "clear_cache"]
 
@@ -42,6 +37,9 @@ NARROW = ("warn", "error")
 #: the cache forgets the oldest kernels beyond this many, or beyond this many bytes
 CACHE_SIZE = 256
 CACHE_BYTES = 512 << 20
+
+#: repr() of a kernel shows so many parameters
+REPR_INPUTS = 8
 
 #: a stage against the first one: allowed error per dtype, of the largest finite value
 STAGE_TOLERANCE = {
@@ -60,7 +58,10 @@ _cache_lock = threading.Lock()
 
 
 class ArrayInfo(NamedTuple):
-    """Name, shape and NumPy dtype of an input or output."""
+    """Name, shape and NumPy dtype of an input or output.
+
+    The name of an input is its path in the arguments, such as `params['w'][3]`.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -84,12 +85,14 @@ class Kernel:
         session: _core.Session,
         name: str,
         target: str,
-        returns_tuple: bool,
+        call: Call,
+        results: Tree,
     ) -> None:
         self._session = session
         self.name = name
         self.target = target
-        self._returns_tuple = returns_tuple
+        self._call = call
+        self._results = results
         self.stages: Mapping[str, _core.Program] = MappingProxyType(
             {p.name: p for p in session.stages}
         )
@@ -103,40 +106,42 @@ class Kernel:
         self.plan: str = str(plans[-1]) if plans else ""
         #: modelled cost
         self.cost: Cost = Cost(**session.cost)
-        names = [n for n, _, _ in self.tensor_ir.inputs]
-        #: parameters as traced
-        self.inputs: tuple[ArrayInfo, ...] = _infos(self.tensor_ir.inputs)
+        #: parameters as traced, by their paths in the arguments
+        self.inputs: tuple[ArrayInfo, ...] = _infos(
+            [(p, d, s) for p, (_, d, s) in zip(call.paths, self.tensor_ir.inputs)]
+        )
         #: results as the program writes them
         self.outputs: tuple[ArrayInfo, ...] = _infos(
             [(n or f"out{i}", d, s) for i, (n, d, s) in enumerate(self.tile_ir.outputs)]
         )
         #: {k: j}: output k updates input j
         self.aliases: dict[int, int] = dict(self.tensor_ir.aliases)
-        self._names = names
         self._narrowed = [spec_of((s, d)).dtype for _, d, s in self.tile_ir.inputs]
 
-    def __call__(self, *arrays: Any, **named: Any) -> Any:
-        """Run the program in the simulator; a tuple if the function returns one.
+    def __call__(self, /, *args: Any, **named: Any) -> Any:
+        """Run the program in the simulator; returns what the function returns.
 
-        arrays: one per parameter, with the shapes and dtypes that were compiled for;
-        any memory order. 64-bit data of a narrowed parameter is converted. Raises
-        ShapeError or DTypeError when an array is not what was compiled for.
+        args, named: the arguments of the function, with arrays of the shapes and dtypes
+        that were compiled for, in any memory order. Arguments without arrays may be left
+        out; those that are given must be the ones that were compiled for. 64-bit data of
+        a narrowed parameter is converted. Raises ShapeError, DTypeError or StructureError
+        when an argument is not what was compiled for.
 
         Example:
             >>> k(x, weight=w)                              # doctest: +SKIP
         """
-        return self._result(self.tile_ir.run(*self._arguments(arrays, named)))
+        return self._run(self.tile_ir, args, named)
 
-    def reference(self, *arrays: Any, **named: Any) -> Any:
+    def reference(self, /, *args: Any, **named: Any) -> Any:
         """Run the traced tensor program through NumPy, op by op.
 
         Example:
             >>> np.allclose(k.reference(x), f(x))           # doctest: +SKIP
             True
         """
-        return self._result(self.tensor_ir.run(*self._arguments(arrays, named)))
+        return self._run(self.tensor_ir, args, named)
 
-    def run_stage(self, name: str, *arrays: Any, **named: Any) -> Any:
+    def run_stage(self, name: str, /, *args: Any, **named: Any) -> Any:
         """Run one stage: tensor stages through NumPy, tile stages in the simulator.
 
         Raises NkigenError for a name that is no stage.
@@ -148,7 +153,7 @@ class Kernel:
             raise NkigenError(
                 f"there is no stage {name!r}; the stages are {_list(self.stages)}"
             )
-        return self._result(self.stages[name].run(*self._arguments(arrays, named)))
+        return self._run(self.stages[name], args, named)
 
     def verify(self) -> list[Violation]:
         """The hardware rules the program breaks; empty for every compiled kernel.
@@ -187,46 +192,33 @@ class Kernel:
         )
 
     def __repr__(self) -> str:
-        args = ", ".join(
-            f"{i.name}: {_core.dtype_name(i.dtype)}{list(i.shape)}" for i in self.inputs
-        )
+        shown = [
+            f"{i.name}: {_core.dtype_name(i.dtype)}{list(i.shape)}"
+            for i in self.inputs[:REPR_INPUTS]
+        ]
+        if len(self.inputs) > REPR_INPUTS:
+            shown.append(f"... {len(self.inputs) - REPR_INPUTS} more")
+        args = ", ".join(shown)
         count = self.cost.instruction_count
         return f"<Kernel {self.name}({args}) for {self.target}, {count} instructions>"
 
     def _repr_html_(self) -> str:
         return kernel_html(self)
 
-    def _result(self, out: Any) -> Any:
-        return (out,) if self._returns_tuple and len(self.outputs) == 1 else out
-
-    def _arguments(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> list[Any]:
-        given = list(arrays)
-        if named:
-            given = self._by_name(given, named)
-        if len(given) != len(self.inputs):
-            want = ", ".join(self._names) or "no arrays"
-            raise DTypeError(
-                f"{self.name} takes {len(self.inputs)} arrays ({want}), "
-                f"got {len(given)}"
-            )
-        return [self._argument(i, a) for i, a in enumerate(given)]
-
-    def _by_name(self, given: list[Any], named: Mapping[str, Any]) -> list[Any]:
-        rest = self._names[len(given) :]
-        for key in named:
-            if key not in rest:
-                problem = "is given twice" if key in self._names else "is no parameter"
-                raise DTypeError(
-                    f"{self.name}: '{key}' {problem} ({', '.join(self._names)})"
-                )
-        missing = [n for n in rest if n not in named]
-        if missing:
-            raise DTypeError(f"{self.name}: missing {_list(missing)}")
-        return given + [named[n] for n in rest]
+    def _run(
+        self, program: _core.Program, args: Sequence[Any], named: Mapping[str, Any]
+    ) -> Any:
+        """Run a stage on the arrays of a call; the structure that the function returns."""
+        given = self._call.arrays(args, named)
+        arrays = [self._argument(i, a) for i, a in enumerate(given)]
+        return unflatten(self._results, _as_tuple(program.run(*arrays)))
 
     def _argument(self, i: int, value: Any) -> Any:
         info = self.inputs[i]
-        a = value if isinstance(value, np.ndarray) else np.asarray(value)
+        try:
+            a = plain_array(value)
+        except NkigenError as e:
+            raise e.inside(f"{self.name}: parameter '{info.name}'") from None
         if a.ndim == 0 and isinstance(value, (bool, int, float)):
             a = a.astype(info.dtype)
         if a.shape != info.shape:
@@ -258,19 +250,25 @@ class Kernel:
 
 def compile(
     fn: Callable[..., Any],
+    /,
     *arrays_or_specs: Any,
     target: str = "trn2",
     check: str = "boundaries",
     cache: bool = True,
     narrow: str = "warn",
     plan: str | None = None,
+    params: Mapping[str, Any] | None = None,
     **named: Any,
 ) -> Kernel:
     """Compile a NumPy function for parameters of given shapes and dtypes.
 
     fn: the function; @trace is optional.
-    arrays_or_specs, named: per parameter an array or (shape, dtype); dtype as text
-        ("f32", "bf16", "fp8_e4m3", ...) or a NumPy or ml_dtypes dtype.
+    arrays_or_specs, named: the function's arguments, with an array or (shape, dtype) for
+        each array; dtype as text ("f32", "bf16", "fp8_e4m3", ...) or a NumPy or ml_dtypes
+        dtype. Lists, tuples, dicts and dataclasses are walked. A leaf that is an array,
+        a NumPy scalar or (shape, dtype) is a parameter; any other hashable leaf (number,
+        None, text, enum, function ...) is static: a constant of the kernel.
+    params: more arguments by name; for parameters whose name is that of an option.
     target: "trn1", "trn2" or "trn3".
     check: "off"; "boundaries" verifies the program against the hardware's rules;
         "every-pass" also verifies, prints, parses back and runs every stage and
@@ -295,15 +293,13 @@ def compile(
         raise DTypeError(f"plan is text, got {type(plan).__name__}")
     if not callable(fn):
         raise DTypeError(f"compile: expected a function, got {type(fn).__name__}")
-    names, given = bind_specs(fn, arrays_or_specs, named)
-    specs = [spec_of(g) for g in given]
     traced = fn if isinstance(fn, TracedFunction) else None
     name = traced.name if traced else kernel_name(fn)
-    session, returns_tuple = trace_graph(
-        traced.fn if traced else fn, names, specs, name
-    )
+    fn, call, given = bind(fn, arrays_or_specs, _by_name(fn, named, params))
+    specs = [_spec_at(path, g) for path, g in zip(call.paths, given)]
+    session, results = trace_graph(fn, call, specs, name)
     session = _compiled(session, target, narrow, plan, cache)
-    kernel = Kernel(session, name, target, returns_tuple)
+    kernel = Kernel(session, name, target, call, results)
     if check != "off":
         _check_boundaries(kernel)
     if check == "every-pass":
@@ -311,6 +307,30 @@ def compile(
             kernel, [_data(g, s, i) for i, (g, s) in enumerate(zip(given, specs))]
         )
     return kernel
+
+
+def _by_name(
+    fn: Callable[..., Any], named: dict[str, Any], params: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Arguments by name, of both kinds."""
+    if params is None:
+        return named
+    if not isinstance(params, Mapping) or not all(isinstance(k, str) for k in params):
+        raise DTypeError(
+            "params is the option that gives arguments by name, {name: value}; give a "
+            "parameter of that name by position or as params={'params': value}"
+        )
+    for key in params:
+        if key in named:
+            raise DTypeError(f"{kernel_name(fn)}: '{key}' is given twice")
+    return {**named, **params}
+
+
+def _spec_at(path: str, given: Any) -> Spec:
+    try:
+        return spec_of(given)
+    except NkigenError as e:
+        raise e.inside(f"parameter '{path}'") from None
 
 
 def parse(text: str) -> _core.Program:
@@ -381,7 +401,7 @@ def _warn(message: str, where: tuple | None) -> None:
 
 
 def _choice(what: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise OptionError(
             f"there is no {what} {value!r}; choose one of {_list(choices)}"
         )

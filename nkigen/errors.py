@@ -6,6 +6,7 @@ fault raises in NumPy, so `except ValueError` around a kernel keeps working:
     ShapeError       ValueError            shapes or axes do not fit
     IndexingError    ShapeError, IndexError
     DTypeError       TypeError             dtypes or argument types do not fit
+    StructureError   DTypeError, ValueError  an argument is not built as compiled for
     UnsupportedError NotImplementedError   valid NumPy that nkigen cannot do
     OptionError      ValueError            an option has a value that does not exist
     TraceError       -                     a traced value is used as if it were known
@@ -38,6 +39,7 @@ __all__ = [
     "ShapeError",
     "IndexingError",
     "DTypeError",
+    "StructureError",
     "UnsupportedError",
     "VerifyError",
     "ParseError",
@@ -100,6 +102,17 @@ class NkigenError(Exception):
             locate(error, code, offset)
         return error
 
+    def inside(self, what: str) -> NkigenError:
+        """The same error, with the thing that it is about in front of the message.
+
+        Example:
+            >>> print(NkigenError("too long").inside("parameter 'x'"))
+            parameter 'x': too long
+        """
+        error = type(self)(f"{what}: {self.message}")
+        error.code = self.code
+        return error
+
 
 class OptionError(NkigenError, ValueError):
     """An option has a value that does not exist; the message lists those that do."""
@@ -119,6 +132,11 @@ class IndexingError(ShapeError, IndexError):
 
 class DTypeError(NkigenError, TypeError):
     """Dtypes or argument types do not fit."""
+
+
+class StructureError(DTypeError, ValueError):
+    """An argument is not what was compiled for: other keys, another length, another
+    static value."""
 
 
 class UnsupportedError(NkigenError, NotImplementedError):

@@ -9,10 +9,13 @@ Example:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from nkigen.structure import flatten, match
 
 __all__ = [
     "Tolerance",
@@ -120,6 +123,7 @@ def verify_against_numpy(
 ) -> Any:
     """Compile `fn`, run the program in the simulator and compare with `fn` in NumPy.
 
+    arrays, options: the function's arguments, as compile() takes them, and its options.
     Returns the compiled kernel. Raises AssertionError when the hardware verifier finds
     a violation or an output differs by more than the dtype's tolerance.
 
@@ -129,6 +133,7 @@ def verify_against_numpy(
         256
     """
     import nkigen
+    from nkigen.trace import bind
 
     kernel = nkigen.compile(fn, *arrays, target=target, **options)
     violations = kernel.verify()
@@ -136,17 +141,32 @@ def verify_against_numpy(
         raise AssertionError(
             "program breaks hardware rules:\n" + "\n".join(map(str, violations))
         )
-    wide = [_wider(a) for a in map(np.asarray, arrays)]
-    expected = fn(*wide)
-    actual = kernel(*arrays)
-    pairs = (
-        list(zip(actual, expected, strict=True))
-        if isinstance(expected, tuple)
-        else [(actual, expected)]
+    named = _parameters(nkigen.compile, options)
+    plain, call, given = bind(fn, arrays, named)
+    expected = call.invoke(plain, [_wider(np.asarray(a)) for a in given])
+    _assert_structure(
+        kernel(*arrays, **named), expected, rtol=rtol, atol=atol, matmul=matmul
     )
-    for got, want in pairs:
-        assert_close(got, want, rtol=rtol, atol=atol, matmul=matmul)
     return kernel
+
+
+def _parameters(compile_: Callable, options: dict[str, Any]) -> dict[str, Any]:
+    """What of the keywords of compile() are arguments of the function."""
+    signature = inspect.signature(compile_).parameters.values()
+    known = {p.name for p in signature if p.kind is p.KEYWORD_ONLY}
+    named = {k: v for k, v in options.items() if k not in known}
+    return named | dict(options.get("params") or {})
+
+
+def _assert_structure(actual: Any, expected: Any, **limits: Any) -> None:
+    """Array by array; what is no array is the same."""
+
+    def is_array(value: Any, path: str) -> bool:
+        return isinstance(value, (np.ndarray, np.generic))
+
+    tree, leaves = flatten(expected, "result", is_array)
+    for leaf, got in zip(leaves, match(tree, actual), strict=True):
+        assert_close(got, leaf.value, **limits)
 
 
 def _wider(a: np.ndarray) -> np.ndarray:

@@ -145,6 +145,20 @@ session_input(PyObject *self, PyObject *args)
     return traced_result(s, t_input(s->graph, plain, dt, rank, dim, (LocId){0}, &v), v);
 }
 
+/* A result is a traced array, or a NumPy array that depends on no parameter: a constant. */
+static int
+result_value(Session *s, PyObject *o, Val *v)
+{
+    if (is_traced(o)) {
+        *v = val_of(o);
+        return usable(s, o) ? 0 : -1;
+    }
+    if (PyArray_Check(o))
+        return const_of_array(s, (PyArrayObject *)o, v);
+    raise_plain(s->st, E_Trace, "finish() expects arrays, got %.100s", Py_TYPE(o)->tp_name);
+    return -1;
+}
+
 static PyObject *
 session_finish(PyObject *self, PyObject *outputs)
 {
@@ -152,17 +166,15 @@ session_finish(PyObject *self, PyObject *outputs)
     Status st = ST_OK;
 
     if (!PyTuple_Check(outputs))
-        return raise_plain(s->st, E_Trace, "finish() expects a tuple of traced arrays");
+        return raise_plain(s->st, E_Trace, "finish() expects a tuple of arrays");
     if (!must_be_open(s))
         return NULL;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(outputs); i++) {
-        PyObject *o = PyTuple_GET_ITEM(outputs, i);
+        Val v;
 
-        if (!is_traced(o))
-            return raise_plain(s->st, E_Trace, "finish() expects traced arrays, got %.100s", Py_TYPE(o)->tp_name);
-        if (!usable(s, o))
+        if (result_value(s, PyTuple_GET_ITEM(outputs, i), &v) < 0)
             return NULL;
-        st = st == ST_OK ? t_output(s->graph, val_of(o)) : st;
+        st = st == ST_OK ? t_output(s->graph, v) : st;
     }
     s->open = false;
     if (st == ST_OK)
@@ -272,7 +284,7 @@ static PyMethodDef session_methods[] = {
     {"input", session_input, METH_VARARGS,
      "input($self, name, dtype, shape, /)\n--\n\nDeclare the next parameter; returns its TracedArray."},
     {"finish", session_finish, METH_O,
-     "finish($self, outputs, /)\n--\n\nDeclare the results, a tuple of TracedArrays, and end the trace."},
+     "finish($self, outputs, /)\n--\n\nDeclare the results, a tuple of arrays, and end the trace."},
     {"close", session_close, METH_NOARGS, "close($self, /)\n--\n\nEnd the trace without results."},
     {"compile", session_compile, METH_VARARGS,
      "compile($self, target, narrow, plan, /)\n--\n\nRun the pipeline; once per session."},

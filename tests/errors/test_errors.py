@@ -158,14 +158,16 @@ def test_kernel_error(name, tmp_path):
 @pytest.mark.parametrize(
     "fn, part",
     [
-        (lambda x: [x, x], "list"),
-        (lambda x: np.ones(3, np.float32), "array"),
-        (lambda x: None, "None"),
-        (lambda x: (x, 3), "int"),
+        (lambda x: None, "returned None"),
+        (lambda x: (), "an empty tuple"),
+        (lambda x: 3, "an int"),
+        (lambda x: {"y": [x, {1, 2}]}, r"a set \(result\['y'\]\[1\]\)"),
+        (lambda x: (x for _ in range(2)), "a generator"),
+        (lambda x: (x, object()), r"an object \(result\[1\]\)"),
     ],
-    ids=["list", "array", "none", "tuple"],
+    ids=["none", "empty", "number", "set", "generator", "object"],
 )
-def test_result_that_is_no_traced_array(fn, part):
+def test_result_without_arrays_or_of_other_things(fn, part):
     with pytest.raises(errors.TraceError, match=part):
         nkigen.compile(fn, X, cache=False)
 

@@ -28,7 +28,7 @@ def softmax_once():
 
 
 def bad_once():
-    for fn in (lambda x: 1 if x else 0, lambda x: x @ np.ones((3, 3), np.float32), lambda x: [x]):
+    for fn in (lambda x: 1 if x else 0, lambda x: x @ np.ones((3, 3), np.float32), lambda x: {x}):
         with pytest.raises(nkigen.errors.NkigenError):
             nkigen.compile(fn, X, cache=False)
 
