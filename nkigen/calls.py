@@ -27,7 +27,7 @@ from nkigen.structure import (
     unflatten,
 )
 
-__all__ = ["Spec", "spec_of", "Call", "kernel_name", "plain_array"]
+__all__ = ["Spec", "spec_of", "Call", "kernel_name", "plain_array", "scalar_of"]
 
 POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -151,6 +151,28 @@ def plain_array(value: Any) -> np.ndarray:
         return np.asarray(value)
     except ValueError as e:
         raise ShapeError(f"{type(value).__name__} is no array: {e}") from None
+
+
+def scalar_of(value: bool | int | float, dtype: np.dtype, what: str) -> np.ndarray:
+    """A Python scalar in a dtype that can hold it; DTypeError for any other dtype.
+
+    Example:
+        >>> scalar_of(3, np.dtype("f4"), "x")
+        array(3., dtype=float32)
+    """
+    wide = dtype if dtype.kind in "biu" else np.dtype(np.float64)
+    kinds = {"b": (bool,), "i": (bool, int), "u": (bool, int), "f": (bool, int, float)}
+    fits = isinstance(value, kinds[wide.kind])
+    try:
+        exact = np.array(value, wide) if fits else None
+    except OverflowError:
+        exact = None
+    if exact is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            a = exact.astype(dtype)
+        if np.isfinite(a) == np.isfinite(exact):
+            return a
+    raise DTypeError(f"{what} is of dtype {dtype}, which cannot hold {value!r}")
 
 
 def is_parameter(value: Any, path: str) -> bool:

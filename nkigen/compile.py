@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nkigen import _core
-from nkigen.calls import Call, Spec, kernel_name, plain_array, spec_of
+from nkigen.calls import Call, Spec, kernel_name, plain_array, scalar_of, spec_of
 from nkigen.display import Cost, Violation, kernel_html
 from nkigen.errors import (
     DTypeError,
@@ -219,13 +219,15 @@ class Kernel:
             a = plain_array(value)
         except NkigenError as e:
             raise e.inside(f"{self.name}: parameter '{info.name}'") from None
-        if a.ndim == 0 and isinstance(value, (bool, int, float)):
-            a = a.astype(info.dtype)
+        if isinstance(value, (bool, int, float)) and info.shape == ():
+            a = scalar_of(value, info.dtype, f"{self.name}: parameter '{info.name}'")
         if a.shape != info.shape:
             raise ShapeError(
                 f"{self.name}: parameter '{info.name}' was compiled for shape "
                 f"{info.shape}, got {a.shape}"
             )
+        if not a.dtype.isnative:
+            a = a.astype(a.dtype.newbyteorder("="))
         if a.dtype != info.dtype:
             if a.dtype != self._narrowed[i]:
                 raise DTypeError(
@@ -233,19 +235,7 @@ class Kernel:
                     f"{info.dtype}, got {a.dtype}"
                 )
             a = a.astype(info.dtype)
-        self._check_range(info, np.dtype(self._narrowed[i]), a)
         return a
-
-    def _check_range(self, info: ArrayInfo, device: np.dtype, a: np.ndarray) -> None:
-        """Integers that the device's dtype cannot hold are an error."""
-        if device == a.dtype or device.kind not in "iu" or a.size == 0:
-            return
-        bounds = np.iinfo(device)
-        if a.min() < bounds.min or a.max() > bounds.max:
-            raise DTypeError(
-                f"{self.name}: parameter '{info.name}' is computed as {device}, which "
-                f"cannot hold its values from {a.min()} to {a.max()}"
-            )
 
 
 def compile(

@@ -6,6 +6,7 @@
  */
 #include "py/py.h"
 
+#include <math.h>
 #include <string.h>
 
 #define MAX_IO 4096
@@ -30,6 +31,61 @@ narrows(DType from, DType to)
     return dtypes[from].kind == dtypes[to].kind && dtypes[from].bytes == 8 && dtypes[to].bytes == 4;
 }
 
+typedef struct Range { /* of 64-bit data, as text, and what part of it is beyond the 32-bit dtype */
+    char lo[32], hi[32];
+    bool beyond;
+} Range;
+
+#define RANGE_LOOP(T, FMT, LEFT_OUT, BEYOND)                                                                           \
+    do {                                                                                                               \
+        const T *p = data;                                                                                             \
+        T lo = 0, hi = 0;                                                                                              \
+        bool any = false;                                                                                              \
+        for (int64_t i = 0; i < n; i++) {                                                                              \
+            const T v = p[i];                                                                                          \
+            if (LEFT_OUT)                                                                                              \
+                continue;                                                                                              \
+            lo = !any || v < lo ? v : lo;                                                                              \
+            hi = !any || v > hi ? v : hi;                                                                              \
+            any = true;                                                                                                \
+        }                                                                                                              \
+        snprintf(r->lo, sizeof(r->lo), FMT, lo);                                                                       \
+        snprintf(r->hi, sizeof(r->hi), FMT, hi);                                                                       \
+        r->beyond = any && (BEYOND);                                                                                   \
+    } while (0)
+
+/* Infinities and nan are numbers of f32, too. */
+static void
+range_of(DType from, const void *data, int64_t n, Range *r)
+{
+    if (from == DT_f64)
+        RANGE_LOOP(double, "%g", !isfinite(v), !isfinite((float)lo) || !isfinite((float)hi));
+    else if (from == DT_u64)
+        RANGE_LOOP(npy_uint64, "%" NPY_UINT64_FMT, false, hi > UINT32_MAX);
+    else
+        RANGE_LOOP(npy_int64, "%" NPY_INT64_FMT, false, lo < INT32_MIN || hi > INT32_MAX);
+}
+
+/* 64-bit data that the 32-bit dtype cannot hold is an error, at the call. */
+static int
+check_range(Session *s, PyArrayObject *a, DType from, DType to, Py_ssize_t i, const char *name)
+{
+    PyArrayObject *c = (PyArrayObject *)PyArray_FromArray(a, (PyArray_Descr *)np_type_object(s->st, from),
+                                                          NPY_ARRAY_CARRAY_RO | NPY_ARRAY_ENSUREARRAY);
+    Range r;
+
+    if (!c)
+        return -1;
+    range_of(from, PyArray_DATA(c), PyArray_SIZE(c), &r);
+    Py_DECREF(c);
+    if (!r.beyond)
+        return 0;
+    raise_plain(s->st, E_DType,
+                "argument %zd%s%s%s: it is computed as %s on the device, which cannot hold its values from %s to %s",
+                i + 1, *name ? " ('" : "", name, *name ? "')" : "", dtypes[to].name, r.lo, r.hi);
+    return -1;
+}
+
 PyArrayObject *
 array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const char *name)
 {
@@ -40,6 +96,10 @@ array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const ch
     a = (PyArrayObject *)PyArray_FROM_O(arg);
     if (!a)
         return NULL;
+    if (check_plain(s->st, NULL, "argument", arg) < 0) {
+        Py_DECREF(a);
+        return NULL;
+    }
     dt = dtype_of_descr(s->st, PyArray_DESCR(a));
     if (dt != (DType)ty->dtype && !narrows(dt, (DType)ty->dtype)) {
         raise_plain(s->st, E_DType, "argument %zd%s%s%s: expected dtype %s, got %s", i + 1, *name ? " ('" : "", name,
@@ -62,6 +122,10 @@ array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const ch
             raise_plain(s->st, E_Shape, "argument %zd%s%s%s: expected shape %s, got %s", i + 1, *name ? " ('" : "",
                         name, *name ? "')" : "", want, PyUnicode_AsUTF8(shape));
         Py_XDECREF(shape);
+        Py_DECREF(a);
+        return NULL;
+    }
+    if (dt != (DType)ty->dtype && check_range(s, a, dt, (DType)ty->dtype, i, name) < 0) {
         Py_DECREF(a);
         return NULL;
     }
