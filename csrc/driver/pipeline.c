@@ -17,7 +17,7 @@ typedef struct Pass {
 
 static const Pass tensor_passes[] = {
     {"canonicalize", pass_canonicalize}, {"narrow", pass_narrow},   {"idiom", pass_idiom},
-    {"decompose", pass_decompose},       {"outputs", pass_outputs},
+    {"decompose", pass_decompose},       {"guard", pass_guard},     {"outputs", pass_outputs},
 };
 
 static const Pass tile_passes[] = {

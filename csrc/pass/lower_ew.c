@@ -530,6 +530,26 @@ lower_reciprocal(Lower *l, const Op *op)
     return ST_OK;
 }
 
+/* The reciprocal root of gpsimd, the only operator it takes with a number; it reads SBUF alone. */
+static Status
+lower_rsqrt_wide(Lower *l, const Op *op)
+{
+    Instr in = {.op = K_tensor_scalar};
+    Tile src;
+    Node dst;
+    TRY(operand_tile(l, op, 0, &src));
+    TRY(result_tile(l, op, 1, &dst));
+    instr_space(l, op->out, &in);
+    instr_arg(&in, 0, &dst.tile);
+    instr_arg(&in, 1, &src);
+    in.at[in.nat++] = AT_INT(A_op0, ALU_rsqrt);
+    in.at[in.nat++] = AT_FLT(A_imm0, 0);
+    in.at[in.nat++] = AT_INT(A_engine, EN_gpsimd);
+    TRY(emit_instr(l, &in));
+    l->node[op->out.i] = dst;
+    return ST_OK;
+}
+
 static Status
 emit_select(Lower *l, const Op *op, const Tile *pred, int tensor, const Scal *other, const Tile *dst)
 {
@@ -667,6 +687,8 @@ lower_elementwise(Lower *l, const Op *op)
         return lower_convert(l, op);
     case T_reciprocal:
         return lower_reciprocal(l, op);
+    case T_rsqrt_wide:
+        return lower_rsqrt_wide(l, op);
     case T_where:
         return lower_where(l, op);
     case T_logical_not: {

@@ -10,18 +10,11 @@
 #include "pass/pass.h"
 
 #define EXACT 16777216.0 /* integers below this are f32 */
-#define WORD_MIN (-2147483648.0)
-#define WORD_MAX 2147483647.0
-#define HALF 65536     /* |l| is at most half of it, and 64 for the rounding of x */
-#define SCAN_MAX 65536 /* elements of a constant that are looked at */
-
-typedef struct Interval { double lo, hi; } Interval;
+#define HALF 65536 /* |l| is at most half of it, and 64 for the rounding of x */
 
 typedef struct Order {
-    Interval *of; /* by value of `in`: what it may be, for integers */
+    Interval *of; /* by value of `in`: what it may be */
 } Order;
-
-static const Interval word = {WORD_MIN, WORD_MAX};
 
 static bool
 is_word(const Graph *g, Val v)
@@ -33,85 +26,6 @@ static bool
 is_small(Interval i)
 {
     return i.lo > -EXACT && i.hi < EXACT;
-}
-
-/* ---- intervals ---- */
-static Interval
-of_dtype(DType dt)
-{
-    if (dt == DT_bool)
-        return (Interval){0, 1};
-    return dtypes[dt].bytes >= 4 || is_float(dt) ? word : (Interval){-32768, 65535};
-}
-
-static Interval
-of_const(const Graph *g, const Op *op)
-{
-    const Type *t = val_type(g, op->out);
-    int64_t n = type_numel(t);
-    if (t->dtype != DT_i32 || n == 0 || n > SCAN_MAX)
-        return of_dtype((DType)t->dtype);
-    const int32_t *p = attr_find(g->cx, op->attr, A_data)->data->p;
-    Interval r = {p[0], p[0]};
-    for (int64_t i = 1; i < n; i++)
-        r = (Interval){MIN(r.lo, p[i]), MAX(r.hi, p[i])};
-    return r;
-}
-
-static Interval
-within_word(double lo, double hi)
-{
-    return lo < WORD_MIN || hi > WORD_MAX ? word : (Interval){lo, hi}; /* beyond, integers wrap */
-}
-
-static Interval
-of_product(Interval a, Interval b)
-{
-    double p[4] = {a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi}, lo = p[0], hi = p[0];
-    for (int i = 1; i < 4; i++) {
-        lo = MIN(lo, p[i]);
-        hi = MAX(hi, p[i]);
-    }
-    return within_word(lo, hi);
-}
-
-static Interval
-of_union(const Order *r, const Graph *g, const Op *op, int from)
-{
-    Interval all = r->of[op_val(g, op, from).i];
-    for (int i = from + 1; i < op->nin; i++) {
-        Interval b = r->of[op_val(g, op, i).i];
-        all = (Interval){MIN(all.lo, b.lo), MAX(all.hi, b.hi)};
-    }
-    return all;
-}
-
-static Interval
-interval_of(const Order *r, const Graph *g, const Op *op)
-{
-    DType dt = val_dtype(g, op->out);
-    double c;
-    if (!is_integer(dt) && dt != DT_bool)
-        return word;
-    if (op->nin == 0)
-        return is_splat(g, op->out, &c) ? (Interval){c, c} : op->code == T_const ? of_const(g, op) : of_dtype(dt);
-    Interval a = r->of[op_val(g, op, 0).i], b = op->nin > 1 ? r->of[op_val(g, op, 1).i] : a;
-    if (op_def(g, op)->flags & F_LAYOUT)
-        return a;
-    switch (op->code) {
-    case T_cast:
-    case T_copy:
-        return is_float(val_dtype(g, op_val(g, op, 0))) ? of_dtype(dt) : a;
-    case T_add: return within_word(a.lo + b.lo, a.hi + b.hi);
-    case T_sub: return within_word(a.lo - b.hi, a.hi - b.lo);
-    case T_mul: return of_product(a, b);
-    case T_maximum: return (Interval){MAX(a.lo, b.lo), MAX(a.hi, b.hi)};
-    case T_minimum: return (Interval){MIN(a.lo, b.lo), MIN(a.hi, b.hi)};
-    case T_reduce_max: case T_reduce_min: return a;
-    case T_where: return of_union(r, g, op, 1);
-    case T_concat: return of_union(r, g, op, 0);
-    default: return of_dtype(dt);
-    }
 }
 
 /* ---- building ---- */
@@ -210,7 +124,6 @@ rewrite_op(const Rewrite *rw, OpId o, Val *out)
     const Graph *in = rw->in;
     const Op *op = graph_op(in, o);
     Order *r = rw->env;
-    r->of[op->out.i] = interval_of(r, in, op);
     if (!is_ordering(op->code) || !is_word(in, op_val(in, op, 0)))
         return rewrite_clone(rw, o, out);
     Val va = op_val(in, op, 0), vb = op_val(in, op, op->nin - 1);
@@ -249,7 +162,7 @@ order_words(Graph *g, const CompileOptions *opt, Graph **out)
     *out = g;
     if (!has_words(g))
         return ST_OK;
-    Status st = new_in(g->cx, &g->cx->scratch, g->vals.n * sizeof *r.of, &r.of);
+    Status st = intervals(g, &g->cx->scratch, &r.of);
     *out = NULL;
     if (st == ST_OK)
         st = graph_rewrite(g, opt, rewrite_op, &r, out);

@@ -24,6 +24,8 @@ Status pass_narrow(const Graph *in, const CompileOptions *opt, Graph **out);
 Status pass_idiom(const Graph *in, const CompileOptions *opt, Graph **out);
 /* decompose.c: only F_CORE ops remain */
 Status pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out);
+/* guard.c: activation functions see what they are defined for */
+Status pass_guard(const Graph *in, const CompileOptions *opt, Graph **out);
 /* outputs.c: every output an op of its own */
 Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);
 
@@ -43,6 +45,14 @@ Status graph_sweep(Graph *g, const CompileOptions *opt, Graph **out); /* takes g
 Status order_words(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; exact order of i32 */
 Status graph_end(Status st, Graph **out); /* frees *out on failure; returns st */
 Status rewrite_shaped(const Rewrite *rw, const Op *op, Val v, Val *out); /* v broadcast to the shape of op's result */
+
+/* interval.c - what each value may be */
+typedef struct Interval {
+    double lo, hi; /* no element that is a number is outside */
+    bool nan;      /* an element may be NaN */
+    bool moment;   /* a sum of squares, maybe scaled and shifted up */
+} Interval;
+Status intervals(const Graph *g, Arena *a, Interval **by_val);
 
 /* expr.c - expressions; the first failure sticks, later calls do nothing. At most one argument of a call makes ops, so
  * that the order of ops does not depend on the C compiler. */

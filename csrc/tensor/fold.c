@@ -104,7 +104,7 @@ eval_unary(TOp op, double x, double *y)
     case T_sign: *y = sign(x); return true;
     case T_square: *y = x * x; return true;
     case T_sqrt: *y = sqrt(x); return true;
-    case T_rsqrt: *y = 1 / sqrt(x); return true;
+    case T_rsqrt: case T_rsqrt_wide: *y = 1 / sqrt(x); return true;
     case T_cbrt: *y = cbrt(x); return true;
     case T_reciprocal: *y = 1 / x; return true;
     case T_exp: *y = exp(x); return true;

@@ -1,8 +1,9 @@
-/* hw.c - the hardware table as one record per target.
+/* hw.c - the hardware tables as records: one per target, one per activation function.
  *
- * out: hw_get(target), constant data generated from the rows of hw.def.
+ * out: hw_get(target), act_domain(function), constant data generated from the rows of hw.def and act.def.
  */
 #include <assert.h>
+#include <math.h>
 
 #include "tile/tile.h"
 
@@ -29,4 +30,18 @@ hw_get(int target)
 {
     assert(target >= 0 && target < TG_COUNT);
     return &table[target];
+}
+
+static const Domain domains[ACT_COUNT] = {
+#define DOMAIN(func, from, to, ...) [ACT_##func] = {.lo = from, .hi = to, .bounded = true},
+#define DOMAIN_ABS(func, from, to, ...) [ACT_##func] = {.lo = from, .hi = to, .bounded = true, .of_magnitude = true},
+#include "tile/act.def"
+};
+
+const Domain *
+act_domain(int func)
+{
+    static const Domain everything = {.lo = -INFINITY, .hi = INFINITY};
+    assert(func >= 0 && func < ACT_COUNT);
+    return domains[func].bounded ? &domains[func] : &everything;
 }

@@ -28,6 +28,14 @@ typedef struct Hw {
 } Hw;
 const Hw *hw_get(int target); /* Target */
 
+/* Where an activation function is defined: from lo to hi, or from lo to hi and from -hi to -lo. Source: act.def. */
+typedef struct Domain {
+    double lo, hi;
+    bool bounded; /* false: everywhere */
+    bool of_magnitude;
+} Domain;
+const Domain *act_domain(int func); /* Act */
+
 enum { SHUFFLE_LANES = 32, SHUFFLE_KEEP = 255 }; /* nc_stream_shuffle: group size; mask entry that leaves dst alone */
 
 /* operand numbers, by name of the row: the order in tile/ops.def */

@@ -62,6 +62,7 @@ CASES = {
     "square": [(np.square, A)],
     "sqrt": [(np.sqrt, POS)],
     "rsqrt": [(lambda x: 1 / np.sqrt(x), POS)],
+    "rsqrt_wide": [(lambda x: x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True)), POS)],
     "cbrt": [(np.cbrt, A)],
     "reciprocal": [(np.reciprocal, POS), (lambda x: 1 / x, POS)],
     "exp": [(np.exp, A)],
