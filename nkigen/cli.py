@@ -17,7 +17,6 @@ from typing import Any
 
 import nkigen
 from nkigen import bench
-from nkigen.display import elided
 
 
 def parse_spec(text: str) -> tuple[tuple[int, ...], str]:
@@ -89,16 +88,16 @@ def show(args: argparse.Namespace) -> int:
     specs, named = parse_arguments(args.specs)
     kernel = nkigen.compile(fn, *specs, target=args.target, params=named)
     views: dict[str, Callable[[], Any]] = {
-        name: (lambda p=program: p) for name, program in kernel.stages.items()
+        name: program.brief for name, program in kernel.stages.items()
     }
     views |= {"nki": kernel.nki, "cost": lambda: kernel.cost}
     wanted = [args.stage] if args.stage else ["tensor", "cost"]
     if not args.stage:
-        views["tensor"] = lambda: kernel.tensor_ir
+        views["tensor"] = kernel.tensor_ir.brief
     for name in wanted:
         if name not in views:
             raise ValueError(f"no stage {name!r}; there are: {' '.join(views)}")
-        print(elided(str(views[name]())))
+        print(views[name]())
     return 0
 
 

@@ -356,7 +356,7 @@ def clear_cache() -> None:
 def _compiled(
     session: _core.Session, target: str, narrow: str, plan: str | None, cache: bool
 ) -> _core.Session:
-    key = (str(session.program), target, narrow, plan) if cache else None
+    key = (session.program.digest(), target, narrow, plan) if cache else None
     if key is not None:
         with _cache_lock:
             known = _cache.get(key)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import html
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from nkigen.errors import NkigenError, format_location, split_code, with_code
 
 __all__ = ["Cost", "Violation", "program_html", "kernel_html"]
+
+
+#: a Jupyter view shows so many ops of a program
+HTML_OPS = 2000
 
 
 @dataclass(frozen=True)
@@ -127,28 +130,17 @@ def _bytes(n: float) -> str:
     return f"{n:.1f} GiB"
 
 
-def elided(text: str) -> str:
-    """A program's text for reading: the bytes of long constants are left out.
-
-    Example:
-        >>> elided("{data=f32:0x" + "00" * 400 + "}")
-        '{data=f32:0x0000000000000000... 400 bytes}'
-    """
-    return re.sub(
-        r"0x([0-9a-f]{16})([0-9a-f]{240,})",
-        lambda m: f"0x{m[1]}... {(len(m[1]) + len(m[2])) // 2} bytes",
-        text,
-    )
-
-
 def program_html(program: Any) -> str:
-    """The Jupyter view of a Program: its text, without the bytes of long constants.
+    """The Jupyter view of a Program: its text, without the bytes of long constants and
+    at most HTML_OPS ops of it.
 
     Example:
-        >>> program_html("x < y")
-        '<pre>x &lt; y</pre>'
+        >>> from nkigen import parse
+        >>> p = parse("tensor @f {\\n  %x = input {index=0} : f32[4]\\n  return %x\\n}\\n")
+        >>> program_html(p).splitlines()[0]
+        '<pre>tensor @f {'
     """
-    return f"<pre>{html.escape(elided(str(program)))}</pre>"
+    return f"<pre>{html.escape(program.brief(HTML_OPS))}</pre>"
 
 
 def kernel_html(kernel: Any) -> str:

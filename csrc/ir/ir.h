@@ -73,6 +73,8 @@ typedef struct Data { /* an array constant; C order */
     const void *p;
     uint8_t dtype;
 } Data;
+/* Whether the brief form leaves the bytes out. */
+static inline bool is_long_data(const Data *d) { return d->bytes >= 128; }
 typedef struct AttrItem {
     uint16_t key; /* Key; its kind stands in attrs.def */
     uint16_t n;   /* AK_ints: how many */
@@ -246,7 +248,9 @@ static inline const Op *val_def(const Graph *g, Val v) { return &g->ops.p[g->val
 
 /* print.c / parse.c - the text form; print(parse(print(g))) is print(g), parse keeps everything but locations */
 Status graph_print(const Graph *g, Text *t);
-Status print_op(const Graph *g, OpId o, Text *t);    /* one line, no newline, for messages */
+/* Without the bytes of long constants, and with at most max_ops ops: to look at. Does not read back. */
+Status graph_print_brief(const Graph *g, uint32_t max_ops, Text *t);
+Status print_op(const Graph *g, OpId o, Text *t);    /* one line, no newline, brief: for messages */
 void print_type(const Type *ty, Text *t);
 Status graph_parse(Ctx *cx, const char *text, size_t n, const Dialect *const *dialects, int ndialects, Graph **out);
 const char *enum_name(AttrKind kind, int value);      /* "vector" for AK_engine, EN_vector */

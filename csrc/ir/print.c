@@ -2,7 +2,8 @@
  *
  * One op per line: `%results = op operands {attributes} : types`. A value keeps its name when the
  * name is an identifier and no other value has it; all others are numbered from 1 in order.
- * Everything printed is ASCII and reads back to the same graph; locations are not printed.
+ * Everything printed is ASCII and reads back to the same graph; locations are not printed. The brief form, for people
+ * and messages, is the same but for the bytes of long constants, and does not read back.
  */
 #include "ir/ir.h"
 
@@ -156,6 +157,7 @@ typedef struct Printer {
     const Graph *g;
     const uint32_t *number; /* NULL: not known, values are shown as %?id */
     Text *t;
+    bool brief; /* the bytes of long constants are left out */
 } Printer;
 
 static void
@@ -264,13 +266,14 @@ put_string(Text *t, const char *s)
 }
 
 static void
-put_data(Text *t, const Data *d)
+put_data(Printer *p, const Data *d)
 {
     static const char hex[] = "0123456789abcdef";
+    Text *t = p->t;
     char line[512];
-    size_t k = 0;
+    size_t k = 0, shown = p->brief && is_long_data(d) ? 8 : d->bytes;
     text_put(t, "%s:0x", dtypes[d->dtype].name);
-    for (size_t i = 0; i < d->bytes; i++) {
+    for (size_t i = 0; i < shown; i++) {
         unsigned char c = ((const unsigned char *)d->p)[i];
         line[k++] = hex[c >> 4];
         line[k++] = hex[c & 15];
@@ -280,6 +283,8 @@ put_data(Text *t, const Data *d)
         }
     }
     text_putn(t, line, k);
+    if (shown < d->bytes)
+        text_put(t, "... %zu bytes", d->bytes);
 }
 
 static void
@@ -317,7 +322,7 @@ put_item(Printer *p, const AttrItem *a)
         put_string(p->t, str_get(p->g->cx, a->s));
         break;
     case AK_data:
-        put_data(p->t, a->data);
+        put_data(p, a->data);
         break;
     default:
         text_puts(p->t, enum_name(kind, (int)a->i));
@@ -412,8 +417,9 @@ put_return(Printer *p)
     text_puts(p->t, aliased ? "]\n}\n" : "\n}\n");
 }
 
+/* At most max_ops ops, and how many more there are. */
 static Status
-print_body(Printer *p)
+print_body(Printer *p, uint32_t max_ops)
 {
     const Graph *g = p->g;
     int loop = dialect_find(g->dialect, "loop", 4), end = dialect_find(g->dialect, "end", 3),
@@ -422,6 +428,10 @@ print_body(Printer *p)
     FOR_OPS(g, o)
     {
         const Op *op = graph_op(g, o);
+        if (o.i > max_ops) {
+            text_put(p->t, "  ... %u more ops\n", g->ops.n - o.i);
+            break;
+        }
         if (end && op->code == end)
             depth = MAX(depth - 1, 1);
         text_indent(p->t, depth);
@@ -434,16 +444,28 @@ print_body(Printer *p)
     return p->t->st;
 }
 
-Status
-graph_print(const Graph *g, Text *t)
+static Status
+print_with(const Graph *g, Text *t, bool brief, uint32_t max_ops)
 {
     Names names = {0};
     arena_init(&names.arena, &g->cx->mem);
     Status st = number_vals(g, &names);
     if (st == ST_OK)
-        st = print_body(&(Printer){g, names.number, t});
+        st = print_body(&(Printer){g, names.number, t, brief}, max_ops);
     arena_free(&names.arena);
     return st;
+}
+
+Status
+graph_print(const Graph *g, Text *t)
+{
+    return print_with(g, t, false, UINT32_MAX);
+}
+
+Status
+graph_print_brief(const Graph *g, uint32_t max_ops, Text *t)
+{
+    return print_with(g, t, true, max_ops);
 }
 
 Status
@@ -453,7 +475,7 @@ print_op(const Graph *g, OpId o, Text *t)
     arena_init(&names.arena, &g->cx->mem);
     Status st = number_vals(g, &names);
     if (st == ST_OK)
-        put_op(&(Printer){g, names.number, t}, graph_op(g, o));
+        put_op(&(Printer){g, names.number, t, true}, graph_op(g, o));
     arena_free(&names.arena);
     return st != ST_OK ? st : t->st;
 }

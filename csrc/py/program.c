@@ -55,41 +55,6 @@ program_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* What `emit` writes, as a str. */
-static PyObject *
-written(Session *s, const Graph *g, Status (*emit)(const Graph *, Text *))
-{
-    PyObject *r = NULL;
-    Arena arena;
-    Text t;
-    Status st;
-
-    if (!session_enter(s))
-        return NULL;
-    arena_init(&arena, &s->cx.mem);
-    text_init(&t, &s->cx, &arena);
-    st = emit(g, &t);
-    if (st == ST_OK)
-        st = t.st;
-    if (st == ST_OK)
-        r = PyUnicode_DecodeUTF8(t.n ? t.p : "", (Py_ssize_t)t.n, "replace");
-    else
-        raise_status(s, st, E_Internal);
-    arena_free(&arena);
-    session_leave(s);
-    return r;
-}
-
-static PyObject *
-program_str(PyObject *self)
-{
-    Program *p = (Program *)self;
-
-    if (!p->text)
-        p->text = written(p->session, p->graph, graph_print);
-    return Py_XNewRef(p->text);
-}
-
 static PyObject *
 program_repr(PyObject *self)
 {
@@ -99,32 +64,6 @@ program_repr(PyObject *self)
     if (!p->graph)
         return PyUnicode_FromFormat("<Program %R, plan>", p->name);
     return PyUnicode_FromFormat("<Program %R, %s IR, %u ops>", p->name, kind, p->graph->ops.n - 1);
-}
-
-static PyObject *
-program_richcompare(PyObject *a, PyObject *b, int op)
-{
-    PyObject *x, *y, *r = NULL;
-
-    if (Py_TYPE(a) != Py_TYPE(b) || (op != Py_EQ && op != Py_NE))
-        Py_RETURN_NOTIMPLEMENTED;
-    x = program_str(a);
-    y = x ? program_str(b) : NULL;
-    if (y)
-        r = PyObject_RichCompare(x, y, op);
-    Py_XDECREF(x);
-    Py_XDECREF(y);
-    return r;
-}
-
-static Py_hash_t
-program_hash(PyObject *self)
-{
-    PyObject *text = program_str(self);
-    Py_hash_t h = text ? PyObject_Hash(text) : -1;
-
-    Py_XDECREF(text);
-    return h;
 }
 
 /* ---- inputs and outputs ---- */
@@ -426,28 +365,6 @@ program_cost(PyObject *self, PyObject *Py_UNUSED(ignored))
     return r;
 }
 
-static PyObject *
-program_nki(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    Program *p = (Program *)self;
-
-    if (!is_tile(p))
-        return raise_plain(p->session->st, E_Unsupported, "only a tile program has a NKI form");
-    return written(p->session, p->graph, emit_nki);
-}
-
-static PyObject *
-program_html(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    PyObject *display = PyImport_ImportModule("nkigen.display"), *r;
-
-    if (!display)
-        return NULL;
-    r = PyObject_CallMethod(display, "program_html", "O", self);
-    Py_DECREF(display);
-    return r;
-}
-
 static PyMethodDef program_methods[] = {
     {"run", program_run, METH_VARARGS,
      "run($self, /, *arrays)\n--\n\nRun on one array per input; an array, or a tuple of them when there are several "
@@ -457,6 +374,11 @@ static PyMethodDef program_methods[] = {
      "verify($self, /)\n--\n\nThe rules this program breaks, a list of Violation; empty when it is legal."},
     {"cost", program_cost, METH_NOARGS, "cost($self, /)\n--\n\nModelled Cost of a tile program."},
     {"nki", program_nki, METH_NOARGS, "nki($self, /)\n--\n\nNKI Python source of a tile program."},
+    {"brief", (PyCFunction)(void (*)(void))program_brief, METH_VARARGS | METH_KEYWORDS,
+     "brief($self, /, max_ops=None)\n--\n\nThe text without the bytes of long constants, and with at most max_ops "
+     "ops."},
+    {"digest", program_digest, METH_NOARGS,
+     "digest($self, /)\n--\n\n32 bytes that stand for the text, without making it."},
     {"_repr_html_", program_html, METH_NOARGS, "_repr_html_($self, /)\n--\n\nThe Jupyter view."},
     {NULL, NULL, 0, NULL},
 };

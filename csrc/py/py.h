@@ -193,6 +193,15 @@ PyObject *program_new(Session *s, const Graph *g, const char *name, const char *
 PyObject *cost_dict(const Cost *c);
 PyObject *violations_list(Session *s, const Graph *g);
 
+/* program_text.c - slots and methods of Program */
+PyObject *program_str(PyObject *self);
+PyObject *program_nki(PyObject *self, PyObject *ignored);
+PyObject *program_brief(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *program_html(PyObject *self, PyObject *ignored);
+PyObject *program_digest(PyObject *self, PyObject *ignored); /* 32 bytes; equal texts have equal ones */
+PyObject *program_richcompare(PyObject *a, PyObject *b, int op);
+Py_hash_t program_hash(PyObject *self);
+
 /* reference.c - tensor IR through NumPy; arrays as given, checked against the inputs' types */
 PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n);
 
