@@ -184,6 +184,9 @@ double dtype_load(DType dt, const void *src);
 void dtype_store(DType dt, double v, void *dst);
 int64_t dtype_load_int(DType dt, const void *src); /* integer and bool dtypes, exact */
 
+/* Every value of `from` is one of `to`. */
+bool dtype_holds(DType to, DType from);
+
 static inline bool is_float(DType d) { return dtypes[d].kind == DK_float; }
 static inline bool is_integer(DType d) { return dtypes[d].kind == DK_int || dtypes[d].kind == DK_uint; }
 

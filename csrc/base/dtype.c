@@ -416,3 +416,25 @@ dtype_store(DType dt, double v, void *dst)
         memcpy(dst, &code, t->bytes); /* little endian */
     }
 }
+
+static bool
+holds_integer(const DTypeInfo *to, const DTypeInfo *from)
+{
+    int bits = 8 * from->bytes - (from->kind == DK_int);
+    if (to->kind == DK_float)
+        return bits <= to->man_bits + 1 && to->exp_bits >= 5;
+    if (to->kind == DK_int)
+        return bits <= 8 * to->bytes - 1;
+    return to->kind == DK_uint && from->kind == DK_uint && to->bytes >= from->bytes;
+}
+
+bool
+dtype_holds(DType to, DType from)
+{
+    const DTypeInfo *a = &dtypes[from], *b = &dtypes[to];
+    if (to == from || from == DT_bool)
+        return true;
+    if (a->kind != DK_float)
+        return holds_integer(b, a);
+    return b->kind == DK_float && b->bytes > a->bytes && b->exp_bits >= a->exp_bits && b->man_bits >= a->man_bits;
+}

@@ -6,7 +6,8 @@
  * rule: matches on the graph being built, so that idioms nest (silu finds sigmoid); looks a bounded
  *       number of ops back. Never needs the intermediates to be single-use: a match replaces its
  *       root by no more work than the root was, and what nobody uses any more is dropped at the
- *       end. Floats only, except small powers.
+ *       end. Floats only, except small powers. Roundings to a narrow float stay: what vanishes in a larger op
+ *       is f32.
  */
 #include "pass/pass.h"
 
@@ -42,13 +43,24 @@ operand(const Graph *g, Val v, int i)
     return op_val(g, val_def(g, v), i);
 }
 
-/* v before conversions between floats. */
+/* v before conversions that keep every value. */
 static Val
 uncast(const Graph *g, Val v)
 {
-    for (int i = 0; i < 3 && is_op(g, v, T_cast) && is_float(val_dtype(g, operand(g, v, 0))); i++)
+    for (int i = 0; i < 3 && is_op(g, v, T_cast); i++) {
+        DType from = val_dtype(g, operand(g, v, 0));
+        if (!is_float(from) || !dtype_holds(val_dtype(g, v), from))
+            break;
         v = operand(g, v, 0);
+    }
     return v;
+}
+
+/* v is this op and may vanish in a larger one: the rounding that vanishes with it is no more than that of f32. */
+static bool
+is_step(const Graph *g, Val v, TOp op)
+{
+    return is_op(g, v, op) && dtypes[val_dtype(g, v)].bytes >= 4;
 }
 
 /* ---- sigmoid and silu ---- */
@@ -58,11 +70,11 @@ static bool
 is_exp_plus_one(const Graph *g, Val v, Val *n)
 {
     v = uncast(g, v);
-    if (!is_op(g, v, T_add))
+    if (!is_step(g, v, T_add))
         return false;
     for (int i = 0; i < 2; i++) {
         Val e = uncast(g, operand(g, v, i));
-        if (is_op(g, e, T_exp) && is_value(g, operand(g, v, 1 - i), 1)) {
+        if (is_step(g, e, T_exp) && is_value(g, operand(g, v, 1 - i), 1)) {
             *n = operand(g, e, 0);
             return true;
         }
@@ -118,7 +130,7 @@ match_silu(const Match *m, Val a, Val b)
     const Graph *g = m->g;
     for (int i = 0; i < 2; i++) {
         Val s = uncast(g, i ? a : b), x = i ? b : a;
-        if (is_op(g, s, T_sigmoid) && uncast(g, operand(g, s, 0)).i == uncast(g, x).i)
+        if (is_step(g, s, T_sigmoid) && uncast(g, operand(g, s, 0)).i == uncast(g, x).i)
             return emit_silu(m, x);
     }
     return ST_OK;
@@ -134,7 +146,7 @@ typedef struct Factors { /* a product taken apart: coef * v[0] * v[1] ... */
 } Factors;
 
 /* Multiplications, squares, small powers and conversions are looked through, at most MAX_FACTORS of
- * them; x stays whole even if it is a product itself. */
+ * them; x stays whole even if it is a product itself, and so does what is rounded to a narrow float. */
 static Factors
 factors_of(const Graph *g, Val root, Val x)
 {
@@ -148,12 +160,13 @@ factors_of(const Graph *g, Val root, Val x)
         double c, k = op->code == T_square ? 2 : 0;
         if (op->code == T_power && is_splat(g, op_val(g, op, 1), &c) && (c == 2 || c == 3))
             k = c;
-        if (v.i != x.i && is_splat(g, v, &c)) {
+        bool whole = v.i == x.i || dtypes[val_dtype(g, v)].bytes < 4;
+        if (!whole && is_splat(g, v, &c)) {
             f.coef *= c;
-        } else if (v.i != x.i && op->code == T_mul && steps++ < MAX_FACTORS) {
+        } else if (!whole && op->code == T_mul && steps++ < MAX_FACTORS) {
             todo[n++] = op_val(g, op, 0);
             todo[n++] = op_val(g, op, 1);
-        } else if (v.i != x.i && k > 0 && n + 3 < COUNT_OF(todo) && steps++ < MAX_FACTORS) {
+        } else if (!whole && k > 0 && n + 3 < COUNT_OF(todo) && steps++ < MAX_FACTORS) {
             for (; k > 0; k--)
                 todo[n++] = op_val(g, op, 0);
         } else if (f.n < MAX_FACTORS) {
@@ -181,15 +194,14 @@ as_monomial(const Graph *g, Val v, Val x, double *coef, int *power)
 }
 
 static bool
-is_near(double a, double b, DType dt)
+is_near(double a, double b)
 {
-    double tolerance = dtypes[dt].bytes < 4 ? 4e-3 : 2e-6;
-    return fabs(a - b) <= tolerance * fabs(b);
+    return fabs(a - b) <= 2e-6 * fabs(b);
 }
 
 /* v is GELU_INNER * (x + GELU_CUBIC * x**3) in any spelling. */
 static bool
-is_gelu_inner(const Graph *g, Val v, Val x, DType dt)
+is_gelu_inner(const Graph *g, Val v, Val x)
 {
     Factors f = factors_of(g, v, x);
     double coef[4] = {0};
@@ -203,7 +215,7 @@ is_gelu_inner(const Graph *g, Val v, Val x, DType dt)
         else
             return false;
     }
-    if (f.overflow || sum.i == 0 || !is_op(g, sum, T_add))
+    if (f.overflow || sum.i == 0 || !is_step(g, sum, T_add))
         return false;
     for (int i = 0; i < 2; i++) {
         double c;
@@ -212,21 +224,20 @@ is_gelu_inner(const Graph *g, Val v, Val x, DType dt)
             return false;
         coef[power + outer] += c * f.coef;
     }
-    return coef[0] == 0 && coef[2] == 0 && is_near(coef[1], GELU_INNER, dt) &&
-           is_near(coef[3], GELU_INNER * GELU_CUBIC, dt);
+    return coef[0] == 0 && coef[2] == 0 && is_near(coef[1], GELU_INNER) && is_near(coef[3], GELU_INNER * GELU_CUBIC);
 }
 
 /* v is c + c * tanh(u) */
 static bool
 is_one_plus_tanh(const Graph *g, Val v, double *c, Val *u)
 {
-    if (!is_op(g, v, T_add))
+    if (!is_step(g, v, T_add))
         return false;
     for (int i = 0; i < 2; i++) {
         if (!is_splat(g, operand(g, v, i), c))
             continue;
         Factors f = factors_of(g, operand(g, v, 1 - i), (Val){0});
-        if (f.overflow || f.n != 1 || f.coef != *c || !is_op(g, f.v[0], T_tanh))
+        if (f.overflow || f.n != 1 || f.coef != *c || !is_step(g, f.v[0], T_tanh))
             return false;
         *u = operand(g, f.v[0], 0);
         return true;
@@ -238,7 +249,7 @@ is_one_plus_tanh(const Graph *g, Val v, double *c, Val *u)
 static bool
 peel(const Graph *g, Val *v)
 {
-    for (int i = 0; i < 2 && is_op(g, *v, T_mul); i++) {
+    for (int i = 0; i < 2 && is_step(g, *v, T_mul); i++) {
         if (is_splat(g, operand(g, *v, i), NULL)) {
             *v = uncast(g, operand(g, *v, 1 - i));
             return true;
@@ -260,7 +271,7 @@ is_gelu(const Match *m, Val a, Val b, Val tanh_sum, double c, Val u, Val x)
         nt += v.i == tanh_sum.i;
     }
     return !fa.overflow && !fb.overflow && fa.n + fb.n == 2 && nx == 1 && nt == 1 && fa.coef * fb.coef * c == 0.5 &&
-           is_float(val_dtype(g, x)) && is_gelu_inner(g, u, x, m->dt);
+           is_float(val_dtype(g, x)) && is_gelu_inner(g, u, x);
 }
 
 /* The factor c + c * tanh(u) of v, if any. */
@@ -315,7 +326,7 @@ emit_rsqrt(const Match *m, Val v, Val *out)
         layout = val_def(m->g, s);
         s = uncast(m->g, op_val(m->g, layout, 0));
     }
-    if (!is_op(m->g, s, T_sqrt))
+    if (!is_step(m->g, s, T_sqrt))
         return ST_OK;
     y = operand(m->g, s, 0);
     TRY(t_cast(m->g, y, m->dt, m->loc, &y));

@@ -172,6 +172,7 @@ Status hbm_buffer(Lower *l, Val base, Val *buf);
 Status view_in_hbm(Lower *l, Val v, View *w, Val *buf);
 Affine hbm_offset(const Lower *l, Val v, const View *w, Span s, bool row);
 DType tile_dtype(const Lower *l, Val v, Span s);
+bool is_small(const Lower *l, Val v, Span s); /* few elements per partition */
 int64_t row_elems(const Lower *l, Val v, Span s);
 int64_t span_dim(const Lower *l, const Type *t, Span s, int i); /* its size here: columns come in chunks */
 uint32_t epoch_of(const Lower *l, Span s);

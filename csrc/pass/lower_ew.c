@@ -197,7 +197,26 @@ is_per_row(const Lower *l, const Tile *t, Val result)
         else
             still *= n;
     }
-    return t->dt == DT_f32 && !t->psum && (moved == 1 || still >= SCALAR_ELEMS);
+    return !t->psum && (moved == 1 || still >= SCALAR_ELEMS);
+}
+
+/* A per-row operand must be f32; a small value's tile is narrower when it had to be rounded. *ok: t is f32 now. The
+ * copy replaces the tile for readers of the same scope. */
+static Status
+widen_small(Lower *l, const Op *op, int i, Node *n, Tile *t, bool *ok)
+{
+    Tile wide;
+    Val v = op_val(l->g, op, i);
+    Span s = is_member(l, v) ? l->p->span[v.i] : operand_span(l, op, i), to = l->p->span[op->out.i];
+    *ok = t->dt == DT_f32;
+    if (*ok || !is_float(t->dt) || !is_small(l, v, s) || (s.role == RO_free && has_cols(s)))
+        return ST_OK;
+    TRY(dense_copy(l, v, s, DT_f32, &n->tile, &wide));
+    if (s.role == to.role && has_cols(s) == has_cols(to))
+        n->tile = wide;
+    *t = aligned(l, &wide, v, op->out);
+    *ok = true;
+    return ST_OK;
 }
 
 static bool
@@ -241,17 +260,20 @@ as_scal(Lower *l, const Op *op, int i, Scal *out, bool *ok)
     out->tile = aligned(l, &n->tile, v, op->out);
     *ok = is_per_row(l, &out->tile, op->out);
     if (*ok)
+        TRY(widen_small(l, op, i, n, &out->tile, ok));
+    if (*ok)
         n->own = false; /* a chain that waits will refer to it */
     return ST_OK;
 }
 
+/* The chain waits for its reader, unless what that would read were not rounded. */
 static Status
 settle(Lower *l, Val v, Node *n)
 {
     Node *at = set_node(l, v, (NodeKind)n->kind);
     n->epoch = at->epoch;
     *at = *n;
-    return may_wait(l, v) ? ST_OK : force(l, v, at);
+    return may_wait(l, v) && keeps_rounding(l->g, val_def(l->g, v)) ? ST_OK : force(l, v, at);
 }
 
 static Status
@@ -488,9 +510,7 @@ lower_convert(Lower *l, const Op *op)
 {
     Node n;
     DType from = val_dtype(l->g, op_val(l->g, op, 0)), to = val_dtype(l->g, op->out);
-    bool kept =
-        is_float(to) && tile_dtype(l, op->out, l->p->span[op->out.i]) == DT_f32; /* small ones are not rounded */
-    bool exact = is_float(to) && (kept || dtypes[to].man_bits >= dtypes[from].man_bits) && !is_integer(from);
+    bool exact = is_float(to) && !is_integer(from) && dtype_holds(to, from);
     Node *own;
     Val v = op_val(l->g, op, 0);
     TRY(operand(l, op, 0, &own));
@@ -509,7 +529,7 @@ lower_convert(Lower *l, const Op *op)
     n.kind = N_lazy;
     if (exact)
         return settle(l, op->out, &n);
-    Node *at = set_node(l, op->out, N_lazy); /* rounding is seen by the readers: no waiting */
+    Node *at = set_node(l, op->out, N_lazy); /* integers are converted where they are written */
     n.epoch = at->epoch;
     *at = n;
     return force(l, op->out, at);

@@ -5,6 +5,7 @@
  */
 #include "pass/lower.h"
 
+#define SMALL_ELEMS 16 /* elements per partition that may as well be f32 */
 #define TINY_BYTES 256 /* replicated straight from HBM: 128 reads of it cost less than a shuffle */
 
 Status
@@ -70,13 +71,14 @@ epoch_of(const Lower *l, Span s)
     return has_cols(s) ? l->epoch : l->tile_epoch;
 }
 
-/* A value that only a rounding conversion reads is written in the dtype of that conversion: the rounding is the same.
+/* A value that only a conversion reads is written in the dtype of that conversion, unless it has a rounding of its own.
  * Returns the conversion's result, or v. */
 static Val
 written_as(const Lower *l, Val v)
 {
     const Graph *g = l->g;
-    if (l->uses[v.i] != 1 || l->p->stored[v.i] || !is_member(l, v) || !is_float(val_dtype(g, v)))
+    if (l->uses[v.i] != 1 || l->p->stored[v.i] || !is_member(l, v) || !is_float(val_dtype(g, v)) ||
+        !keeps_rounding(g, val_def(g, v)))
         return v;
     const Op *user = graph_op(g, l->user[v.i]);
     bool converts = user->code == T_cast || user->code == T_rcast;
@@ -85,18 +87,33 @@ written_as(const Lower *l, Val v)
     return user->out;
 }
 
-/* Small float values are kept in f32: per-row operands of instructions must be, and sums keep their precision. */
+static int64_t
+per_of(const Lower *l, Span s)
+{
+    return s.role == RO_row ? l->per : 1;
+}
+
+bool
+is_small(const Lower *l, Val v, Span s)
+{
+    const Type *t = val_type(l->g, v);
+    int64_t n = per_of(l, s);
+    for (int i = 0; i < t->rank; i++)
+        n *= is_free_dim(s, i) ? t->dim[i] : 1;
+    return n <= SMALL_ELEMS;
+}
+
+/* Small float values are f32, since per-row operands of instructions must be, unless that would leave out a rounding.
+ */
 DType
 tile_dtype(const Lower *l, Val v, Span s)
 {
-    DType dt = val_dtype(l->g, written_as(l, v));
+    Val as = written_as(l, v);
+    DType dt = val_dtype(l->g, as);
     if (dt == DT_bool)
         return DT_u8;
-    const Type *t = val_type(l->g, v);
-    int64_t n = 1;
-    for (int i = 0; i < t->rank; i++)
-        n *= is_free_dim(s, i) ? t->dim[i] : 1;
-    return is_float(dt) && n <= 16 ? DT_f32 : dt;
+    bool rounded = !is_member(l, as) || keeps_rounding(l->g, val_def(l->g, as));
+    return is_float(dt) && rounded && is_small(l, v, s) ? DT_f32 : dt;
 }
 
 Status
@@ -135,21 +152,21 @@ parts_of(const Lower *l, Span s)
     return s.role == RO_row ? l->parts : (int)MIN(l->gr->rows, 128);
 }
 
-static int64_t
-per_of(const Lower *l, Span s)
-{
-    return s.role == RO_row ? l->per : 1;
-}
-
 static Status
-plain_tile(Lower *l, Val v, Span s, int bufs, Tile *out)
+tile_of(Lower *l, Val v, Span s, DType dt, int bufs, Tile *out)
 {
-    *out = (Tile){.dt = tile_dtype(l, v, s)};
+    *out = (Tile){.dt = dt};
     tile_strides(l, v, s, out);
     int64_t elems = out->rstride * per_of(l, s);
     if (s.role != RO_row)
         out->rstride = 0;
     return new_buffer(l, SP_sbuf, out->dt, parts_of(l, s), elems, bufs, &out->buf);
+}
+
+static Status
+plain_tile(Lower *l, Val v, Span s, int bufs, Tile *out)
+{
+    return tile_of(l, v, s, tile_dtype(l, v, s), bufs, out);
 }
 
 /* The concat of this group that is v's only reader, and where in it v begins. */
@@ -503,9 +520,7 @@ dense_copy(Lower *l, Val v, Span s, DType dt, const Tile *src, Tile *out)
 {
     const Type *t = val_type(l->g, v);
     Instr in = {.op = K_tensor_copy, .rank = t->rank, .per = per_of(l, s), .parts = parts_of(l, s)};
-    *out = (Tile){.dt = dt};
-    tile_strides(l, v, s, out);
-    TRY(new_buffer(l, SP_sbuf, dt, in.parts, out->rstride * in.per, 1, &out->buf));
+    TRY(tile_of(l, v, s, dt, 1, out));
     for (int i = 0; i < t->rank; i++)
         in.count[i] = is_free_dim(s, i) ? span_dim(l, t, s, i) : 1;
     instr_arg(&in, 0, out);

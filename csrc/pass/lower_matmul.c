@@ -611,7 +611,7 @@ lower_matmul(Lower *l, const Op *op)
     Node *n = set_node(l, op->out, N_mm);
     n->mm = mm;
     n->tile = (Tile){.psum = true, .dt = DT_f32, .buf = {1}}; /* strides come with each window */
-    bool waits = l->uses[op->out.i] == 1 && !l->p->stored[op->out.i];
+    bool waits = l->uses[op->out.i] == 1 && !l->p->stored[op->out.i] && keeps_rounding(l->g, op);
     Span s = l->p->span[op->out.i];
     waits = waits && has_cols(s) == has_cols(l->p->span[graph_op(l->g, l->user[op->out.i])->out.i]);
     return waits ? ST_OK : force(l, op->out, n);

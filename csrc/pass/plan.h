@@ -103,4 +103,7 @@ bool view_uniform(const Type *t, const View *w, Range r, int64_t *stride); /* th
 bool is_exact_cast(const Graph *g, const Op *op);
 bool is_layout(const Graph *g, Val v); /* defined by a layout op or an exact cast: may be a view */
 
+/* rounding.c: what an engine computes for op in f32 is a value of its dtype already */
+bool keeps_rounding(const Graph *g, const Op *op);
+
 #endif

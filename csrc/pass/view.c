@@ -90,8 +90,7 @@ is_exact_cast(const Graph *g, const Op *op)
     if (op->code != T_cast)
         return false;
     DType from = val_dtype(g, op_val(g, op, 0)), to = val_dtype(g, op->out);
-    return is_float(from) && is_float(to) && dtypes[to].man_bits >= dtypes[from].man_bits &&
-           dtypes[to].exp_bits >= dtypes[from].exp_bits;
+    return is_float(from) && is_float(to) && dtype_holds(to, from);
 }
 
 /* The view of op's result, given the view of its operand. */

@@ -443,36 +443,25 @@ fold_where(const Site *s)
     return ST_OK;
 }
 
-/* Every value of a is one of b. */
-static bool
-is_exact(DType a, DType b)
+/* ml_dtypes makes its formats from f32, and f32 from everything else. */
+static double
+by_way_of_f32(DType to, double v)
 {
-    const DTypeInfo *ia = &dtypes[a], *ib = &dtypes[b];
-    if (a == DT_bool)
-        return true;
-    if (b == DT_bool || (ia->kind == DK_float && ib->kind != DK_float))
-        return false;
-    if (ia->kind == DK_float)
-        return ib->bytes > ia->bytes && ib->exp_bits >= ia->exp_bits && ib->man_bits >= ia->man_bits;
-    int bits = 8 * ia->bytes - (ia->kind == DK_int);
-    if (ib->kind == DK_float)
-        return bits <= ib->man_bits + 1 && ib->exp_bits >= 5;
-    if (ib->kind == DK_int)
-        return bits <= 8 * ib->bytes - 1;
-    return ia->kind == DK_uint && ib->bytes >= ia->bytes;
+    return is_float(to) && dtypes[to].bytes < 4 && to != DT_f16 ? (double)(float)v : v;
 }
 
 static Status
 fold_cast_full(const Site *s, const Num *x)
 {
+    DType to = (DType)s->t->dtype;
     if (s->op == T_rcast) {
         double v = num_double(x, val_dtype(s->g, s->in[0]));
         return fabs(v) < 9007199254740992.0 ? fold_real(s, nearbyint(v)) : ST_OK;
     }
     if (x->real)
-        return fold_real(s, x->f);
-    if (is_float((DType)s->t->dtype))
-        return fold_real(s, num_double(x, val_dtype(s->g, s->in[0])));
+        return fold_real(s, by_way_of_f32(to, x->f));
+    if (is_float(to))
+        return fold_real(s, by_way_of_f32(to, num_double(x, val_dtype(s->g, s->in[0]))));
     return fold_int(s, x->i);
 }
 
@@ -494,7 +483,7 @@ fold_cast(const Site *s)
         return fold_cast_full(s, &num);
     if (d->code == T_cast) {
         Val y = op_val(g, d, 0);
-        if (is_exact(val_dtype(g, y), from))
+        if (dtype_holds(from, val_dtype(g, y)))
             return s->op == T_cast ? t_cast(g, y, to, s->loc, s->out)
                                    : t_emit(g, T_rcast, &y, 1, s->attr, s->loc, s->out);
     }
