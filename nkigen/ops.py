@@ -173,14 +173,37 @@ def round_cast(x: Any, dtype: Any) -> Any:
     return np.where(out >= float(info.max), info.max, result).astype(dtype)
 
 
-def _loop(ufunc: np.ufunc, *args: Any) -> list[Any]:
-    """The operands in the dtype that NumPy's loop takes; Python scalars are weak."""
+def resolve_loop(
+    ufunc: np.ufunc, args: Any, dtype: Any = None, casting: str = "same_kind"
+) -> tuple[np.dtype, ...]:
+    """Dtypes of operands and results in the loop NumPy takes; Python scalars are weak.
+
+    Raises TypeError where NumPy does: it is NumPy's own answer.
+
+    Example:
+        >>> resolve_loop(np.true_divide, (np.float32(1), 2))
+        (dtype('float32'), dtype('float32'), dtype('float32'))
+    """
     weak = [type(a) if type(a) in (int, float) else np.result_type(a) for a in args]
-    dtypes = ufunc.resolve_dtypes((*weak, *[None] * ufunc.nout))
+    outputs = [None] * ufunc.nout
+    chosen = {}
+    if dtype is not None:
+        wanted = [np.dtype(dtype)] * ufunc.nout
+        chosen["signature"] = (*[None] * ufunc.nin, *wanted)
+    return ufunc.resolve_dtypes((*weak, *outputs), casting=casting, **chosen)
+
+
+def _loop(ufunc: np.ufunc, *args: Any) -> list[Any]:
+    """The operands in the dtype that NumPy's loop takes."""
+    dtypes = resolve_loop(ufunc, args)
     return [
         np.asarray(a, d) if type(a) in (bool, int, float) else np.astype(a, d)
         for a, d in zip(args, dtypes[: len(args)], strict=True)
     ]
+
+
+def _conjugate(x: Any) -> Any:
+    return np.astype(x, *resolve_loop(np.conjugate, (x,))[1:])
 
 
 def _isinf(x: Any) -> Any:
@@ -196,10 +219,12 @@ def _fabs(x: Any) -> Any:
 
 
 def _fmax(x: Any, y: Any) -> Any:
+    x, y = _loop(np.fmax, x, y)
     return np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.maximum(x, y)))
 
 
 def _fmin(x: Any, y: Any) -> Any:
+    x, y = _loop(np.fmin, x, y)
     return np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.minimum(x, y)))
 
 
@@ -214,20 +239,18 @@ def _hypot(x: Any, y: Any) -> Any:
 
 
 def _deg2rad(x: Any) -> Any:
-    (x,) = _loop(np.deg2rad, x)
     return x * np.asarray(np.pi / 180, x.dtype)
 
 
 def _rad2deg(x: Any) -> Any:
-    (x,) = _loop(np.rad2deg, x)
     return x * np.asarray(180 / np.pi, x.dtype)
 
 
 #: NumPy function or ufunc -> its composition; called with what the user gave
 COMPOSITIONS: dict[Any, Callable[..., Any]] = {
-    np.conjugate: lambda x: x,
-    np.deg2rad: _deg2rad,
-    np.degrees: _rad2deg,
+    np.conjugate: _conjugate,
+    np.deg2rad: lambda x: _deg2rad(*_loop(np.deg2rad, x)),
+    np.degrees: lambda x: _rad2deg(*_loop(np.degrees, x)),
     np.fabs: _fabs,
     np.fliplr: lambda m: m[:, ::-1],
     np.flipud: lambda m: m[::-1],
@@ -237,6 +260,6 @@ COMPOSITIONS: dict[Any, Callable[..., Any]] = {
     np.isfinite: _isfinite,
     np.isinf: _isinf,
     np.logaddexp: _logaddexp,
-    np.rad2deg: _rad2deg,
-    np.radians: _deg2rad,
+    np.rad2deg: lambda x: _rad2deg(*_loop(np.rad2deg, x)),
+    np.radians: lambda x: _deg2rad(*_loop(np.radians, x)),
 }

@@ -215,6 +215,17 @@ flag_of(PyObject *o, bool *out)
 }
 
 int
+real_of(Session *s, const char *name, PyObject *o, double *out)
+{
+    *out = is_traced(o) ? -1 : PyFloat_AsDouble(o);
+    if (!is_traced(o) && (*out != -1 || !PyErr_Occurred()))
+        return 0;
+    PyErr_Clear();
+    raise_here(s, E_DType, "%s: expected a number, got %.100s", name, Py_TYPE(o)->tp_name);
+    return -1;
+}
+
+int
 dtype_arg(Session *s, PyObject *o, DType *dt)
 {
     return given(o) ? dtype_of_object(s->st, s, o, dt) : 0;

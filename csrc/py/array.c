@@ -127,6 +127,32 @@ dtype_of_object(State *st, Session *s, PyObject *o, DType *out)
     return *out == DT_none ? bad_dtype(st, s, o) : 0;
 }
 
+/* Reductions cast to their dtype as they like, but not from one extension dtype to another. */
+static PyObject *
+may_cast(State *st, DType from, DType to, PyObject *casting)
+{
+    if (casting)
+        return PyObject_CallMethod(st->np, "can_cast", "OOO", st->np_dtype[from], st->np_dtype[to], casting);
+    return PyBool_FromLong(from == to || !ml_dtypes_name(from) || !ml_dtypes_name(to));
+}
+
+int
+check_cast(Session *s, const char *what, DType from, DType to, PyObject *casting)
+{
+    PyObject *r = may_cast(s->st, from, to, casting);
+    const char *rule = casting && PyUnicode_Check(casting) ? PyUnicode_AsUTF8(casting) : NULL;
+    bool may = r && PyObject_IsTrue(r) > 0;
+
+    if (!r)
+        PyErr_Clear();
+    Py_XDECREF(r);
+    if (may)
+        return 0;
+    raise_here(s, E_DType, "%s: %s does not cast to %s%s%s", what, dtypes[from].name, dtypes[to].name,
+               rule ? " by the rule " : "", rule ? rule : "");
+    return -1;
+}
+
 PyObject *
 np_type_object(const State *st, DType dt)
 {
@@ -162,27 +188,39 @@ const_of_array(Session *s, PyArrayObject *a, Val *out)
     return -1;
 }
 
+/* i64, or u64, or beyond them f64: then only a float can take it. */
+static Status
+full_of_int(Session *s, PyObject *o, Val *out)
+{
+    int overflow;
+    long long v = PyLong_AsLongLongAndOverflow(o, &overflow);
+    unsigned long long u;
+
+    if (!overflow)
+        return t_full_int(s->graph, DT_i64, 0, NULL, v, here(s), out);
+    u = PyLong_AsUnsignedLongLong(o);
+    if (u != (unsigned long long)-1 || !PyErr_Occurred())
+        return t_full_int(s->graph, DT_u64, 0, NULL, (int64_t)u, here(s), out);
+    PyErr_Clear();
+    return t_full(s->graph, DT_f64, 0, NULL, PyLong_AsDouble(o), here(s), out);
+}
+
 static int
 scalar_operand(Session *s, const char *what, PyObject *o, Val *out, char *weak)
 {
     Status st;
 
-    if (PyBool_Check(o)) {
-        *weak = 'b';
+    *weak = PyBool_Check(o) ? 'b' : PyLong_Check(o) ? 'i' : 'f';
+    if (*weak == 'b')
         st = t_full_int(s->graph, DT_bool, 0, NULL, o == Py_True, here(s), out);
-    } else if (PyLong_Check(o)) {
-        int overflow;
-        long long v = PyLong_AsLongLongAndOverflow(o, &overflow);
-
-        if (overflow) {
-            raise_here(s, E_DType, "%s: the integer does not fit in 64 bits", what);
-            return -1;
-        }
-        *weak = 'i';
-        st = t_full_int(s->graph, DT_i64, 0, NULL, v, here(s), out);
-    } else {
-        *weak = 'f';
+    else if (*weak == 'i')
+        st = full_of_int(s, o, out);
+    else
         st = t_full(s->graph, DT_f64, 0, NULL, PyFloat_AS_DOUBLE(o), here(s), out);
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        raise_here(s, E_DType, "%s: the integer is too large for any dtype", what);
+        return -1;
     }
     if (st == ST_OK)
         return 0;

@@ -60,11 +60,11 @@ call_method(PyObject *self, int row, PyObject *args, PyObject *kwargs)
 
 /* ---- NumPy's protocols ---- */
 
-/* A composition sees arrays and scalars only, whatever the user wrote. */
+/* Arrays and scalars only, whatever the user wrote: a new tuple. */
 static PyObject *
-call_composition(Session *s, PyObject *fn, const char *name, PyObject *const *args, Py_ssize_t n)
+plain_operands(Session *s, const char *name, PyObject *const *args, Py_ssize_t n)
 {
-    PyObject *plain = PyTuple_New(n), *r;
+    PyObject *plain = PyTuple_New(n);
     char weak;
     Val v;
 
@@ -77,20 +77,37 @@ call_composition(Session *s, PyObject *fn, const char *name, PyObject *const *ar
         if (!o || operand_of(s, name, o, &v, &weak) < 0)
             Py_CLEAR(plain);
     }
-    r = plain ? PyObject_Call(fn, plain, NULL) : NULL;
+    return plain;
+}
+
+static PyObject *
+call_composition(Session *s, PyObject *fn, const char *name, PyObject *const *args, Py_ssize_t n)
+{
+    PyObject *plain = plain_operands(s, name, args, n), *r = plain ? PyObject_Call(fn, plain, NULL) : NULL;
+
     Py_XDECREF(plain);
+    if (!r && PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+        raise_here(s, E_DType, "%s: a Python integer is out of bounds for the dtype of the other operand", name);
+    }
     return r;
+}
+
+/* nkigen.ops, imported when first needed; borrowed. */
+static PyObject *
+ops_module(State *st)
+{
+    if (!st->ops)
+        st->ops = PyImport_ImportModule("nkigen.ops");
+    return st->ops;
 }
 
 /* In nkigen.ops stand compositions for functions without an op of their own. Borrowed; NULL: none. */
 static PyObject *
 composition(State *st, PyObject *fn)
 {
-    PyObject *table, *r;
+    PyObject *ops = ops_module(st), *table = ops ? PyObject_GetAttrString(ops, "COMPOSITIONS") : NULL, *r;
 
-    if (!st->ops && !(st->ops = PyImport_ImportModule("nkigen.ops")))
-        return NULL;
-    table = PyObject_GetAttrString(st->ops, "COMPOSITIONS");
     if (!table)
         return NULL;
     r = PyDict_GetItemWithError(table, fn); /* the module keeps the table */
@@ -131,50 +148,30 @@ is_bitwise(const char *name)
     return strncmp(name, "bitwise_", 8) == 0 || strcmp(name, "invert") == 0;
 }
 
-/* Operands of a ufunc called with dtype=. */
 static PyObject *
-cast_operand(Session *s, const char *name, PyObject *o, PyObject *dtype)
+call_op(Session *s, TOp op, const char *name, PyObject *const *args, Py_ssize_t n)
 {
-    PyObject *const args[] = {o, dtype};
-
-    return fn_astype(s, name, args);
-}
-
-static PyObject *
-call_op(Session *s, TOp op, const char *name, PyObject *const *args, Py_ssize_t n, PyObject *dtype)
-{
-    PyObject *cast[2] = {NULL, NULL}, *r = NULL;
     int nin = tensor_dialect.ops[op].nin;
 
     if (n != nin)
         return raise_here(s, E_DType, "%s: takes %d operands, got %zd", name, nin, n);
-    if (dtype && strcmp(tensor_dialect.ops[op].cls, "CMP") == 0)
-        return raise_here(s, E_Unsupported, "%s: the argument 'dtype' is not supported", name);
-    for (int i = 0; dtype && i < nin; i++)
-        if (!(cast[i] = cast_operand(s, name, args[i], dtype)))
-            goto done;
-    if (dtype)
-        args = cast;
-    r = nin == 1 ? traced_unary(s, op, args[0]) : traced_binary(s, op, args[0], args[1]);
-done:
-    Py_XDECREF(cast[0]);
-    Py_XDECREF(cast[1]);
-    return r;
+    return nin == 1 ? traced_unary(s, op, args[0]) : traced_binary(s, op, args[0], args[1]);
 }
 
-/* Keywords of a ufunc: dtype is used, those with a value that changes nothing are accepted. -1: exception. */
+/* Keywords of a ufunc: dtype and casting are used, those with a value that changes nothing are accepted. */
 static int
-ufunc_keywords(Session *s, const char *name, PyObject *kwargs, PyObject **dtype)
+ufunc_keywords(Session *s, const char *name, PyObject *kwargs, PyObject **dtype, PyObject **casting)
 {
-    static const char sig[] = "dtype? out! where!=True casting!=same_kind order!=K|C|A subok!=True|False";
+    static const char sig[] = "dtype? casting? out! where!=True order!=K|C|A subok!=True|False";
     PyObject *bound[MAX_PARAMS];
 
-    *dtype = NULL;
+    *dtype = *casting = NULL;
     if (!kwargs || !PyDict_GET_SIZE(kwargs))
         return 0;
     if (bind_arguments(s, name, sig, NULL, 0, kwargs, bound, NULL) < 0)
         return -1;
     *dtype = given(bound[0]) ? bound[0] : NULL;
+    *casting = given(bound[1]) ? bound[1] : NULL;
     return 0;
 }
 
@@ -197,28 +194,14 @@ ufunc_op(State *st, PyObject *ufunc, const char *name)
 }
 
 static PyObject *
-call_ufunc(Session *s, PyObject *ufunc, const char *method, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
+call_loop(Session *s, PyObject *ufunc, TOp op, const char *name, PyObject *const *args, Py_ssize_t n)
 {
-    const char *name = ((PyUFuncObject *)ufunc)->name ? ((PyUFuncObject *)ufunc)->name : "ufunc";
-    int op = ufunc_op(s->st, ufunc, name);
-    PyObject *dtype, *fn;
+    PyObject *fn;
 
-    if (op < 0)
-        return NULL;
-    if (strcmp(method, "reduce") == 0)
-        return reduce_ufunc(s, (TOp)op, name, args, n, kwargs);
-    if (strcmp(method, "__call__") != 0)
-        return raise_here(s, E_Unsupported, "%s.%.50s is not supported", name, method);
-    if (ufunc_keywords(s, name, kwargs, &dtype) < 0)
-        return NULL;
-    if (n != ((PyUFuncObject *)ufunc)->nin)
-        return raise_here(s, E_DType, "%s: takes %d operands, got %zd", name, ((PyUFuncObject *)ufunc)->nin, n);
-    if (op == T_matmul && !dtype)
+    if (op == T_matmul)
         return call_function(s, FN_matmul, args, n, NULL);
-    if (op != T_none && op != T_matmul)
-        return call_op(s, (TOp)op, name, args, n, dtype);
-    if (dtype)
-        return raise_here(s, E_Unsupported, "%s: the argument 'dtype' is not supported", name);
+    if (op != T_none)
+        return call_op(s, op, name, args, n);
     if (is_bitwise(name))
         return traced_bitwise(s, name, args);
     if (strcmp(name, "divmod") == 0)
@@ -231,6 +214,99 @@ call_ufunc(Session *s, PyObject *ufunc, const char *method, PyObject *const *arg
     if (PyErr_Occurred())
         return NULL;
     return raise_absent(s, "numpy", name);
+}
+
+/* NumPy's answer to dtype= and casting=: a tuple of dtypes, operands first. New. */
+static PyObject *
+resolve_loop(Session *s, PyObject *ufunc, const char *name, PyObject *args, PyObject *dtype, PyObject *casting)
+{
+    PyObject *ops = ops_module(s->st), *r, *type, *value, *tb, *text;
+
+    r = !ops      ? NULL
+        : casting ? PyObject_CallMethod(ops, "resolve_loop", "OOOO", ufunc, args, dtype ? dtype : Py_None, casting)
+                  : PyObject_CallMethod(ops, "resolve_loop", "OOO", ufunc, args, dtype ? dtype : Py_None);
+    if (r || PyErr_ExceptionMatches(s->st->error[E_Nkigen]) ||
+        !(PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError)))
+        return r;
+    PyErr_Fetch(&type, &value, &tb);
+    text = value ? PyObject_Str(value) : NULL;
+    raise_here(s, E_DType, "%s: %.400s", name, text ? PyUnicode_AsUTF8(text) : "there is no loop for these dtypes");
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(tb);
+    return NULL;
+}
+
+/* The operands as the loop takes them; Python scalars stay weak, so that their range is checked. */
+static PyObject *
+loop_operands(Session *s, const char *name, PyObject *args, PyObject *dtypes)
+{
+    PyObject *cast = PyTuple_New(PyTuple_GET_SIZE(args));
+
+    for (Py_ssize_t i = 0; cast && i < PyTuple_GET_SIZE(args); i++) {
+        PyObject *o = PyTuple_GET_ITEM(args, i), *const call[] = {o, PyTuple_GET_ITEM(dtypes, i)};
+        bool weak = PyLong_CheckExact(o) || PyFloat_CheckExact(o);
+        PyObject *item = weak ? Py_NewRef(o) : fn_astype(s, name, call);
+
+        if (item)
+            PyTuple_SET_ITEM(cast, i, item);
+        else
+            Py_CLEAR(cast);
+    }
+    return cast;
+}
+
+PyObject *
+operands_of_loop(Session *s, PyObject *ufunc, const char *name, PyObject *const *args, Py_ssize_t n, PyObject *dtype,
+                 PyObject *casting, PyObject **result)
+{
+    PyObject *plain = plain_operands(s, name, args, n);
+    PyObject *dtypes = plain ? resolve_loop(s, ufunc, name, plain, dtype, casting) : NULL;
+    PyObject *cast = dtypes ? loop_operands(s, name, plain, dtypes) : NULL;
+
+    *result = cast ? Py_NewRef(PyTuple_GET_ITEM(dtypes, n)) : NULL;
+    Py_XDECREF(plain);
+    Py_XDECREF(dtypes);
+    return cast;
+}
+
+/* In the loop that dtype= and casting= choose. */
+static PyObject *
+call_chosen(Session *s, PyObject *ufunc, TOp op, const char *name, PyObject *const *args, Py_ssize_t n,
+            PyObject *dtype, PyObject *casting)
+{
+    PyObject *result, *cast = operands_of_loop(s, ufunc, name, args, n, dtype, casting, &result), *r = NULL;
+
+    if (cast)
+        r = call_loop(s, ufunc, op, name, ((PyTupleObject *)cast)->ob_item, n);
+    if (r && is_traced(r))
+        Py_SETREF(r, fn_astype(s, name, (PyObject *const[]){r, result}));
+    Py_XDECREF(cast);
+    Py_XDECREF(result);
+    return r;
+}
+
+static PyObject *
+call_ufunc(Session *s, PyObject *ufunc, const char *method, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
+{
+    const char *name = ((PyUFuncObject *)ufunc)->name ? ((PyUFuncObject *)ufunc)->name : "ufunc";
+    int op = ufunc_op(s->st, ufunc, name);
+    PyObject *dtype, *casting;
+
+    if (op < 0)
+        return NULL;
+    if (strcmp(method, "reduce") == 0)
+        return reduce_ufunc(s, (TOp)op, name, args, n, kwargs);
+    if (strcmp(method, "__call__") != 0)
+        return raise_here(s, E_Unsupported, "%s.%.50s is not supported", name, method);
+    if (ufunc_keywords(s, name, kwargs, &dtype, &casting) < 0)
+        return NULL;
+    if (n != ((PyUFuncObject *)ufunc)->nin)
+        return raise_here(s, E_DType, "%s: takes %d operands, got %zd", name, ((PyUFuncObject *)ufunc)->nin, n);
+    if (!dtype && !casting)
+        return call_loop(s, ufunc, (TOp)op, name, args, n);
+    return call_chosen(s, ufunc, (TOp)op, name, args, n, dtype, casting);
 }
 
 PyObject *

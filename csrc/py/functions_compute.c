@@ -28,7 +28,8 @@ reduction(Session *s, const char *name, PyObject *a, PyObject *axis, PyObject *d
     if (traced_operand(s, name, a, &r->v) < 0 || axes_of(s, name, axis, r->axes, &r->n) < 0)
         return -1;
     dt = val_dtype(s->graph, r->v);
-    if (flag_of(keep, &r->keep) < 0 || dtype_arg(s, dtype, &dt) < 0)
+    if (flag_of(keep, &r->keep) < 0 || dtype_arg(s, dtype, &dt) < 0 ||
+        (given(dtype) && check_cast(s, name, val_dtype(s->graph, r->v), dt, NULL) < 0))
         return -1;
     st = t_cast(s->graph, r->v, dt, here(s), &r->v);
     if (st == ST_OK)
@@ -94,15 +95,27 @@ fn_all(Session *s, const char *name, PyObject *const *a)
     return truth_over(s, name, T_reduce_min, a);
 }
 
+static int
+statistic(Session *s, const char *name, PyObject *const *a, PyObject *keep, Reduction *r, Over *over)
+{
+    *over = (Over){.axes = r->axes, .dtype = DT_none};
+    if (reduction(s, name, a[0], a[1], NULL, keep, r) < 0 || dtype_arg(s, a[2], &over->dtype) < 0)
+        return -1;
+    over->n = r->n;
+    over->keepdims = r->keep;
+    return over->dtype == DT_none ? 0 : check_cast(s, name, val_dtype(s->graph, r->v), over->dtype, NULL);
+}
+
 PyObject *
 fn_mean(Session *s, const char *name, PyObject *const *a)
 {
     Reduction r;
+    Over over;
     Val v = {0};
 
-    if (reduction(s, name, a[0], a[1], a[2], a[4], &r) < 0)
+    if (statistic(s, name, a, a[4], &r, &over) < 0)
         return NULL;
-    return traced_result(s, t_mean(s->graph, r.v, r.axes, r.n, r.keep, here(s), &v), v);
+    return traced_result(s, t_mean(s->graph, r.v, &over, here(s), &v), v);
 }
 
 /* Parameters: a axis dtype out ddof keepdims where mean correction. */
@@ -111,18 +124,13 @@ variance(Session *s, const char *name, PyObject *const *a, bool root)
 {
     PyObject *ddof = given(a[8]) ? a[8] : a[4];
     Reduction r;
+    Over over;
     double d = 0;
-    Status st;
     Val v = {0};
 
-    if (reduction(s, name, a[0], a[1], a[2], a[5], &r) < 0)
+    if (statistic(s, name, a, a[5], &r, &over) < 0 || (given(ddof) && real_of(s, name, ddof, &d) < 0))
         return NULL;
-    if (given(ddof) && (d = PyFloat_AsDouble(ddof)) == -1 && PyErr_Occurred())
-        return NULL;
-    st = t_var(s->graph, r.v, r.axes, r.n, d, r.keep, here(s), &v);
-    if (st == ST_OK && root)
-        st = t_unary(s->graph, T_sqrt, v, here(s), &v);
-    return traced_result(s, st, v);
+    return traced_result(s, (root ? t_std : t_var)(s->graph, r.v, &over, d, here(s), &v), v);
 }
 
 PyObject *
@@ -154,30 +162,73 @@ fn_where(Session *s, const char *name, PyObject *const *a)
     return traced_result(s, t_where_np(s->graph, c, x, wx, y, wy, here(s), &v), v);
 }
 
-static PyObject *
-clip(Session *s, PyObject *x, PyObject *lo, PyObject *hi)
+/* A Python integer beyond an integer dtype is no bound. */
+static bool
+bounds(Session *s, Val x, PyObject *o, bool above)
 {
-    PyObject *y = Py_NewRef(x), *z;
+    DType dt = val_dtype(s->graph, x);
+    double v;
+    int sign = 0;
 
-    if (given(lo)) {
-        z = traced_binary(s, T_maximum, y, lo);
-        Py_SETREF(y, z);
+    if (!given(o))
+        return false;
+    if (!is_integer(dt) || !PyLong_CheckExact(o))
+        return true;
+    v = PyLong_AsDouble(o);
+    if (v == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        PyLong_AsLongLongAndOverflow(o, &sign);
+        v = sign * HUGE_VAL;
     }
-    if (y && given(hi)) {
-        z = traced_binary(s, T_minimum, y, hi);
-        Py_SETREF(y, z);
+    return above ? v < dtypes[dt].max : v > (dtypes[dt].kind == DK_int ? -dtypes[dt].max - 1 : 0);
+}
+
+/* With both bounds NumPy has a loop of its own for three operands. */
+static PyObject *
+clip_both(Session *s, PyObject *const *args)
+{
+    PyObject *umath = PyObject_GetAttrString(s->st->np, "_core"), *ufunc, *cast, *dtype = NULL, *r = NULL;
+
+    Py_SETREF(umath, umath ? PyObject_GetAttrString(umath, "umath") : NULL);
+    ufunc = umath ? PyObject_GetAttrString(umath, "clip") : NULL;
+    cast = ufunc ? operands_of_loop(s, ufunc, "clip", args, 3, NULL, NULL, &dtype) : NULL;
+    if (cast) {
+        PyObject *low = traced_binary(s, T_maximum, PyTuple_GET_ITEM(cast, 0), PyTuple_GET_ITEM(cast, 1));
+
+        r = low ? traced_binary(s, T_minimum, low, PyTuple_GET_ITEM(cast, 2)) : NULL;
+        Py_XDECREF(low);
     }
-    return y;
+    Py_XDECREF(umath);
+    Py_XDECREF(ufunc);
+    Py_XDECREF(cast);
+    Py_XDECREF(dtype);
+    return r;
+}
+
+static PyObject *
+clip(Session *s, PyObject *o, PyObject *lo, PyObject *hi)
+{
+    PyObject *x = as_traced(s, "clip", o), *r;
+    bool has_lo = x && bounds(s, val_of(x), lo, false), has_hi = x && bounds(s, val_of(x), hi, true);
+
+    if (!x)
+        return NULL;
+    if (has_lo && has_hi)
+        r = clip_both(s, (PyObject *const[]){x, lo, hi});
+    else if (has_lo)
+        r = traced_binary(s, T_maximum, x, lo);
+    else if (has_hi)
+        r = traced_binary(s, T_minimum, x, hi);
+    else
+        r = traced_unary(s, T_positive, x);
+    Py_DECREF(x);
+    return r;
 }
 
 PyObject *
-fn_clip(Session *s, const char *name, PyObject *const *a)
+fn_clip(Session *s, const char *Py_UNUSED(name), PyObject *const *a)
 {
-    PyObject *x = as_traced(s, name, a[0]), *r;
-
-    r = x ? clip(s, x, given(a[4]) ? a[4] : a[1], given(a[5]) ? a[5] : a[2]) : NULL;
-    Py_XDECREF(x);
-    return r;
+    return clip(s, a[0], given(a[4]) ? a[4] : a[1], given(a[5]) ? a[5] : a[2]);
 }
 
 PyObject *
@@ -229,6 +280,18 @@ fn_astype(Session *s, const char *name, PyObject *const *a)
     if (traced_operand(s, name, a[0], &x) < 0 || dtype_of_object(s->st, s, a[1], &dt) < 0)
         return NULL;
     return traced_result(s, t_cast(s->graph, x, dt, here(s), &v), v);
+}
+
+PyObject *
+fn_m_astype(Session *s, const char *name, PyObject *const *a)
+{
+    DType dt;
+
+    if (dtype_of_object(s->st, s, a[1], &dt) < 0)
+        return NULL;
+    if (given(a[3]) && check_cast(s, name, val_dtype(s->graph, val_of(a[0])), dt, a[3]) < 0)
+        return NULL;
+    return fn_astype(s, name, a);
 }
 
 PyObject *
@@ -319,6 +382,7 @@ fill_like(Session *s, const char *name, PyObject *a, PyObject *dtype, PyObject *
     LocId loc = here(s);
     Val x, out = {0};
     Status st;
+    char weak;
     DType dt;
     int n;
 
@@ -331,9 +395,9 @@ fill_like(Session *s, const char *name, PyObject *a, PyObject *dtype, PyObject *
         return NULL;
     if (!fill)
         return traced_result(s, t_full(s->graph, dt, n, dim, v, loc, &out), out);
-    if (traced_operand(s, name, fill, &x) < 0)
+    if (operand_of(s, name, fill, &x, &weak) < 0)
         return NULL;
-    st = t_cast(s->graph, x, dt, loc, &x);
+    st = t_convert(s->graph, name, &x, weak, dt, loc);
     if (st == ST_OK)
         st = t_broadcast_to(s->graph, x, dim, n, loc, &out);
     return traced_result(s, st, out);

@@ -13,21 +13,25 @@
 /* ---- joining and splitting ---- */
 
 static PyObject *
-join(Session *s, Val *v, Py_ssize_t n, int64_t axis, PyObject *dtype)
+join(Session *s, const char *name, Val *v, Py_ssize_t n, int64_t axis, PyObject *dtype, PyObject *casting)
 {
     DType dt;
     Val out = {0};
     LocId loc = here(s);
     Status st = ST_OK;
 
-    if (given(dtype)) {
-        if (dtype_of_object(s->st, s, dtype, &dt) < 0)
+    if (given(dtype) && dtype_of_object(s->st, s, dtype, &dt) < 0)
+        return NULL;
+    for (Py_ssize_t i = 0; given(dtype) && st == ST_OK && i < n; i++) {
+        if (check_cast(s, name, val_dtype(s->graph, v[i]), dt, given(casting) ? casting : s->st->same_kind) < 0)
             return NULL;
-        for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
-            st = t_cast(s->graph, v[i], dt, loc, &v[i]);
+        st = t_cast(s->graph, v[i], dt, loc, &v[i]);
     }
     if (st == ST_OK)
         st = t_concat(s->graph, v, (int)n, axis, loc, &out);
+    for (Py_ssize_t i = 0; given(casting) && !given(dtype) && st == ST_OK && i < n; i++)
+        if (check_cast(s, name, val_dtype(s->graph, v[i]), val_dtype(s->graph, out), casting) < 0)
+            return NULL;
     return traced_result(s, st, out);
 }
 
@@ -47,7 +51,7 @@ fn_concatenate(Session *s, const char *name, PyObject *const *a)
             st = t_reshape(s->graph, v[i], (int64_t[]){type_numel(type_of(s, v[i]))}, 1, loc, &v[i]);
     else if (a[1] && int_of(s, name, a[1], &axis) < 0)
         return NULL;
-    return st == ST_OK ? join(s, v, n, axis, a[3]) : raise_status(s, st, E_Shape);
+    return st == ST_OK ? join(s, name, v, n, axis, a[3], a[4]) : raise_status(s, st, E_Shape);
 }
 
 /* x with a new axis of size 1; fails unless the result has the shape of `like` (NULL: any). */
@@ -86,7 +90,7 @@ fn_stack(Session *s, const char *name, PyObject *const *a)
         return NULL;
     for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
         st = with_axis(s, v[i], axis, i ? type_of(s, v[0]) : NULL, loc, &v[i]);
-    return st == ST_OK ? join(s, v, n, axis, a[3]) : raise_status(s, st, E_Shape);
+    return st == ST_OK ? join(s, name, v, n, axis, a[3], a[4]) : raise_status(s, st, E_Shape);
 }
 
 static PyObject *
@@ -102,7 +106,7 @@ stack_rows(Session *s, const char *name, PyObject *const *a, int min_rank, int64
         return NULL;
     if (n && axis == 1 && type_of(s, v[0])->rank == 1)
         axis = 0;
-    return st == ST_OK ? join(s, v, n, axis, a[1]) : raise_status(s, st, E_Shape);
+    return st == ST_OK ? join(s, name, v, n, axis, a[1], a[2]) : raise_status(s, st, E_Shape);
 }
 
 PyObject *

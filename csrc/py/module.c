@@ -251,7 +251,9 @@ core_exec(PyObject *module)
         return -1;
     st->np = PyImport_ImportModule("numpy");
     st->no_value = st->np ? PyObject_GetAttrString(st->np, "_NoValue") : NULL;
-    if (!st->no_value || errors_init(st) < 0 || np_dtypes_init(st) < 0 || skip_init(st) < 0 || functions_init(st) < 0)
+    st->same_kind = PyUnicode_InternFromString("same_kind");
+    if (!st->no_value || !st->same_kind || errors_init(st) < 0 || np_dtypes_init(st) < 0 || skip_init(st) < 0 ||
+        functions_init(st) < 0)
         return -1;
     st->session = type_new(module, &session_spec);
     st->traced = type_new(module, &traced_spec);
@@ -270,6 +272,7 @@ core_exec(PyObject *module)
             DO((st)->np_dtype[i]);                                                                                     \
         for (int i = 0; i < T_COUNT; i++)                                                                              \
             DO((st)->reference[i]);                                                                                    \
+        DO((st)->same_kind);                                                                                           \
         DO((st)->np);                                                                                                  \
         DO((st)->ops);                                                                                                 \
         DO((st)->no_value);                                                                                            \

@@ -44,6 +44,7 @@ typedef struct State { /* of the module */
     PyObject *reference[T_COUNT]; /* what the reference interpreter calls; NULL for the ops it knows itself */
     PyObject *np, *ops;           /* modules numpy and nkigen.ops; ops is imported when first needed */
     PyObject *no_value;           /* numpy._NoValue */
+    PyObject *same_kind;          /* str: the casting rule of ufuncs and joins */
     PyObject *ufuncs;             /* dict: ufunc -> its TOp, 0 when it has none */
     PyObject *functions;          /* dict: NumPy function -> row of functions.def */
     PyObject *skip;               /* tuple of file name prefixes whose frames are not the user's */
@@ -96,6 +97,7 @@ void session_leave(Session *s);
 int np_dtypes_init(State *st);
 DType dtype_of_descr(const State *st, const PyArray_Descr *d);       /* DT_none: not ours */
 int dtype_of_object(State *st, Session *s, PyObject *o, DType *out); /* text, NumPy dtype, scalar type; typed error */
+int check_cast(Session *s, const char *what, DType from, DType to, PyObject *casting); /* NULL: what NumPy reduces with */
 PyObject *np_type_object(const State *st, DType dt);                 /* new reference to the descr */
 int const_of_array(Session *s, PyArrayObject *a, Val *out);          /* a strong array constant */
 int check_plain(State *st, Session *s, const char *what, PyObject *o); /* no subclass of ndarray with rules of its own */
@@ -160,6 +162,7 @@ int int_of(Session *s, const char *name, PyObject *o, int64_t *out);            
 int axes_of(Session *s, const char *name, PyObject *o, int64_t *axes, int *n);      /* as given; *n -1: all */
 int axis_of(Session *s, const char *name, PyObject *o, int64_t absent, int rank, int64_t *axis); /* in [0, rank) */
 int distinct_axes(Session *s, const char *name, PyObject *o, int rank, int64_t *axes, int *n);   /* each once */
+int real_of(Session *s, const char *name, PyObject *o, double *out);
 int dtype_arg(Session *s, PyObject *o, DType *dt); /* *dt stays as it is without one */
 int two_operands(Session *s, const char *name, PyObject *const *a, Val *x, Val *y);
 Py_ssize_t values_of(Session *s, const char *name, PyObject *seq, Val **out); /* a traced array: its parts */
@@ -169,6 +172,10 @@ PyObject *unpacked(PyObject *rest); /* the dims of a method: x.f(2, 3) or x.f((2
 /* functions.c - NumPy's protocols and methods, table-driven from functions.def */
 int functions_init(State *st);
 PyObject *call_function(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs);
+/* The operands in the dtypes of the loop that NumPy takes, a new tuple, and the dtype of the (first) result; dtype and
+ * casting may be NULL. */
+PyObject *operands_of_loop(Session *s, PyObject *ufunc, const char *name, PyObject *const *args, Py_ssize_t n,
+                           PyObject *dtype, PyObject *casting, PyObject **result);
 PyObject *traced_array_ufunc(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *traced_array_function(PyObject *self, PyObject *args);
 enum {

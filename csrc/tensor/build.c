@@ -293,19 +293,23 @@ fits(const Graph *g, Val v, DType dt, int64_t *value)
     const Op *op = val_def(g, v);
     if (op->code != T_full || val_dtype(g, v) == DT_bool)
         return true;
+    if (is_float(val_dtype(g, v))) { /* an integer beyond 64 bits */
+        *value = attr_float(g->cx, op->attr, A_value, 0) > 0 ? INT64_MAX : INT64_MIN;
+        return false;
+    }
     *value = attr_int(g->cx, op->attr, A_ivalue, 0);
     if (val_dtype(g, v) == DT_u64 && *value < 0)
         return dt == DT_u64;
     return dt == DT_u64 ? *value >= 0 : wrap(dt, *value) == *value;
 }
 
-static Status
-convert(Graph *g, TOp op, Val *v, char weak, DType dt, LocId loc)
+Status
+t_convert(Graph *g, const char *what, Val *v, char weak, DType dt, LocId loc)
 {
     int64_t value = 0;
     if (weak == 'i' && is_integer(dt) && !fits(g, *v, dt, &value))
-        return fail(g->cx, ST_USER, loc, "%s: Python integer %lld out of bounds for %s", t_np_name(op),
-                    (long long)value, dtypes[dt].np);
+        return fail(g->cx, ST_USER, loc, "%s: Python integer %lld%s out of bounds for %s", what, (long long)value,
+                    is_float(val_dtype(g, *v)) ? " or beyond it" : "", dtypes[dt].np);
     return t_cast(g, *v, dt, loc, v);
 }
 
@@ -330,8 +334,8 @@ compare_np(Graph *g, TOp op, Val a, char wa, Val b, char wb, DType dt, LocId loc
         return compare_outside(g, op, a, b, false, v > 0 || val_dtype(g, b) == DT_u64, loc, out);
     if (is_integer(dt) && wa == 'i' && wb != 'i' && !fits(g, a, dt, &v))
         return compare_outside(g, op, b, a, true, v > 0 || val_dtype(g, a) == DT_u64, loc, out);
-    TRY(convert(g, op, &a, wa, dt, loc));
-    TRY(convert(g, op, &b, wb, dt, loc));
+    TRY(t_convert(g, t_np_name(op), &a, wa, dt, loc));
+    TRY(t_convert(g, t_np_name(op), &b, wb, dt, loc));
     return t_binary(g, op, a, b, loc, out);
 }
 
@@ -385,8 +389,8 @@ t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, LocId loc,
     if (is_compare(op))
         return compare_np(g, op, a, weak_a, b, weak_b, dt, loc, out);
     TRY(choose_loop(g, &op, &dt, loc));
-    TRY(convert(g, op, &a, weak_a, dt, loc));
-    TRY(convert(g, op, &b, weak_b, dt, loc));
+    TRY(t_convert(g, t_np_name(op), &a, weak_a, dt, loc));
+    TRY(t_convert(g, t_np_name(op), &b, weak_b, dt, loc));
     if (op == T_power && is_integer(dt) && is_splat(g, b, &v) && v < 0)
         return fail(g->cx, ST_USER, loc, "power: integers to negative integer powers are not allowed");
     return t_binary(g, op, a, b, loc, out);
@@ -404,16 +408,18 @@ t_where_np(Graph *g, Val c, Val a, char weak_a, Val b, char weak_b, LocId loc, V
 {
     DType dt;
     TRY(promote_common(g->cx, loc, val_dtype(g, a), weak_a, val_dtype(g, b), weak_b, &dt));
-    TRY(t_cast(g, a, dt, loc, &a)); /* wraps Python integers out of range, as np.where does */
-    TRY(t_cast(g, b, dt, loc, &b));
+    Val *v[2] = {&a, &b};
+    for (int i = 0; i < 2; i++) { /* wraps Python integers out of range, as np.where does, up to 64 bits */
+        bool wraps = !is_float(val_dtype(g, *v[i]));
+        TRY(t_convert(g, "where", v[i], wraps ? 0 : i ? weak_b : weak_a, dt, loc));
+    }
     return t_where(g, c, a, b, loc, out);
 }
 
 /* ---- reductions ---- */
 
-/* Axes as a sorted list of non-negative ones. */
-static Status
-normal_axes(Graph *g, const char *what, int rank, const int64_t *axes, int n, LocId loc, int64_t *out, int *nout)
+Status
+t_axes(Graph *g, const char *what, int rank, const int64_t *axes, int n, LocId loc, int64_t *out, int *nout)
 {
     unsigned set = n < 0 ? (1u << rank) - 1 : 0;
     for (int i = 0; i < n; i++) {
@@ -448,7 +454,7 @@ reduce(Graph *g, TOp op, const char *what, Val a, const int64_t *axes, int n, bo
     int64_t list[MAX_RANK];
     int count;
     AttrId attr;
-    TRY(normal_axes(g, what, val_type(g, a)->rank, axes, n, loc, list, &count));
+    TRY(t_axes(g, what, val_type(g, a)->rank, axes, n, loc, list, &count));
     AttrItem item[2] = {AT_INTS(A_axes, list, count), AT_INT(A_keepdims, keepdims)};
     TRY(attr_make(g->cx, item, 2, &attr));
     return t_emit(g, op, &a, 1, attr, loc, out);
@@ -460,65 +466,6 @@ t_reduce(Graph *g, TOp op, Val a, const int64_t *axes, int n, bool keepdims, Loc
     if (op == T_reduce_sum)
         TRY(t_cast(g, a, sum_dtype(val_dtype(g, a)), loc, &a));
     return reduce(g, op, t_np_name(op), a, axes, n, keepdims, loc, out);
-}
-
-/* Means are computed in f64 of integers and in f32 of the narrow floats. */
-static DType
-mean_dtype(DType dt)
-{
-    if (!is_float(dt))
-        return DT_f64;
-    return dtypes[dt].bytes < 4 ? DT_f32 : dt;
-}
-
-static Status
-count_axes(Graph *g, const char *what, Val a, const int64_t *axes, int n, LocId loc, double *out)
-{
-    const Type *t = val_type(g, a);
-    int64_t list[MAX_RANK];
-    int count;
-    TRY(normal_axes(g, what, t->rank, axes, n, loc, list, &count));
-    *out = 1;
-    for (int i = 0; i < count; i++)
-        *out *= (double)t->dim[list[i]];
-    return ST_OK;
-}
-
-/* sum(a) / divisor */
-static Status
-average(Graph *g, const char *what, Val a, const int64_t *axes, int n, double divisor, bool keepdims, LocId loc,
-        Val *out)
-{
-    Val sum, d;
-    TRY(reduce(g, T_reduce_sum, what, a, axes, n, keepdims, loc, &sum));
-    TRY(t_full(g, val_dtype(g, a), 0, NULL, divisor, loc, &d));
-    return t_binary(g, T_div, sum, d, loc, out);
-}
-
-Status
-t_mean(Graph *g, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out)
-{
-    DType dt = val_dtype(g, a);
-    double count;
-    TRY(count_axes(g, "mean", a, axes, n, loc, &count));
-    TRY(t_cast(g, a, mean_dtype(dt), loc, &a));
-    TRY(average(g, "mean", a, axes, n, count, keepdims, loc, out));
-    return is_float(dt) ? t_cast(g, *out, dt, loc, out) : ST_OK;
-}
-
-Status
-t_var(Graph *g, Val a, const int64_t *axes, int n, double ddof, bool keepdims, LocId loc, Val *out)
-{
-    DType dt = val_dtype(g, a);
-    double count;
-    Val mean, x;
-    TRY(count_axes(g, "var", a, axes, n, loc, &count));
-    TRY(t_cast(g, a, mean_dtype(dt), loc, &a));
-    TRY(average(g, "var", a, axes, n, count, true, loc, &mean));
-    TRY(t_binary(g, T_sub, a, mean, loc, &x));
-    TRY(t_unary(g, T_square, x, loc, &x));
-    TRY(average(g, "var", x, axes, n, MAX(count - ddof, 0), keepdims, loc, out));
-    return is_float(dt) ? t_cast(g, *out, dt, loc, out) : ST_OK;
 }
 
 /* ---- matmul ---- */

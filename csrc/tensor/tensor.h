@@ -57,10 +57,12 @@ Status t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, Loc
 Status t_where(Graph *g, Val c, Val a, Val b, LocId loc, Val *out);
 Status t_where_np(Graph *g, Val c, Val a, char weak_a, Val b, char weak_b, LocId loc, Val *out); /* promotes first */
 Status t_cast(Graph *g, Val a, DType dt, LocId loc, Val *out);
+/* In place; a weak Python integer that the dtype cannot hold is an error. */
+Status t_convert(Graph *g, const char *what, Val *v, char weak, DType dt, LocId loc);
 /* Axes may be negative, in any order; n < 0: all axes. */
 Status t_reduce(Graph *g, TOp op, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out);
-Status t_mean(Graph *g, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out);
-Status t_var(Graph *g, Val a, const int64_t *axes, int n, double ddof, bool keepdims, LocId loc, Val *out);
+/* Axes (n < 0: all) as a sorted list of non-negative ones, each once. */
+Status t_axes(Graph *g, const char *what, int rank, const int64_t *axes, int n, LocId loc, int64_t *out, int *nout);
 /* Equal dtypes; bf16 and fp8 give f32, as NumPy does; reshapes 1-d operands. */
 Status t_matmul(Graph *g, Val a, Val b, LocId loc, Val *out);
 Status t_matmul_np(Graph *g, Val a, Val b, LocId loc, Val *out); /* promotes first */
@@ -73,6 +75,17 @@ Status t_concat(Graph *g, const Val *v, int n, int64_t axis, LocId loc, Val *out
 Status t_output(Graph *g, Val v); /* alias -1 */
 /* Rebuild one op in another graph (operands already mapped): the way passes copy. Goes through fold and sharing. */
 Status t_clone(Graph *out, const Graph *in, OpId o, const Val *map, Val *result);
+
+/* stats.c - what NumPy computes from sums; dtype DT_none is NumPy's default */
+typedef struct Over {
+    const int64_t *axes;
+    int n; /* < 0: all */
+    bool keepdims;
+    DType dtype;
+} Over;
+Status t_mean(Graph *g, Val a, const Over *over, LocId loc, Val *out);
+Status t_var(Graph *g, Val a, const Over *over, double ddof, LocId loc, Val *out);
+Status t_std(Graph *g, Val a, const Over *over, double ddof, LocId loc, Val *out);
 
 /* fold.c - called by the builder for every pure op; *out stays 0 when there is nothing to fold */
 Status t_fold(Graph *g, TOp op, const Val *in, int nin, AttrId attr, TyId type, LocId loc, Val *out);

@@ -56,7 +56,7 @@ def test_operators(symbol):
                 result = typed(fn if symbol != "divmod" else lambda x: fn(x)[1], dtype)
                 if name in ("matrix", "masked"):
                     assert isinstance(result, NkigenError)
-                if isinstance(result, tuple):
+                elif isinstance(result, tuple) and name != "huge":  # there NumPy fails in C
                     assert fn(np.ones((2, 2), dtype)) is not None
 
 
