@@ -1,4 +1,4 @@
-"""The command line: `python -m nkigen bench | show | version`.
+"""The command line: `python -m nkigen bench | show | fuzz | version`.
 
 Example:
     $ python -m nkigen show kernels.py:softmax 4096x4096:bf16 --stage cost
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nkigen
-from nkigen import bench
+from nkigen import bench, fuzz
 
 
 def parse_spec(text: str) -> tuple[tuple[int, ...], str]:
@@ -126,6 +126,9 @@ def make_parser() -> argparse.ArgumentParser:
     s.add_argument("--stage", help="a stage's name, nki or cost")
     s.add_argument("--target", default="trn2")
     s.set_defaults(run=show)
+    f = commands.add_parser("fuzz", help="mutated texts or random programs")
+    fuzz.add_arguments(f)
+    f.set_defaults(run=fuzz.run)
     v = commands.add_parser("version", help="print the version")
     v.set_defaults(run=version)
     return parser

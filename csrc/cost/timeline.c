@@ -16,7 +16,6 @@
 #define CK_COUNT (LN_COUNT + 1)
 #define MAX_GAPS 32
 #define MAX_QUEUES 8
-#define MAX_NEST 64
 #define MAX_PERIOD 8 /* iterations after which rotating buffers are back at their first copy */
 
 typedef struct Buffer {
@@ -62,7 +61,6 @@ typedef struct Sim {
     int ngaps;
     int table;
     uint32_t stamp, jumps;
-    int depth;
 } Sim;
 
 /* ---- operands ---- */
@@ -289,12 +287,12 @@ gcd(int64_t a, int64_t b)
 static int64_t
 rotation_period(const Sim *s, OpId loop)
 {
-    int64_t period = 1, times[MAX_NEST + 2] = {1};
+    int64_t period = 1, times[MAX_NEST + 1] = {1};
     int depth = 0;
 
     for (uint32_t o = loop.i + 1; o < s->step[loop.i].use; o++) {
         const Op *op = &s->g->ops.p[o];
-        if (op->code == K_loop && depth <= MAX_NEST) {
+        if (op->code == K_loop) {
             depth++;
             times[depth] = times[depth - 1] * attr_int(s->g->cx, op->attr, A_count, 0) % 5040;
         } else if (op->code == K_end) {
@@ -472,9 +470,6 @@ run_loop(Sim *s, OpId loop)
     int rounds = 0;
     bool jumped = false;
 
-    if (s->depth == MAX_NEST)
-        return fail(s->g->cx, ST_LIMIT, op->loc, "loops are nested more than %d deep", MAX_NEST);
-    s->depth++;
     for (int64_t i = 0; i < count; i++) {
         s->value_of[op->out.i] = i;
         TRY(run_range(s, loop.i + 1, s->step[loop.i].use));
@@ -488,7 +483,6 @@ run_loop(Sim *s, OpId loop)
         i += times * period;
         jumped = true;
     }
-    s->depth--;
     return ST_OK;
 }
 

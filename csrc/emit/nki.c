@@ -7,6 +7,7 @@
  */
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "emit/nki.h"
@@ -78,9 +79,9 @@ pick_name(Py *py, const char *want, uint32_t number, const char **out)
     }
     buf[n] = 0;
     if (is_taken(py, buf))
-        snprintf(buf + n, sizeof(buf) - n, "_%u", number);
-    while (is_taken(py, buf))
-        strncat(buf, "_", sizeof(buf) - strlen(buf) - 1);
+        n += (size_t)snprintf(buf + n, sizeof(buf) - n, "_%u", number);
+    for (uint32_t k = 2; is_taken(py, buf); k++)
+        snprintf(buf + n, sizeof(buf) - n, "_%u", k);
     *out = nki_format(py, "%s", buf);
     return take_name(py, *out);
 }
@@ -275,8 +276,6 @@ open_loop(Py *py, const Op *op)
 {
     int d = py->nest++;
 
-    if (d >= NKI_DEPTH)
-        return fail(py->g->cx, ST_LIMIT, op->loc, "loops are nested more than %d deep", NKI_DEPTH);
     if (!py->loop_name[d]) {
         const char letter[2] = {"ijklmn"[d % 6], 0};
         TRY(pick_name(py, letter, (uint32_t)d, &py->loop_name[d]));
@@ -316,72 +315,80 @@ emit_body(Py *py)
     return ST_OK;
 }
 
-/* The buffer of a kind with an index; kernel text lists them in that order. */
-static const Op *
-nth_buffer(const Py *py, int kind, int64_t index)
+typedef struct Listed { int64_t index; OpId op; } Listed;
+
+static int
+by_index(const void *a, const void *b)
 {
-    for (uint32_t i = 0; i < py->hbm.n; i++) {
-        const Op *op = graph_op(py->g, py->hbm.p[i]);
-        if (buffer_kind(py->g, op) == kind && attr_int(py->g->cx, op->attr, A_index, 0) == index)
-            return op;
-    }
-    return NULL;
+    const Listed *x = a, *y = b;
+    if (x->index != y->index)
+        return x->index < y->index ? -1 : 1;
+    return x->op.i < y->op.i ? -1 : x->op.i > y->op.i;
 }
 
-static int64_t
-count_buffers(const Py *py, int kind)
+/* The buffers of a kind by index, those of one index in program order; inputs and constants: only the parameters. */
+static Status
+list_kind(Py *py, int kind, Listed **out, uint32_t *n)
 {
-    int64_t n = 0;
+    const Graph *g = py->g;
 
+    *n = 0;
+    NEW(g->cx, &py->arena, *out, py->hbm.n + 1);
     for (uint32_t i = 0; i < py->hbm.n; i++) {
-        const Op *op = graph_op(py->g, py->hbm.p[i]);
-        if (buffer_kind(py->g, op) == kind)
-            n = MAX(n, attr_int(py->g->cx, op->attr, A_index, 0) + 1);
+        const Op *op = graph_op(g, py->hbm.p[i]);
+        if (buffer_kind(g, op) == kind && (kind == BK_output || is_parameter(g, op)))
+            (*out)[(*n)++] = (Listed){attr_int(g->cx, op->attr, A_index, 0), py->hbm.p[i]};
     }
-    return n;
+    qsort(*out, *n, sizeof(**out), by_index);
+    return ST_OK;
+}
+
+/* Names separated by commas, or a line that describes each. */
+static Status
+put_listed(Py *py, int kind, bool describe, Text *t)
+{
+    Listed *list;
+    uint32_t n;
+
+    TRY(list_kind(py, kind, &list, &n));
+    for (uint32_t i = 0; i < n; i++) {
+        const Op *op = graph_op(py->g, list[i].op);
+        const Type *ty = val_type(py->g, op->out);
+        if (describe)
+            text_put(t, "    %s%s: %s %s%s\n", kind == BK_output ? "returns " : "", py->name[op->out.i],
+                     shape_text(py, ty), dtypes[ty->dtype].nki,
+                     kind == BK_constant ? ", a constant too large for this file" : "");
+        else
+            text_put(t, "%s%s", t->n ? ", " : "", py->name[op->out.i]);
+    }
+    return ST_OK;
+}
+
+/* What put_listed gives for each of the kinds. */
+static const char *
+listed(Py *py, const int *kinds, int nkinds, bool describe)
+{
+    Text t;
+
+    text_init(&t, py->g->cx, &py->arena);
+    text_puts(&t, "");
+    for (int k = 0; k < nkinds; k++) {
+        Status st = put_listed(py, kinds[k], describe, &t);
+        t.st = t.st == ST_OK ? st : t.st;
+    }
+    return nki_written(py, &t);
 }
 
 static const char *
 list_params(Py *py, bool describe)
 {
-    static const int kinds[] = {BK_input, BK_constant};
-    const Graph *g = py->g;
-    Text t;
-
-    text_init(&t, g->cx, &py->arena);
-    text_puts(&t, "");
-    for (int k = 0; k < COUNT_OF(kinds); k++) {
-        for (int64_t i = 0, n = count_buffers(py, kinds[k]); i < n; i++) {
-            const Op *op = nth_buffer(py, kinds[k], i);
-            if (!op || !is_parameter(g, op))
-                continue;
-            if (describe)
-                text_put(&t, "    %s: %s %s%s\n", py->name[op->out.i], shape_text(py, val_type(g, op->out)),
-                         dtypes[val_dtype(g, op->out)].nki, k ? ", a constant too large for this file" : "");
-            else
-                text_put(&t, "%s%s", t.n ? ", " : "", py->name[op->out.i]);
-        }
-    }
-    return nki_written(py, &t);
+    return listed(py, (const int[]){BK_input, BK_constant}, 2, describe);
 }
 
 static const char *
 list_outputs(Py *py, bool describe)
 {
-    const Graph *g = py->g;
-    int64_t n = count_buffers(py, BK_output);
-    Text t;
-
-    text_init(&t, g->cx, &py->arena);
-    for (int64_t i = 0; i < n; i++) {
-        const Op *op = nth_buffer(py, BK_output, i);
-        if (op && describe)
-            text_put(&t, "    returns %s: %s %s\n", py->name[op->out.i], shape_text(py, val_type(g, op->out)),
-                     dtypes[val_dtype(g, op->out)].nki);
-        else if (op)
-            text_put(&t, "%s%s", t.n ? ", " : "", py->name[op->out.i]);
-    }
-    return nki_written(py, &t);
+    return listed(py, (const int[]){BK_output}, 1, describe);
 }
 
 static void

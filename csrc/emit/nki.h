@@ -5,7 +5,6 @@
 #include "emit/emit.h"
 
 #define NKI_WIDTH 100 /* columns of the source */
-#define NKI_DEPTH 64
 
 typedef struct Py {
     const Graph *g;
@@ -18,7 +17,7 @@ typedef struct Py {
     VEC(OpId) hbm;           /* inputs, outputs and constants, in program order */
     int depth;               /* of Python indentation, in levels */
     int nest;                /* open loops */
-    const char *loop_name[NKI_DEPTH];
+    const char *loop_name[MAX_NEST];
     bool empty;                     /* the innermost block has no statement yet */
     bool np, base64, ml, inf, nan;  /* what the head of the file has to import or define */
 } Py;

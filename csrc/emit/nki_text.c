@@ -8,23 +8,21 @@
 const char *
 nki_format(Py *py, const char *fmt, ...)
 {
-    char buf[512], *p;
+    char *p;
     va_list ap;
     int n;
 
     va_start(ap, fmt);
-    n = vsnprintf(buf, sizeof(buf), fmt, ap);
+    n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
-    if (n < 0 || (size_t)n >= sizeof(buf)) {
-        py->out->st = fail(py->g->cx, ST_BUG, (LocId){0}, "nki: a piece of text is too long");
-        return "";
-    }
-    p = arena_alloc(&py->arena, (size_t)n + 1);
+    p = arena_alloc(&py->arena, (size_t)MAX(n, 0) + 1);
     if (!p) {
         py->out->st = fail_nomem(py->g->cx, (size_t)n + 1);
         return "";
     }
-    memcpy(p, buf, (size_t)n + 1);
+    va_start(ap, fmt);
+    vsnprintf(p, (size_t)MAX(n, 0) + 1, fmt, ap);
+    va_end(ap);
     return p;
 }
 

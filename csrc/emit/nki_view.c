@@ -75,7 +75,7 @@ match_dims(Ap ap, const int64_t *dim, int n, Axis *axis)
     int64_t stride = 1;
     int k = ap_merge(&ap) - 1;
 
-    for (int i = n - 1; i >= 0; stride *= dim[i--]) {
+    for (int i = n - 1; i >= 0; stride *= MAX(dim[i], 1), i--) {
         ApDim *d = &ap.dim[MAX(k, 0)];
         axis[i].extent = dim[i];
         axis[i].count = axis[i].step = 1;
@@ -111,7 +111,7 @@ box_of(const Py *py, const Type *ty, const Ap *ap, Box *b)
     if (!match_dims(*ap, dim, n, b->axis + chip))
         return false;
     for (int i = 0; i < n; i++)
-        stride *= dim[i];
+        stride *= MAX(dim[i], 1);
     for (int i = 0; i < n; i++) {
         Axis *x = &b->axis[i + chip];
         stride /= MAX(dim[i], 1);

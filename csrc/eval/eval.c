@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { POLL_EVERY = 1 << 20, INSTR_WORK = 256 };
+enum { POLL_EVERY = 1 << 20, LOOP_WORK = 16 }; /* LOOP_WORK: an iteration itself */
 #define MAX_ELEMS ((int64_t)1 << 42)
 #define MAX_FREE ((int64_t)1 << 20) /* elements per partition of one operand; hardware has far fewer */
 
@@ -261,6 +261,65 @@ decode(Machine *m)
         if (m->code[i].code == K_loop && m->code[i].mate == i + 2)
             m->code[i].batch = is_batch(&m->code[i], &m->code[i + 1]);
     return ST_OK;
+}
+
+/* ---- how much there is to do ---- */
+
+static int64_t
+times_within(int64_t a, int64_t b, int64_t most) /* a * b, at most `most` */
+{
+    int64_t r;
+    return __builtin_mul_overflow(a, b, &r) || r > most ? most : r;
+}
+
+/* Entering a buffer clears its bits; the elements of an output are looked at in the end. */
+static int64_t
+buffer_work(const Store *s)
+{
+    return INSTR_WORK + (s->kind == BK_output ? s->row : s->parts * (s->row / 64));
+}
+
+/* The work of all executions, loop trips included, or just over `most`. */
+static int64_t
+count_work(const Machine *m, int64_t most)
+{
+    int64_t times[MAX_NEST + 1] = {1}, sum = 0;
+    int depth = 0;
+    for (uint32_t i = 1; i < m->g->ops.n && sum <= most; i++) {
+        const Instr *in = &m->code[i];
+        int64_t work = INSTR_WORK;
+        if (in->code == K_loop) {
+            times[depth + 1] = times_within(times[depth], MAX(in->count, 0), most + 1);
+            depth++;
+        } else if (in->code == K_end) {
+            sum += times_within(times[depth--], LOOP_WORK, most + 1);
+            continue;
+        }
+        if (in->code == K_buffer)
+            work = buffer_work(&m->store[in->var]);
+        else if (in->fn)
+            work = in->work;
+        sum += times_within(times[depth], work, most + 1);
+    }
+    return sum;
+}
+
+Status
+tile_check_work(const Graph *g, int64_t most)
+{
+    Machine m = {.cx = g->cx, .g = g};
+    arena_init(&m.arena, &g->cx->mem);
+    Status st = graph_check(g);
+    if (st == ST_OK)
+        st = decode(&m);
+    most = MIN(most, INT64_MAX / 4);
+    if (st == ST_OK && count_work(&m, most) > most)
+        st = fail(g->cx, ST_LIMIT, (LocId){0},
+                  "running this program takes more than %lld units of work (an element touched is one, an instruction "
+                  "%d); allow more with max_work",
+                  (long long)most, INSTR_WORK);
+    arena_free(&m.arena);
+    return st;
 }
 
 /* Buffers with memory of their own are released after the last op that touches them. */

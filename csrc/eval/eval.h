@@ -9,11 +9,16 @@
 
 #include "tile/tile.h"
 
+enum { INSTR_WORK = 256 }; /* what an instruction counts besides the elements it touches */
+
 typedef struct EvalOptions {
     bool (*poll)(void *env); /* called now and then; false: stop with ST_USER "interrupted" */
     void *poll_env;
 } EvalOptions;
 
+/* ST_LIMIT when a run takes more than `most` units of work: elements touched, and INSTR_WORK per instruction. Linear in
+ * the program; allocates nothing of its buffers. */
+Status tile_check_work(const Graph *g, int64_t most);
 /* in[i] / out[k]: C-order arrays of the program's input i / output k, in the buffers' dtypes. Buffers with addresses
  * live in the modelled SBUF and PSUM; before allocation every buffer has memory of its own. */
 Status tile_eval(const Graph *g, const void *const *in, void *const *out, const EvalOptions *opt);

@@ -3,7 +3,8 @@
  * Operand counts against the table; every operand defined before and visible (a value of a loop
  * body ends with it); only attributes the row knows; results as many as the row says; access
  * patterns only on buffers, of the right form, over visible loop variables, without overflow; loops
- * closed; outputs valid. The first violation fails with ST_BUG.
+ * closed and at most MAX_NEST deep; the indices of inputs, and of output buffers, are 0 to n - 1, each once; outputs
+ * valid; an output that updates an input has its type. The first violation fails with ST_BUG.
  */
 #include "ir/ir.h"
 
@@ -17,6 +18,7 @@ typedef struct Checker {
     uint64_t *known; /* per op code: bit set of attributes */
     uint32_t *scope; /* per op: the loop op around it, 0 at the top; a loop is in its own scope */
     bool *closed;    /* per loop op: its end was passed */
+    int depth;       /* open loops */
 } Checker;
 
 #define BUG_IF(c, op, cond, ...)                                                                   \
@@ -45,15 +47,17 @@ check_affine(const Checker *c, OpId o, const Affine *a)
 {
     const Graph *g = c->g;
     const Op *op = graph_op(g, o);
+    const int64_t limit = (int64_t)1 << 60;
+    int64_t sum = 0; /* of what the terms reach at most */
     for (uint32_t i = 0; i < a->nterms; i++) {
         Val v = a->term[i].var;
         BUG_IF(c, op, !is_visible(c, o, v) || val_type(g, v)->kind != TY_index,
                "%s: an access pattern uses a value that is no loop variable here", name_of(c, op));
         int64_t far, count = attr_int(g->cx, val_def(g, v)->attr, A_count, 0);
-        BUG_IF(c, op,
-               __builtin_mul_overflow(count, a->term[i].coef, &far) || far > (int64_t)1 << 60 ||
-                   far < -((int64_t)1 << 60),
+        BUG_IF(c, op, __builtin_mul_overflow(count, a->term[i].coef, &far) || far > limit || far < -limit,
                "%s: an access pattern is out of range", name_of(c, op));
+        sum += far < 0 ? -far : far;
+        BUG_IF(c, op, sum > limit, "%s: an access pattern is out of range", name_of(c, op));
     }
     return ST_OK;
 }
@@ -137,10 +141,13 @@ check_nesting(Checker *c, OpId o, uint32_t *open)
         int64_t count = attr_int(c->g->cx, op->attr, A_count, -1);
         BUG_IF(c, op, count < 0 || count > INT32_MAX, "loop: count must be 0 to %d, got %lld",
                INT32_MAX, (long long)count);
+        BUG_IF(c, op, c->depth == MAX_NEST, "loops are nested more than %d deep", MAX_NEST);
+        c->depth++;
         c->closed[o.i] = false;
     } else if (c->end && op->code == c->end) {
         BUG_IF(c, op, *open == 0, "end without a loop");
         c->closed[*open] = true;
+        c->depth--;
     }
     return ST_OK;
 }
@@ -171,12 +178,75 @@ check_ops(Checker *c, uint32_t *parent)
     return ST_OK;
 }
 
+/* ---- the interface ---- */
+
+BufKind
+interface_kind(const Graph *g, const Op *op)
+{
+    const OpDef *def = op_def(g, op);
+    if (strcmp(def->name, "input") == 0)
+        return BK_input;
+    if (strcmp(def->name, "buffer") != 0)
+        return BK_tile;
+    int64_t kind = attr_int(g->cx, op->attr, A_kind, BK_tile);
+    return kind == BK_input || kind == BK_output ? (BufKind)kind : BK_tile;
+}
+
+typedef struct Ends { /* the declarations of a kind by index */
+    Val *p;
+    uint32_t n;
+} Ends;
+
 static Status
-check_ends(const Checker *c)
+place_interface(const Checker *c, Arena *a, BufKind kind, Ends *e)
+{
+    const Graph *g = c->g;
+    const char *what = kind == BK_input ? "an input" : "an output";
+    e->n = 0;
+    FOR_OPS(g, o)
+        e->n += interface_kind(g, graph_op(g, o)) == kind;
+    NEW(g->cx, a, e->p, e->n + 1);
+    FOR_OPS(g, o)
+    {
+        const Op *op = graph_op(g, o);
+        if (interface_kind(g, op) != kind)
+            continue;
+        int64_t k = attr_int(g->cx, op->attr, A_index, -1);
+        BUG_IF(c, op, k < 0 || k >= e->n, "expected index=0 to index=%u for %s, found %s%lld", e->n - 1, what,
+               k < 0 ? "no index or " : "", (long long)k);
+        BUG_IF(c, op, e->p[k].i, "a second %s with index=%lld", what + 3, (long long)k);
+        e->p[k] = op->out;
+    }
+    return ST_OK;
+}
+
+/* An output that starts as an input is of its type; as a buffer it is the one with that index. */
+static Status
+check_alias(const Checker *c, uint32_t k, const Ends *out)
+{
+    const Graph *g = c->g;
+    int32_t input = g->aliases.p[k];
+    LocId none = {0};
+    if (input == -1)
+        return ST_OK;
+    if (input < -1 || input >= (int64_t)g->inputs.n)
+        return fail(g->cx, ST_BUG, none, "output %u updates input %d, there are %u inputs", k, input, g->inputs.n);
+    if (k < out->n && out->p[k].i != g->outputs.p[k].i)
+        return fail(g->cx, ST_BUG, none, "output %u updates input %d but is not the buffer with index=%u", k, input,
+                    k);
+    if (g->vals.p[g->outputs.p[k].i].type.i != g->vals.p[g->inputs.p[input].i].type.i)
+        return fail(g->cx, ST_BUG, none, "output %u updates input %d, which has another type", k, input);
+    return ST_OK;
+}
+
+static Status
+check_ends(const Checker *c, const Ends *in)
 {
     const Graph *g = c->g;
     OpId last = {g->ops.n};
     LocId none = {0};
+    if (in->n != g->inputs.n || (in->n && memcmp(in->p, g->inputs.p, in->n * sizeof(Val)) != 0))
+        return fail(g->cx, ST_BUG, none, "the list of inputs is not the inputs by index");
     for (uint32_t i = 0; i < g->inputs.n; i++)
         if (!is_visible(c, last, g->inputs.p[i]))
             return fail(g->cx, ST_BUG, none, "input %u is not a value of the graph", i);
@@ -186,10 +256,6 @@ check_ends(const Checker *c)
                         i);
     if (g->aliases.n && g->aliases.n != g->outputs.n)
         return fail(g->cx, ST_BUG, none, "%u aliases for %u outputs", g->aliases.n, g->outputs.n);
-    for (uint32_t i = 0; i < g->aliases.n; i++)
-        if (g->aliases.p[i] < -1 || g->aliases.p[i] >= (int64_t)g->inputs.n)
-            return fail(g->cx, ST_BUG, none, "output %u updates input %d, there are %u inputs", i,
-                        g->aliases.p[i], g->inputs.n);
     return ST_OK;
 }
 
@@ -199,6 +265,7 @@ run_checks(Checker *c, Arena *a)
     const Dialect *d = c->g->dialect;
     Ctx *cx = c->g->cx;
     uint32_t *parent;
+    Ends in, out;
     NEW(cx, a, c->known, d->nops);
     NEW(cx, a, c->scope, c->g->ops.n);
     NEW(cx, a, c->closed, c->g->ops.n);
@@ -209,7 +276,12 @@ run_checks(Checker *c, Arena *a)
     c->loop = dialect_find(d, "loop", 4);
     c->end = dialect_find(d, "end", 3);
     TRY(check_ops(c, parent));
-    return check_ends(c);
+    TRY(place_interface(c, a, BK_input, &in));
+    TRY(place_interface(c, a, BK_output, &out));
+    TRY(check_ends(c, &in));
+    for (uint32_t k = 0; k < c->g->aliases.n; k++)
+        TRY(check_alias(c, k, &out));
+    return ST_OK;
 }
 
 Status

@@ -16,6 +16,7 @@ typedef struct StrId { uint32_t i; } StrId;
 typedef struct ApId { uint32_t i; } ApId;
 
 #define MAX_RANK 8
+#define MAX_NEST 16 /* loops inside each other, in any graph */
 
 /* ---- vocabulary: small enumerations with names, one list each in enums.def ---- */
 typedef enum Space {
@@ -259,7 +260,9 @@ extern const char *const space_names[SP_COUNT];
 extern const char *const target_names[TG_COUNT];
 int target_from_name(const char *s, size_t n);        /* "trn2", "gen3", -1 */
 
-/* check.c - checks for any graph: operand counts, use after definition, known attributes, loop nesting */
+/* check.c - checks for any graph: operand counts, use after definition, known attributes, loop nesting, interface */
 Status graph_check(const Graph *g);
+/* BK_input or BK_output for the op that declares one, of either dialect; BK_tile for every other op */
+BufKind interface_kind(const Graph *g, const Op *op);
 
 #endif

@@ -643,45 +643,23 @@ parse_header(Parser *ps)
     return scan_line_end(&ps->s);
 }
 
-/* ---- inputs: ops named input, or buffers whose kind is input, by their index ---- */
+/* ---- inputs ---- */
 
-static Status
-place_input(Parser *ps, const Op *op)
-{
-    Graph *g = ps->g;
-    const Loc *loc = loc_get(ps->cx, op->loc);
-    int64_t index = attr_int(ps->cx, op->attr, A_index, -1);
-    if (index < 0 || index >= (int64_t)g->inputs.n)
-        return fail_at(ps->cx, loc->line, loc->offset,
-                       "expected index=0 to index=%u for an input, found %s%lld", g->inputs.n - 1,
-                       index < 0 ? "no index or " : "", (long long)index);
-    if (g->inputs.p[index].i)
-        return fail_at(ps->cx, loc->line, loc->offset, "input %lld is given twice",
-                       (long long)index);
-    g->inputs.p[index] = op->out;
-    return ST_OK;
-}
-
+/* By index; what does not fit is left out, for graph_check to name. */
 static Status
 collect_inputs(Parser *ps)
 {
     Graph *g = ps->g;
-    int input = dialect_find(g->dialect, "input", 5),
-        buffer = dialect_find(g->dialect, "buffer", 6);
-    for (int round = 0; round < 2; round++) /* count, then place */
-        FOR_OPS(g, o)
-        {
-            const Op *op = graph_op(g, o);
-            bool is_input = (input && op->code == input) ||
-                            (buffer && op->code == buffer &&
-                             attr_int(ps->cx, op->attr, A_kind, -1) == BK_input);
-            if (!is_input || op->nout != 1)
-                continue;
-            if (round == 0)
-                VEC_PUSH(ps->cx, &g->arena, &g->inputs, (Val){0});
-            else
-                TRY(place_input(ps, op));
-        }
+    FOR_OPS(g, o)
+        if (interface_kind(g, graph_op(g, o)) == BK_input)
+            VEC_PUSH(ps->cx, &g->arena, &g->inputs, (Val){0});
+    FOR_OPS(g, o)
+    {
+        const Op *op = graph_op(g, o);
+        int64_t index = attr_int(ps->cx, op->attr, A_index, -1);
+        if (interface_kind(g, op) == BK_input && index >= 0 && index < (int64_t)g->inputs.n)
+            g->inputs.p[index] = op->out;
+    }
     return ST_OK;
 }
 

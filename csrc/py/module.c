@@ -20,6 +20,16 @@ state_of_type(PyTypeObject *t)
     return PyType_GetModuleState(t);
 }
 
+/* A str with lone surrogates is no text that anybody could have saved. */
+static PyObject *
+not_unicode(State *st)
+{
+    if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+        return NULL;
+    PyErr_Clear();
+    return raise_plain(st, E_Parse, "the text holds a surrogate without its other half: it is no Unicode text");
+}
+
 static PyObject *
 core_parse(PyObject *module, PyObject *text)
 {
@@ -28,13 +38,15 @@ core_parse(PyObject *module, PyObject *text)
     const char *p;
     Session *s;
     Graph *g = NULL;
-    PyObject *r;
+    PyObject *r = NULL;
     Status status;
 
     if (!PyUnicode_Check(text))
         return raise_plain(st, E_DType, "parse: expected str, got %.100s", Py_TYPE(text)->tp_name);
     p = PyUnicode_AsUTF8AndSize(text, &n);
-    s = p ? session_new(st, NULL) : NULL;
+    if (!p)
+        return not_unicode(st);
+    s = session_new(st, NULL);
     if (!s)
         return NULL;
     status = driver_parse(&s->cx, p, (size_t)n, &g);
@@ -42,7 +54,9 @@ core_parse(PyObject *module, PyObject *text)
     if (status == ST_OK)
         r = program_new(s, g, "parsed", NULL);
     else
-        r = raise_status(s, status, E_Parse);
+        raise_status(s, status, E_Parse);
+    if (r)
+        ((Program *)r)->foreign = true;
     Py_DECREF(s);
     return r;
 }

@@ -8,7 +8,9 @@
 #include <string.h>
 
 #define MAX_VIOLATIONS 100
-#define MAX_IO 4096
+/* Units of work that a parsed program may take unless asked for more: a loop of 2^31 iterations is no kernel. */
+#define WORK_BASE ((int64_t)1 << 28)
+#define WORK_PER_ELEMENT 1024 /* of the arrays it is given */
 
 static bool
 is_tile(const Program *p)
@@ -25,6 +27,7 @@ program_new(Session *s, const Graph *g, const char *name, const char *text)
         return NULL;
     p->session = (Session *)Py_NewRef((PyObject *)s);
     p->graph = g;
+    p->foreign = false;
     p->name = PyUnicode_FromString(name);
     p->text = text && !g ? PyUnicode_FromString(text) : NULL;
     PyObject_GC_Track(p);
@@ -68,34 +71,35 @@ program_repr(PyObject *self)
 
 /* ---- inputs and outputs ---- */
 
-/* The tile IR's input or output buffers by index; the tensor IR has them in lists. */
+/* *v: allocated with PyMem; -1 with an exception. Indices are dense (graph_check). */
 int
-program_io(Session *s, const Graph *g, bool outputs, Val *v, int max)
+program_io(Session *s, const Graph *g, bool outputs, Val **v)
 {
-    int n = 0;
+    const Val *list = outputs ? g->outputs.p : g->inputs.p;
+    bool tile = g->dialect == &tile_dialect;
+    BufKind kind = outputs ? BK_output : BK_input;
+    uint32_t n = outputs ? g->outputs.n : g->inputs.n;
 
-    if (g->dialect != &tile_dialect) {
-        const Val *p = outputs ? g->outputs.p : g->inputs.p;
-
-        n = (int)MIN(outputs ? g->outputs.n : g->inputs.n, (uint32_t)max);
-        if (n)
-            memcpy(v, p, sizeof(Val) * (size_t)n);
-        return n;
+    if (tile && outputs) {
+        n = 0;
+        FOR_OPS(g, o)
+            n += interface_kind(g, graph_op(g, o)) == kind;
     }
-    FOR_OPS(g, o) {
-        const Op *op = graph_op(g, o);
-        int64_t i;
-
-        if (op->code != K_buffer || attr_int(&s->cx, op->attr, A_kind, BK_tile) != (outputs ? BK_output : BK_input))
-            continue;
-        i = attr_int(&s->cx, op->attr, A_index, 0);
-        if (i < 0 || i >= max)
-            continue;
-        while (n <= i)
-            v[n++] = (Val){0};
-        v[i] = op->out;
+    *v = PyMem_Calloc((size_t)n + 1, sizeof(Val));
+    if (!*v) {
+        PyErr_NoMemory();
+        return -1;
     }
-    return n;
+    if (n && !(tile && outputs))
+        memcpy(*v, list, sizeof(Val) * n);
+    if (tile && outputs)
+        FOR_OPS(g, o) {
+            const Op *op = graph_op(g, o);
+
+            if (interface_kind(g, op) == kind)
+                (*v)[attr_int(&s->cx, op->attr, A_index, 0)] = op->out;
+        }
+    return (int)n;
 }
 
 /* [(name, dtype name, shape)] */
@@ -103,14 +107,10 @@ static PyObject *
 describe(Program *p, bool outputs)
 {
     Session *s = p->session;
-    Val *v = p->graph ? PyMem_Malloc(sizeof(Val) * MAX_IO) : NULL;
-    int n = v ? program_io(s, p->graph, outputs, v, MAX_IO) : 0;
-    PyObject *list = PyTuple_New(n);
+    Val *v = NULL;
+    int n = p->graph ? program_io(s, p->graph, outputs, &v) : 0;
+    PyObject *list = n < 0 ? NULL : PyTuple_New(n);
 
-    if (p->graph && !v) {
-        Py_XDECREF(list);
-        return PyErr_NoMemory();
-    }
     for (int i = 0; list && i < n; i++) {
         const Type *ty = val_type(p->graph, v[i]);
         const char *name = str_get(&s->cx, p->graph->vals.p[v[i].i].name);
@@ -271,16 +271,73 @@ program_verify(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- running, pricing, emitting ---- */
 
+/* What reads a program that came as text wants it verified; what was compiled is. */
+bool
+program_is_legal(Program *p)
+{
+    Session *s = p->session;
+    Status st;
+
+    if (!p->foreign)
+        return true;
+    if (!session_enter(s))
+        return false;
+    st = is_tile(p) ? tile_verify(p->graph) : tensor_verify(p->graph);
+    session_leave(s);
+    if (st != ST_OK)
+        raise_status(s, st == ST_NOMEM ? st : ST_USER, E_Verify);
+    return st == ST_OK;
+}
+
+static int64_t
+elements_of(PyObject *args)
+{
+    double n = 0;
+
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); i++) {
+        PyObject *a = PyTuple_GET_ITEM(args, i);
+
+        n += PyArray_Check(a) ? (double)PyArray_SIZE((PyArrayObject *)a) : 1;
+    }
+    return (int64_t)(n < 1e12 ? n : 1e12);
+}
+
+/* 0: no limit */
+static int
+work_limit(Program *p, PyObject *args, PyObject *kwargs, int64_t *most)
+{
+    PyObject *given = kwargs ? PyDict_GetItemString(kwargs, "max_work") : NULL;
+    double v;
+
+    *most = p->foreign ? WORK_BASE + WORK_PER_ELEMENT * elements_of(args) : 0;
+    if (kwargs && PyDict_GET_SIZE(kwargs) != (given != NULL)) {
+        PyErr_SetString(PyExc_TypeError, "run() takes arrays and the keyword max_work");
+        return -1;
+    }
+    if (!given || given == Py_None)
+        return 0;
+    v = PyFloat_AsDouble(given);
+    if (v == -1 && PyErr_Occurred())
+        return -1;
+    *most = v < 1 ? 1 : v < 9e18 ? (int64_t)v : INT64_MAX;
+    return 0;
+}
+
 static PyObject *
-program_run(PyObject *self, PyObject *args)
+program_run(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     Program *p = (Program *)self;
     PyObject *const *item = ((PyTupleObject *)args)->ob_item;
     Py_ssize_t n = PyTuple_GET_SIZE(args);
+    int64_t most;
 
     if (!p->graph)
         return raise_plain(p->session->st, E_Unsupported, "a plan does not run");
-    return is_tile(p) ? simulate_run(p->session, p->graph, item, n) : reference_run(p->session, p->graph, item, n);
+    if (work_limit(p, args, kwargs, &most) < 0)
+        return NULL;
+    if (is_tile(p))
+        return simulate_run(p->session, p->graph, item, n, most);
+    return program_is_legal(p) ? reference_run(p->session, p->graph, item, n, most) : NULL;
 }
 
 static int
@@ -346,6 +403,8 @@ program_cost(PyObject *self, PyObject *Py_UNUSED(ignored))
 
     if (!is_tile(p))
         return raise_plain(p->session->st, E_Unsupported, "only a tile program has a cost");
+    if (!program_is_legal(p))
+        return NULL;
     if (!session_enter(p->session))
         return NULL;
     st = cost_program(p->graph, &c);
@@ -366,10 +425,12 @@ program_cost(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyMethodDef program_methods[] = {
-    {"run", program_run, METH_VARARGS,
-     "run($self, /, *arrays)\n--\n\nRun on one array per input; an array, or a tuple of them when there are several "
-     "outputs.\n\n"
-     "Tensor programs run in NumPy, tile programs in the simulator."},
+    {"run", (PyCFunction)(void (*)(void))program_run, METH_VARARGS | METH_KEYWORDS,
+     "run($self, /, *arrays, max_work=None)\n--\n\nRun on one array per input; an array, or a tuple of them when there "
+     "are several outputs.\n\n"
+     "Tensor programs run in NumPy, tile programs in the simulator. A program that was parsed may take 2^28 units of\n"
+     "work and 1024 for each element of its arrays, unless max_work says otherwise: an element touched is one unit, an\n"
+     "instruction 256. Compiled programs have no limit of their own."},
     {"verify", program_verify, METH_NOARGS,
      "verify($self, /)\n--\n\nThe rules this program breaks, a list of Violation; empty when it is legal."},
     {"cost", program_cost, METH_NOARGS, "cost($self, /)\n--\n\nModelled Cost of a tile program."},

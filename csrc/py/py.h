@@ -79,6 +79,7 @@ typedef struct Program { /* one stage: a graph or the plan's text; immutable */
     const Graph *graph; /* NULL for a plan */
     PyObject *name;
     PyObject *text; /* str, made when first asked for */
+    bool foreign;   /* read from text: nobody has verified it */
 } Program;
 
 /* errors.c - Status and locations to exceptions; the only place that makes them.
@@ -197,6 +198,7 @@ Status at_least(Session *s, Val x, int rank, Val *v); /* axes of size 1 in front
 /* program.c */
 extern PyType_Spec program_spec;
 PyObject *program_new(Session *s, const Graph *g, const char *name, const char *text);
+bool program_is_legal(Program *p); /* verifies what came as text; false with an exception set */
 PyObject *cost_dict(const Cost *c);
 PyObject *violations_list(Session *s, const Graph *g);
 
@@ -210,11 +212,12 @@ PyObject *program_richcompare(PyObject *a, PyObject *b, int op);
 Py_hash_t program_hash(PyObject *self);
 
 /* reference.c - tensor IR through NumPy; arrays as given, checked against the inputs' types */
-PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n);
+/* max_work: elements computed, 0: no limit */
+PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work);
 
 /* simulate.c - tile IR through the simulator, without the GIL */
-PyObject *simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n);
-int program_io(Session *s, const Graph *g, bool outputs, Val *v, int max); /* how many; tile IR: its buffers by index */
+PyObject *simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work);
+int program_io(Session *s, const Graph *g, bool outputs, Val **v); /* how many; tile IR: its buffers by index */
 PyArrayObject *array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const char *name);
 
 /* module.c */

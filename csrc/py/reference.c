@@ -193,8 +193,8 @@ run_slice(Interp *in, const Op *op)
     attr_ints(&in->s->cx, op->attr, A_step, &step);
     attr_ints(&in->s->cx, op->attr, A_size, &size);
     for (int i = 0; key && i < n; i++) {
-        int64_t stop = start[i] + step[i] * size[i];
-        PyObject *a = PyLong_FromLongLong(start[i]), *c = PyLong_FromLongLong(step[i]);
+        int64_t by = size[i] > 1 ? step[i] : 1, from = size[i] ? start[i] : 0, stop = from + by * size[i];
+        PyObject *a = PyLong_FromLongLong(from), *c = PyLong_FromLongLong(by);
         PyObject *b = stop < 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(stop);
         PyObject *item = a && b && c ? PySlice_New(a, b, c) : NULL;
 
@@ -421,8 +421,40 @@ interpret(Interp *in)
     return r;
 }
 
+/* What NumPy will compute: the elements of each result, and of what a product or a reduction reads for them. */
+static double
+op_work(const Graph *g, const Op *op)
+{
+    double n = (double)type_numel(val_type(g, op->out));
+    const Type *a = op->nin ? val_type(g, op_val(g, op, 0)) : NULL;
+
+    if (op->code == T_full || op->code == T_input)
+        return 1;
+    if (op->code == T_matmul)
+        return n * (double)a->dim[a->rank - 1];
+    if (op_def(g, op)->flags & F_REDUCE)
+        return (double)type_numel(a);
+    return n;
+}
+
+static bool
+is_within(Session *s, const Graph *g, int64_t max_work)
+{
+    double work = 0;
+
+    if (max_work <= 0)
+        return true;
+    FOR_OPS(g, o)
+        work += 256 + op_work(g, graph_op(g, o));
+    if (work <= (double)max_work)
+        return true;
+    raise_plain(s->st, E_HardwareLimit, "running this program takes %.4g units of work, %lld are allowed; allow more "
+                "with max_work", work, (long long)max_work);
+    return false;
+}
+
 PyObject *
-reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n)
+reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work)
 {
     uint32_t nin = g->inputs.n;
     PyObject **array, *r = NULL;
@@ -430,6 +462,8 @@ reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n)
 
     if (n != (Py_ssize_t)nin)
         return raise_plain(s->st, E_DType, "expected %u arrays, got %zd", nin, n);
+    if (!is_within(s, g, max_work))
+        return NULL;
     array = PyMem_Calloc((size_t)nin + 1, sizeof(*array));
     in.value = PyMem_Calloc((size_t)g->vals.n + 1, sizeof(*in.value));
     in.last = PyMem_Calloc((size_t)g->vals.n + 1, sizeof(*in.last));

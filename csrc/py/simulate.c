@@ -9,8 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-#define MAX_IO 4096
-
 /* ---- arguments ---- */
 
 static bool
@@ -138,10 +136,10 @@ array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const ch
 /* ---- running ---- */
 
 typedef struct Run {
-    Val in[MAX_IO], out[MAX_IO];
-    PyObject *in_array[MAX_IO], *out_array[MAX_IO];
-    const void *in_data[MAX_IO];
-    void *out_data[MAX_IO];
+    Val *in, *out; /* by index */
+    PyObject **in_array, **out_array;
+    const void **in_data;
+    void **out_data;
     int nin, nout;
     PyThreadState *thread;
 } Run;
@@ -159,10 +157,42 @@ poll(void *env)
 }
 
 static int
+open_run(Session *s, const Graph *g, Run *r)
+{
+    r->nin = program_io(s, g, false, &r->in);
+    r->nout = r->nin < 0 ? -1 : program_io(s, g, true, &r->out);
+    if (r->nout < 0)
+        return -1;
+    r->in_array = PyMem_Calloc((size_t)r->nin + 1, sizeof(*r->in_array));
+    r->out_array = PyMem_Calloc((size_t)r->nout + 1, sizeof(*r->out_array));
+    r->in_data = PyMem_Calloc((size_t)r->nin + 1, sizeof(*r->in_data));
+    r->out_data = PyMem_Calloc((size_t)r->nout + 1, sizeof(*r->out_data));
+    if (r->in_array && r->out_array && r->in_data && r->out_data)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+static void
+close_run(Run *r)
+{
+    for (int i = 0; r->in_array && i < r->nin; i++)
+        Py_XDECREF(r->in_array[i]);
+    for (int i = 0; r->out_array && i < r->nout; i++)
+        Py_XDECREF(r->out_array[i]);
+    PyMem_Free(r->in);
+    PyMem_Free(r->out);
+    PyMem_Free(r->in_array);
+    PyMem_Free(r->out_array);
+    PyMem_Free(r->in_data);
+    PyMem_Free(r->out_data);
+}
+
+static int
 prepare(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, Run *r)
 {
-    r->nin = program_io(s, g, false, r->in, MAX_IO);
-    r->nout = program_io(s, g, true, r->out, MAX_IO);
+    if (open_run(s, g, r) < 0)
+        return -1;
     if (n != r->nin) {
         raise_plain(s->st, E_DType, "expected %d arrays, got %zd", r->nin, n);
         return -1;
@@ -170,10 +200,6 @@ prepare(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, Run *r)
     for (int i = 0; i < r->nin; i++) {
         const char *name = str_get(&s->cx, g->vals.p[r->in[i].i].name);
 
-        if (!r->in[i].i) {
-            raise_plain(s->st, E_Verify, "the program has no input buffer %d", i);
-            return -1;
-        }
         r->in_array[i] = (PyObject *)array_argument(s, args[i], val_type(g, r->in[i]), i, name);
         if (!r->in_array[i])
             return -1;
@@ -183,10 +209,6 @@ prepare(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, Run *r)
         const Type *ty = val_type(g, r->out[i]);
         npy_intp dim[MAX_RANK];
 
-        if (!r->out[i].i) {
-            raise_plain(s->st, E_Verify, "the program has no output buffer %d", i);
-            return -1;
-        }
         for (int k = 0; k < ty->rank; k++)
             dim[k] = (npy_intp)ty->dim[k];
         r->out_array[i] = PyArray_NewFromDescr(&PyArray_Type, (PyArray_Descr *)np_type_object(s->st, (DType)ty->dtype),
@@ -231,20 +253,31 @@ simulate(Session *s, const Graph *g, Run *r)
     return out;
 }
 
-PyObject *
-simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n)
+/* Before anything is allocated for it. */
+static bool
+is_within(Session *s, const Graph *g, int64_t max_work)
 {
-    Run *r = PyMem_Calloc(1, sizeof(*r));
+    Status st;
+
+    if (max_work <= 0)
+        return true;
+    if (!session_enter(s))
+        return false;
+    st = tile_check_work(g, max_work);
+    session_leave(s);
+    if (st != ST_OK)
+        raise_status(s, st, E_Verify);
+    return st == ST_OK;
+}
+
+PyObject *
+simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work)
+{
+    Run r = {0};
     PyObject *out = NULL;
 
-    if (!r)
-        return PyErr_NoMemory();
-    if (prepare(s, g, args, n, r) == 0)
-        out = simulate(s, g, r);
-    for (int i = 0; i < MAX_IO; i++) {
-        Py_XDECREF(r->in_array[i]);
-        Py_XDECREF(r->out_array[i]);
-    }
-    PyMem_Free(r);
+    if (is_within(s, g, max_work) && prepare(s, g, args, n, &r) == 0)
+        out = simulate(s, g, &r);
+    close_run(&r);
     return out;
 }

@@ -159,8 +159,8 @@ full(Graph *g, DType dt, int rank, const int64_t *dim, AttrItem value, LocId loc
 }
 
 /* v wrapped to the dtype's range; a u64 keeps its bits. */
-static int64_t
-wrap(DType dt, int64_t v)
+int64_t
+wrap_int(DType dt, int64_t v)
 {
     switch (dt) {
     case DT_bool:
@@ -187,7 +187,7 @@ t_full_int(Graph *g, DType dt, int rank, const int64_t *dim, int64_t v, LocId lo
 {
     if (is_float(dt))
         return t_full(g, dt, rank, dim, (double)v, loc, out);
-    return full(g, dt, rank, dim, AT_INT(A_ivalue, wrap(dt, v)), loc, out);
+    return full(g, dt, rank, dim, AT_INT(A_ivalue, wrap_int(dt, v)), loc, out);
 }
 
 /* Truncates, as NumPy's astype where that is defined; elsewhere saturates, and nan is 0. */
@@ -300,7 +300,7 @@ fits(const Graph *g, Val v, DType dt, int64_t *value)
     *value = attr_int(g->cx, op->attr, A_ivalue, 0);
     if (val_dtype(g, v) == DT_u64 && *value < 0)
         return dt == DT_u64;
-    return dt == DT_u64 ? *value >= 0 : wrap(dt, *value) == *value;
+    return dt == DT_u64 ? *value >= 0 : wrap_int(dt, *value) == *value;
 }
 
 Status

@@ -264,6 +264,8 @@ infer_slice(Ctx *cx, const Type *a, const Op *op, TyId *out)
         return fail(cx, ST_USER, op->loc, "slice: start, step and size need %d entries each", a->rank);
     for (int i = 0; i < n; i++) {
         int64_t last;
+        if (step[i] == 0)
+            return fail(cx, ST_USER, op->loc, "slice: step of axis %d is 0", i);
         if (size[i] == 0)
             continue;
         if (size[i] < 0 || __builtin_mul_overflow(step[i], size[i] - 1, &last) ||
@@ -297,7 +299,8 @@ infer_concat(Ctx *cx, const Graph *g, const Op *op, TyId *out)
             return fail(cx, ST_USER, op->loc, "concatenate: shapes %s and %s differ in more than axis %lld",
                         shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim), (long long)axis);
         }
-        sum += b->dim[axis];
+        if (__builtin_add_overflow(sum, b->dim[axis], &sum))
+            return fail(cx, ST_USER, op->loc, "concatenate: the arrays are too large together");
     }
     for (int i = 0; i < a->rank; i++)
         dim[i] = i == axis ? sum : a->dim[i];

@@ -51,6 +51,7 @@ Status t_input(Graph *g, const char *name, DType dt, int rank, const int64_t *di
 Status t_const(Graph *g, DType dt, int rank, const int64_t *dim, const void *p, LocId loc, Val *out);
 Status t_full(Graph *g, DType dt, int rank, const int64_t *dim, double v, LocId loc, Val *out);
 Status t_full_int(Graph *g, DType dt, int rank, const int64_t *dim, int64_t v, LocId loc, Val *out);
+int64_t wrap_int(DType dt, int64_t v); /* to the range of an integer dtype; a u64 keeps its bits */
 Status t_unary(Graph *g, TOp op, Val a, LocId loc, Val *out);          /* casts to the loop dtype first */
 Status t_binary(Graph *g, TOp op, Val a, Val b, LocId loc, Val *out);  /* operands of equal dtype */
 Status t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, LocId loc, Val *out); /* promotes first */

@@ -28,6 +28,10 @@ check_full(const Graph *g, const Op *op)
     if (attr_find(g->cx, op->attr, want) == NULL || attr_find(g->cx, op->attr, other) != NULL)
         return fail(g->cx, ST_USER, op->loc, "full: dtype %s takes the attribute %s",
                     dtypes[val_dtype(g, op->out)].name, attr_name(want));
+    int64_t v = attr_int(g->cx, op->attr, A_ivalue, 0);
+    if (wrap_int(val_dtype(g, op->out), v) != v)
+        return fail(g->cx, ST_USER, op->loc, "full: %s cannot hold %lld", dtypes[val_dtype(g, op->out)].name,
+                    (long long)v);
     return ST_OK;
 }
 

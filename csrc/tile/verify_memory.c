@@ -44,8 +44,13 @@ decl_kind(Check *c, const VInfo *v)
     if (v->kind == BK_constant && (data == NULL || (int64_t)data->data->bytes != v->row * v->esize))
         report(c, "constant-data", "the constant has %lld bytes of data, its buffer %lld",
                data ? (long long)data->data->bytes : 0LL, (long long)(v->row * v->esize));
+    if (v->kind == BK_constant && data != NULL && data->data->dtype != v->dtype)
+        report(c, "constant-data", "the constant's data is %s, its buffer %s", dtypes[data->data->dtype].name,
+               dtypes[v->dtype].name);
     if (v->bufs < 1)
         report(c, "buffer-shape", "bufs=%d, at least 1 is needed", v->bufs);
+    if (v->bufs > 1 && !chip)
+        report(c, "buffer-shape", "bufs=%d, only buffers on chip have copies", v->bufs);
     if (dtypes[v->dtype].nki == NULL)
         report(c, "dtype", "%s has no %s", c->target, dtypes[v->dtype].name);
 }

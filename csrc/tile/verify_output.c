@@ -26,39 +26,11 @@ typedef struct Box {
 
 /* ---- interface ---- */
 
-static Status
-check_indices(Check *c, BufKind kind)
-{
-    uint32_t n = 0;
-    bool *seen;
-    for (uint32_t i = 0; i < c->io.n; i++)
-        n += c->val[c->io.p[i].i].kind == kind;
-    NEW(c->cx, &c->work, seen, n + 1);
-    for (uint32_t i = 0; i < c->io.n; i++) {
-        const VInfo *v = &c->val[c->io.p[i].i];
-        if (v->kind != kind)
-            continue;
-        int64_t k = attr_int(c->cx, graph_op(c->g, (OpId){v->decl})->attr, A_index, -1);
-        if (k < 0 || k >= n)
-            report_at(c, (OpId){v->decl}, "interface", "index=%lld, there are %u %s buffers", (long long)k, n,
-                      enum_name(AK_bufkind, (int)kind));
-        else if (seen[k])
-            report_at(c, (OpId){v->decl}, "interface", "a second %s with index=%lld", enum_name(AK_bufkind, (int)kind),
-                      (long long)k);
-        else
-            seen[k] = true;
-    }
-    return ST_OK;
-}
-
+/* That the indices are 0 to n - 1, each once, is graph_check's rule. */
 void
 check_interface(Check *c)
 {
     const Graph *g = c->g;
-    for (int kind = BK_input; kind <= BK_output && !is_full(c); kind++) {
-        Status st = check_indices(c, (BufKind)kind);
-        c->st = c->st != ST_OK ? c->st : st;
-    }
     for (uint32_t k = 0; k < g->outputs.n && !is_full(c); k++) {
         const VInfo *v = &c->val[g->outputs.p[k].i];
         const Op *decl = graph_op(g, (OpId){v->decl});
