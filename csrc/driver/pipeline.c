@@ -18,6 +18,7 @@ typedef struct Pass {
 static const Pass tensor_passes[] = {
     {"canonicalize", pass_canonicalize}, {"narrow", pass_narrow},   {"idiom", pass_idiom},
     {"decompose", pass_decompose},       {"guard", pass_guard},     {"outputs", pass_outputs},
+    {"tilable", pass_tilable},
 };
 
 static const Pass tile_passes[] = {
@@ -47,9 +48,23 @@ run_tensor_passes(Graph *g, const CompileOptions *opt, Compiled *c)
     return ST_OK;
 }
 
+/* The last stage again, under other limits. */
+static Status
+retile(Compiled *c, const CompileOptions *opt)
+{
+    Stage *s = &c->stage[c->nstages - 1];
+    Graph *next = NULL;
+    Status st = pass_tilable(s[-1].graph, opt, &next);
+    arena_reset(&s->graph->cx->scratch);
+    TRY(st);
+    graph_free(s->graph);
+    s->graph = next;
+    return ST_OK;
+}
+
 /* Fuse and plan; smaller and smaller groups until the program fits. */
 static Status
-make_plan(const Graph *g, const CompileOptions *opt, Arena *a, Plan *plan, Realized *done)
+make_plan(Compiled *c, const CompileOptions *opt, Arena *a, Plan *plan, Realized *done)
 {
     static const struct { int64_t row_bytes, max_ops; } limits[] = {
         {0, 0}, {49152, 0}, {32768, 64}, {32768, 16}, {32768, 4}, {32768, 1}, {16384, 4}, {16384, 1}, {8192, 1},
@@ -63,9 +78,9 @@ make_plan(const Graph *g, const CompileOptions *opt, Arena *a, Plan *plan, Reali
         }
         if (o.plan)
             plan_limits(o.plan, &o);
-        st = pass_fuse(g, &o, a, plan);
-        if (st == ST_UNSUPPORTED && i > 0)
-            return fail(g->cx, ST_LIMIT, g->cx->err.loc, "the kernel does not fit on chip however it is tiled");
+        if (o.row_bytes)
+            TRY(retile(c, &o));
+        st = pass_fuse(c->stage[c->nstages - 1].graph, &o, a, plan);
         if (st == ST_OK)
             st = pass_plan(plan, &o, done);
         if (o.plan)
@@ -105,8 +120,7 @@ compile_stages(Graph *traced, const CompileOptions *opt, Compiled *c)
     TRY(tensor_verify(traced));
     TRY(run_tensor_passes(traced, opt, c));
     arena_init(&a, &cx->mem);
-    const Graph *g = c->stage[c->nstages - 1].graph;
-    Status st = make_plan(g, opt, &a, &plan, &done);
+    Status st = make_plan(c, opt, &a, &plan, &done);
     if (st == ST_OK) {
         st = add_plan(c, &plan);
         Status tile = add_tile_stages(c, &done); /* takes the graphs over, whatever happens */

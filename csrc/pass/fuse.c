@@ -6,6 +6,8 @@
  *       joins the group of its consumers if that is one group, all of them see it through the same span, and every
  *       operand stays row-local; otherwise it founds a group, with the span that a small search finds cheapest. Groups
  *       found later run earlier, so every edge goes from a later group to an earlier one and no cycle can arise.
+ *       A layout op or concat that no span suits moves its elements within HBM; of all other ops tilable.c has left
+ *       only such as have a span.
  */
 #include "pass/plan.h"
 
@@ -30,7 +32,7 @@ typedef struct Demand { /* what the consumers placed so far want of a value */
 
 typedef struct Found { /* a group while it is being formed */
     int64_t rows, outer, mat_bytes;
-    bool has_matmul;
+    bool has_matmul, moves;
     uint32_t nops;
 } Found;
 
@@ -45,6 +47,7 @@ typedef struct Fuse {
     uint32_t *group;        /* by op: number in found */
     int64_t row_bytes;      /* MAX_ROW_BYTES, less after a plan that did not fit */
     uint32_t max_ops;
+    bool probes;            /* any span will do: no trials */
 } Fuse;
 
 static bool
@@ -122,11 +125,11 @@ is_feasible(const Fuse *f, const Op *op, Span s)
 {
     const Graph *g = f->g;
     const Type *t = val_type(g, op->out);
-    if (s.role == RO_free && (op->code == T_matmul || op->code == T_concat || type_numel(t) > FREE_ELEMS))
+    if (s.role == RO_free && (op->code == T_matmul || op->code == T_concat || free_elems(t, s) > FREE_ELEMS))
         return false;
     if (s.role == RO_row && row_bytes(g, op->out, s) > row_limit(f, op))
         return false;
-    if (f->plan->part_of[op->out.i].i && s.role == RO_row) { /* its rows lie in a larger value */
+    if (f->plan && f->plan->part_of[op->out.i].i && s.role == RO_row) { /* its rows lie in a larger value */
         View w = view_stored(f->plan, op->out);
         int64_t stride;
         if (!view_uniform(t, &w, s.spine, &stride) || !view_uniform(t, &w, s.outer, &stride))
@@ -139,10 +142,16 @@ is_feasible(const Fuse *f, const Op *op, Span s)
         Span e = operand_edge(g, op, i, s);
         if (e.role == RO_none || (e.role == RO_row && row_bytes(g, u, e) > row_limit(f, op)))
             return false;
-        if (e.role == RO_free && type_numel(val_type(g, u)) > 2 * FREE_ELEMS)
+        if (e.role == RO_free && free_elems(val_type(g, u), e) > 2 * FREE_ELEMS)
             return false;
     }
     return true;
+}
+
+static bool
+may_move(const Graph *g, const Op *op)
+{
+    return op->code == T_concat || (op_def(g, op)->flags & F_LAYOUT);
 }
 
 /* ---- trial: what would a span cost? nanoseconds, roughly ---- */
@@ -207,18 +216,22 @@ trial_push(Trial *t, Val v, Span s)
     }
 }
 
-/* The layout op that makes u can be a view for a group that wants it so: the runs it loops over have one stride. */
+/* The layout op that makes u can be a view for a group that wants it so: the runs it loops over have one stride, in
+ * what lies deepest or in a layout op's result on the way, which is then computed for it. */
 static bool
 is_loadable(const Graph *g, Val u, Span e)
 {
     View w;
-    int64_t stride;
     const Type *t = val_type(g, u);
-    Val base = u;
-    while (is_layout(g, base))
-        base = op_val(g, val_def(g, base), 0);
-    return view_between(g, base, u, &w) && view_uniform(t, &w, e.spine, &stride) &&
-           view_uniform(t, &w, e.outer, &stride);
+    for (Val at = u; is_layout(g, at);) {
+        int64_t stride;
+        at = op_val(g, val_def(g, at), 0);
+        if (!view_between(g, at, u, &w))
+            return false;
+        if (view_uniform(t, &w, e.spine, &stride) && view_uniform(t, &w, e.outer, &stride))
+            return true;
+    }
+    return true;
 }
 
 static void
@@ -270,8 +283,13 @@ static void
 consider(const Fuse *f, const Op *op, Span s, const Type *t, Best *best)
 {
     s.spine = trim_range(t, s.spine);
-    if (!is_feasible(f, op, s))
+    s.outer = trim_range(t, s.outer);
+    if ((f->probes && best->ns >= 0) || !is_feasible(f, op, s))
         return;
+    if (f->probes) {
+        best->ns = 0;
+        return;
+    }
     int64_t rows = range_size(t, s.spine), outer = range_size(t, s.outer);
     double ns = try_span(f, op, s, rows) + (double)outer * 2000.0; /* an outer iteration fills and drains the engines */
     if (s.role == RO_acc)
@@ -399,30 +417,62 @@ find_sibling(const Fuse *f, const Op *op, const Best *b, uint32_t after)
     return 0;
 }
 
-/* A concat with rows too long for a tile exists in HBM only: the ops that compute its parts write them there. */
+/* Whoever computes u can write it straight into the concat that alone reads it, if some span suits its place there. */
+static bool
+writes_part(Fuse *f, Val u, Val whole, int64_t at)
+{
+    const Graph *g = f->g;
+    if (is_source(g, u) || is_layout(g, u) || f->d[u.i].output || f->use_at[u.i + 1] - f->use_at[u.i] != 1)
+        return false;
+    f->plan->part_of[u.i] = whole;
+    f->plan->part_at[u.i] = at;
+    if (val_def(g, u)->code == T_concat || best_span(f, val_def(g, u)).ns >= 0)
+        return true;
+    f->plan->part_of[u.i] = (Val){0};
+    return false;
+}
+
+/* A concat with rows too long for a tile exists in HBM only: the ops that compute its parts write them there. Returns
+ * whether all of them do. */
 static bool
 assemble(Fuse *f, const Op *op)
 {
     const Graph *g = f->g;
-    if (op->code != T_concat)
-        return false;
-    for (int i = 0; i < op->nin; i++) {
-        Val u = op_val(g, op, i);
-        if (is_source(g, u) || is_layout(g, u) || f->d[u.i].output || f->use_at[u.i + 1] - f->use_at[u.i] != 1)
-            return false;
-    }
     int64_t axis = attr_int(f->cx, op->attr, A_axis, 0), at = 0;
     View w = view_identity(g, op->out);
+    bool all = true;
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(g, op, i);
-        f->plan->part_of[u.i] = op->out;
-        f->plan->part_at[u.i] = at * w.stride[axis];
+        if (writes_part(f, u, op->out, at * w.stride[axis])) {
+            demand_before(f, u, f->d[op->out.i].group);
+            f->d[u.i].stored = true;
+        } else {
+            all = false;
+        }
         at += val_type(g, u)->dim[axis];
-        demand_before(f, u, f->d[op->out.i].group);
-        f->d[u.i].stored = true;
     }
     f->plan->stored[op->out.i] = true;
-    return true;
+    return all;
+}
+
+/* A group that moves the operands of a layout op, or the parts of a concat that are not written in place. */
+static Status
+found_move(Fuse *f, OpId o)
+{
+    const Op *op = graph_op(f->g, o);
+    if (op->code == T_concat && assemble(f, op))
+        return ST_OK;
+    VEC_PUSH(f->cx, f->a, &f->found, (Found){.rows = 1, .outer = 1, .moves = true, .nops = 1});
+    uint32_t h = f->found.n - 1;
+    f->group[o.i] = h;
+    f->plan->span[op->out.i] = (Span){.role = RO_move};
+    f->d[op->out.i].stored = true;
+    for (int i = 0; i < op->nin; i++) {
+        Val u = op_val(f->g, op, i);
+        if (f->plan->part_of[u.i].i != op->out.i)
+            demand_before(f, u, h);
+    }
+    return ST_OK;
 }
 
 static Status
@@ -431,15 +481,10 @@ found_group(Fuse *f, OpId o)
     const Op *op = graph_op(f->g, o);
     const Demand *d = &f->d[op->out.i];
     Best b = best_span(f, op);
-    if (b.ns < 0 && assemble(f, op))
-        return ST_OK;
-    if (b.ns < 0) {
-        Text t;
-        text_init(&t, f->cx, &f->cx->scratch);
-        print_type(val_type(f->g, op->out), &t);
-        return fail(f->cx, ST_UNSUPPORTED, op->loc, "%s: no tiling of a result %s fits on chip", op_def(f->g, op)->name,
-                    t.p ? t.p : "");
-    }
+    if (b.ns < 0 && may_move(f->g, op))
+        return found_move(f, o);
+    if (b.ns < 0)
+        return fail(f->cx, ST_BUG, op->loc, "fuse: %s has no tiling", op_def(f->g, op)->name);
     bool with_readers = d->group > 0 && !d->split && same_span(d->span, b.span); /* else it runs before them */
     uint32_t h = find_sibling(f, op, &b, with_readers ? d->group - 1 : d->group);
     if (h == 0) {
@@ -463,8 +508,11 @@ users_accept(const Fuse *f, Val v, const View *w)
             continue; /* dead, or itself a view that has been settled through v */
         for (int i = 0; i < u->nin; i++) {
             int64_t s;
+            View moved;
             if (op_val(g, u, i).i != v.i)
                 continue;
+            if (u->code == T_reshape && f->found.p[f->group[f->use[k]]].moves && !view_step(g, u, w, &moved))
+                return false;
             Span e = operand_edge(g, u, i, f->plan->span[u->out.i]);
             if (!view_uniform(t, w, e.spine, &s) || !view_uniform(t, w, e.outer, &s))
                 return false;
@@ -576,7 +624,8 @@ finish(Fuse *f)
     p->groups.n = n;
     for (uint32_t h = 1; h <= n; h++) {
         const Found *fd = &f->found.p[h];
-        p->groups.p[n - h] = (Group){.rows = fd->rows, .outer = fd->outer, .n = 0, .has_matmul = fd->has_matmul};
+        p->groups.p[n - h] =
+            (Group){.rows = fd->rows, .outer = fd->outer, .has_matmul = fd->has_matmul, .moves = fd->moves};
     }
     TRY(vec_reserve(f->cx, f->a, &p->member, f->g->ops.n + 1, sizeof(OpId)));
     uint32_t at = 0;
@@ -596,6 +645,13 @@ finish(Fuse *f)
     for (uint32_t v = 1; v < f->g->vals.n; v++)
         p->stored[v] |= f->d[v].stored && f->group[f->g->vals.p[v].def.i] != 0;
     return ST_OK;
+}
+
+bool
+has_tiling(const Graph *g, const Op *op, int64_t row_bytes)
+{
+    Fuse f = {.g = g, .row_bytes = row_bytes > 0 ? row_bytes : MAX_ROW_BYTES, .probes = true};
+    return may_move(g, op) || is_source(g, op->out) || best_span(&f, op).ns >= 0;
 }
 
 Status

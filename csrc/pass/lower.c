@@ -248,6 +248,8 @@ lower_group(Lower *l)
 {
     const Group *gr = l->gr;
     int64_t panel = gr->cols ? MIN(gr->panel, gr->cols) : 0;
+    if (gr->moves)
+        return lower_move(l, member(l, 0));
     count_uses(l);
     TRY(loop_begin(l, gr->outer, &l->outer));
     TRY(lower_panels(l, 0, panel ? gr->cols / panel : 1, panel));

@@ -137,6 +137,7 @@ Status acc_add(Lower *l, const Op *op);
 Status acc_end(Lower *l, const Op *op);
 /* The reduce_sum that the instruction computing v can carry along: it sums all of each row. */
 bool carried_sum(const Lower *l, Val v, Val *sum);
+uint32_t reduced_dims(const Graph *g, const Op *op); /* the axes of a reduction, as a set */
 Status new_sum(Lower *l, Val sum, Tile *out);
 
 /* lower_matmul.c */
@@ -148,6 +149,9 @@ typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by r
                         int64_t width);
 Status mm_windows(Lower *l, const Mm *mm, WindowFn *emit, void *env);
 int64_t mm_width(const Lower *l, const Mm *mm); /* columns of one window */
+
+/* lower_move.c */
+Status lower_move(Lower *l, const Op *op); /* the member of a group that moves elements within HBM */
 
 /* lower_io.c */
 Span operand_span(const Lower *l, const Op *op, int i);

@@ -9,7 +9,8 @@
 
 #include <math.h>
 
-#define SCALAR_ELEMS 64 /* a per-row operand that moves within the tile is worth a loop from this many elements on */
+#define SCALAR_ELEMS 64 /* a per-row operand that moves within the tile is worth a loop from this many elements on, */
+#define SCALAR_LOOPS 16 /* of so many iterations, more of them when each does more */
 
 static const uint8_t alu_of[T_COUNT] = {
     [T_add] = ALU_add,
@@ -197,7 +198,8 @@ is_per_row(const Lower *l, const Tile *t, Val result)
         else
             still *= n;
     }
-    return !t->psum && (moved == 1 || still >= SCALAR_ELEMS);
+    bool worth = still >= SCALAR_ELEMS && moved <= still / SCALAR_ELEMS * SCALAR_LOOPS;
+    return !t->psum && (moved == 1 || worth);
 }
 
 /* A per-row operand must be f32; a small value's tile is narrower when it had to be rounded. *ok: t is f32 now. The
@@ -362,6 +364,18 @@ put_bias(Lower *l, Instr *in, const ActIn *a)
     return ST_OK;
 }
 
+/* An operand with one element per row moves along what the sum reduces: each instruction sees only a part of it. */
+static bool
+moves_along(const Lower *l, Val sum, const Instr *in)
+{
+    uint32_t reduced = reduced_dims(l->g, val_def(l->g, sum));
+    for (int a = 0; a < in->nargs; a++)
+        for (int i = 0; i < in->rank; i++)
+            if (in->is_scal[a] && in->arg[a].buf.i && (reduced >> i & 1) && in->count[i] > 1 && in->arg[a].stride[i])
+                return true;
+    return false;
+}
+
 static Status
 lower_activation(Lower *l, const Op *op, Act func)
 {
@@ -387,7 +401,8 @@ lower_activation(Lower *l, const Op *op, Act func)
     if (a.has_scale)
         put_scal(&in, KA_scale, &a.scale, A_scale);
     TRY(put_bias(l, &in, &a));
-    if (carried_sum(l, op->out, &sum_val) && (!n.mm || mm_width(l, n.mm) >= in.count[n.mm->col])) {
+    if (carried_sum(l, op->out, &sum_val) && (!n.mm || mm_width(l, n.mm) >= in.count[n.mm->col]) &&
+        !moves_along(l, sum_val, &in)) {
         TRY(new_sum(l, sum_val, &sum));
         instr_arg(&in, KA_reduce_res, &sum);
         in.is_scal[KA_reduce_res] = true;

@@ -21,7 +21,7 @@ static const struct {
     [T_reduce_min] = {ALU_minimum, INFINITY},
 };
 
-static uint32_t
+uint32_t
 reduced_dims(const Graph *g, const Op *op)
 {
     const int64_t *axes;

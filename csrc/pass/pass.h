@@ -28,6 +28,8 @@ Status pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out);
 Status pass_guard(const Graph *in, const CompileOptions *opt, Graph **out);
 /* outputs.c: every output an op of its own */
 Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);
+/* tilable.c: every op in a form that some tiling fits on chip, under the limits in opt */
+Status pass_tilable(const Graph *in, const CompileOptions *opt, Graph **out);
 
 /* canonicalize.c - what tensor passes share: one walk over the ops that an output needs */
 typedef struct Rewrite {

@@ -384,7 +384,8 @@ pass_plan(Plan *p, const CompileOptions *opt, Realized *best)
         TRY(plan_apply(p, opt->plan));
     if (!opt->plan && is_worth_trying(p)) {
         for (uint32_t k = 0; k < p->groups.n; k++)
-            TRY(improve(p, opt, &p->groups.p[k]));
+            if (!p->groups.p[k].moves)
+                TRY(improve(p, opt, &p->groups.p[k]));
     }
     return fit(p, opt, best);
 }
@@ -400,7 +401,7 @@ print_range(Text *t, const char *what, Range r)
 static void
 print_member(const Plan *p, OpId o, Text *t)
 {
-    static const char *const roles[] = {"none", "row", "free", "mat", "acc"};
+    static const char *const roles[] = {"none", "row", "free", "mat", "acc", "move"};
     const Op *op = graph_op(p->g, o);
     Span s = p->span[op->out.i];
     text_put(t, "    # %s", roles[s.role]);

@@ -19,6 +19,7 @@ typedef enum Role { /* how a group sees a value */
     RO_mat,  /* full matmul operand: contraction on the partitions. From HBM, or computed by the same group when that
               * has a single row tile: then all rows are there once the op has run */
     RO_acc,  /* result of a reduction over the spine: complete after the last row tile */
+    RO_move, /* moved within HBM by a group of its own, which has no rows */
 } Role;
 
 typedef struct Span { /* where a group's dims lie in one value */
@@ -31,6 +32,7 @@ typedef struct Group {
     int64_t rows, outer;   /* iterations: spine and outer sizes */
     uint32_t first, n;     /* members: Plan.member[first .. first + n), ascending op ids */
     bool has_matmul;
+    bool moves;            /* its member is a layout op or a concat that no spine suits: its elements move within HBM */
     /* decisions of plan.c */
     int32_t per_tile;      /* rows per partition in one tile (without matmul), or 128-row blocks in one tile */
     bool in_place;         /* results overwrite operands at their last use: less room, less overlap */
@@ -70,6 +72,7 @@ int operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out);
 #define LONG_CONTRACTION (32 * 1024)
 
 /* fuse.c */
+bool has_tiling(const Graph *g, const Op *op, int64_t row_bytes); /* under the limits of CompileOptions */
 Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
 /* plan.c: fills the decisions; lowers and prices a few candidates when the program is small enough to try */
 typedef struct Realized { Graph *stage[3]; } Realized; /* a plan carried out: lowered, scheduled, allocated */

@@ -58,7 +58,7 @@ def test_epilogue_of_eight_dims():
     def f(a, b, c):
         return np.exp((a @ b) * c - 1)
 
-    a, b = array(2, 1, 1, 1, 2, 2, 129, 130), array(1, 1, 2, 2, 2, 2, 130, 520)
+    a, b = array(2, 1, 1, 1, 2, 1, 129, 130), array(1, 1, 2, 1, 2, 1, 130, 520)
     run_all(f, a, b, array(2, 1, 2, 1, 2, 1, 520) / 64, tol=2e-5)
 
 
@@ -75,3 +75,111 @@ def test_too_many_loop_variables():
     )
     with pytest.raises(nkigen.errors.ParseError, match="at most 16 loop variables"):
         nkigen.parse(text)
+
+
+def windows(x):
+    return [x[:, i : i + 30, j : j + 30] for i in range(3) for j in range(3)]
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def cumulative(x):
+    a = np.concatenate([x, x + 1], 0)
+    return np.concatenate([a, a * 2, a[::-1]], 1)
+
+
+#: name -> function and parameters; each was refused, or is near to what was
+CASES = {
+    "pairwise distances": (
+        lambda a, b: ((a[:, None] - b[None]) ** 2).sum(-1),
+        array(300, 64),
+        array(150, 64),
+    ),
+    "a sum along which the bias moves": (
+        lambda a, b: ((a[:, None] - b[None]) ** 2).sum(-1),
+        array(300, 64),
+        array(256, 64),
+    ),
+    "inner part of tiles": (
+        lambda x: np.tile(x, (3, 3))[60:-60, 60:-60],
+        array(64, 64),
+    ),
+    "inner part of repeats": (
+        lambda x: np.repeat(np.repeat(x, 3, 0), 3, 1)[7:-7, 7:-7],
+        array(64, 64),
+    ),
+    "inner part of a concat": (
+        lambda x: np.concatenate([np.concatenate([x, x * 2])] * 3, 1)[60:-60, 60:-60],
+        array(64, 64),
+    ),
+    "cumulative concat": (cumulative, array(64, 129)),
+    "long row": (lambda x: x.sum(1), array(3, 100003)),
+    "vocabulary": (softmax, array(1, 128256) / 4),
+    "tall": (lambda x: x.max(0), array(65536, 8)),
+    "outer product": (lambda a, b: a[:, None] * b[None], array(50), array(30000)),
+    "outer of six": (
+        lambda a, b: a[:, None, :, None, :, None] * b[None, :, None, :, None, :],
+        array(7, 8, 9),
+        array(8, 9, 7),
+    ),
+    "turned in four": (lambda x: x.transpose(3, 1, 0, 2) + 1, array(7, 30, 17, 33)),
+    "turned in eight": (
+        lambda x: x.transpose(7, 5, 3, 1, 6, 4, 2, 0) + 1,
+        array(3, 4, 5, 2, 3, 4, 5, 7),
+    ),
+    "separated axes": (lambda x: x.sum((0, 2, 4)), array(7, 30, 5, 9, 33)),
+    "image to columns": (
+        lambda x: np.stack(windows(x), 1).reshape(4, 9, 900),
+        array(4, 32, 32),
+    ),
+    "convolution": (
+        lambda x, w: w @ np.stack(windows(x), 1).reshape(4, 9, 900),
+        array(4, 32, 32),
+        array(24, 9),
+    ),
+    "mixed batch": (
+        lambda a, b: a[:, :, None] @ b[:, None],
+        array(2, 64, 7, 40),
+        array(2, 3, 40, 33),
+    ),
+    "batch at both ends": (
+        lambda x, w: np.broadcast_to(x[:, :, None], (2, 128, 30, 2, 7)) @ w,
+        array(2, 128, 2, 7),
+        array(2, 1, 30, 7, 7),
+    ),
+    "empty": (
+        lambda x: np.concatenate([x, x], 1).sum(0) + x.sum((0, 1)),
+        array(7, 0),
+    ),
+    "no dims": (lambda x: np.broadcast_to(x, (129, 3, 7)).sum((0, 2)), array()),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_has_a_tiling(name):
+    fn, *arrays = CASES[name]
+    kernel = run_all(fn, *arrays, tol=1e-5, stages=name == "turned in eight")
+    tiles = sum(a.nbytes for a in (*arrays, np.asarray(fn(*arrays)))) / 8192
+    if "batch" not in name:  # a product of its own for each matrix
+        assert kernel.cost.instruction_count < 5000 + 20 * tiles
+
+
+@pytest.mark.parametrize("row_bytes, max_ops", [(64, 1), (256, 3), (4096, 1)])
+@pytest.mark.parametrize("name", CASES)
+def test_short_rows(name, row_bytes, max_ops):
+    """Under small limits everything that could be refused has to find another form."""
+    fn, *arrays = CASES[name]
+    if sum(a.nbytes for a in arrays) > 200000:
+        arrays = [a[: len(a) // 4, ..., :64] for a in arrays]
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        plan = f"plan trn2 row_bytes={row_bytes} max_ops={max_ops} {{\n}}\n"
+        kernel = nkigen.compile(fn, *arrays, plan=plan, cache=False)
+        assert kernel.verify() == []
+        want = np.asarray(fn(*arrays))
+        same("simulator", np.asarray(kernel(*arrays)), want, 1e-5)
+        stage = np.asarray(kernel.run_stage("tilable", *arrays))
+        same("tilable", stage, want, 1e-5)

@@ -1,0 +1,145 @@
+/* lower_move.c - elements that move within HBM: layout ops and concats that no spine suits.
+ *
+ * in:   a group with one member, whose operands are stored, sources or views
+ * out:  one DMA per operand, from its view to its place in the result; dims beyond what a pattern holds become loops
+ * rule: both sides are strided forms of the same dims, merged where both allow it; the chip is not touched, except that
+ *       a constant is filled into a row of it first.
+ */
+#include "pass/lower.h"
+
+#define FILL_ELEMS 2048 /* of a constant's row on chip */
+
+typedef struct Move { /* the same elements on both sides, by dim */
+    Ref dst, src;
+    int64_t count[MAX_RANK], to[MAX_RANK], from[MAX_RANK];
+    int n;
+} Move;
+
+static void
+add_dim(Move *m, int64_t count, int64_t to, int64_t from)
+{
+    int k = m->n - 1;
+    if (count == 1)
+        return;
+    if (m->n && m->to[k] == to * count && m->from[k] == from * count) {
+        m->count[k] *= count;
+        m->to[k] = to;
+        m->from[k] = from;
+        return;
+    }
+    m->count[m->n] = count;
+    m->to[m->n] = to;
+    m->from[m->n++] = from;
+}
+
+static Ref
+moved_ref(const Ref *base, const Move *m, const int64_t *stride, int first)
+{
+    Ref r = *base;
+    r.ap.ndim = 0;
+    for (int i = first; i < m->n; i++)
+        r.ap.dim[r.ap.ndim++] = (ApDim){m->count[i], stride[i]};
+    if (r.ap.ndim == 0)
+        r.ap.dim[r.ap.ndim++] = (ApDim){1, 1};
+    return r;
+}
+
+static Status
+run_move(Lower *l, const Move *m)
+{
+    int most = (int)(m->src.ap.nparts ? l->hw->ap_free_dims : l->hw->ap_dma_dims), loops = MAX(m->n - most, 0);
+    Affine to = m->dst.ap.off, from = m->src.ap.off;
+    for (int i = 0; i < loops; i++) {
+        Affine at;
+        TRY(loop_begin(l, m->count[i], &at));
+        to = affine_add(to, affine_scale(at, m->to[i]));
+        from = affine_add(from, affine_scale(at, m->from[i]));
+    }
+    Ref dst = moved_ref(&m->dst, m, m->to, loops), src = moved_ref(&m->src, m, m->from, loops);
+    dst.ap.off = to;
+    src.ap.off = from;
+    TRY(dma(l, K_dma_copy, &dst, &src));
+    for (int i = 0; i < loops; i++)
+        TRY(k_end(l->out, l->loc));
+    return ST_OK;
+}
+
+/* A row of the constant on chip, which the innermost dims walk and the others repeat. */
+static Status
+fill_source(Lower *l, double value, DType dt, Move *m)
+{
+    int64_t inner = 1;
+    int last = m->n - 1;
+    if (m->n && m->to[last] == 1)
+        for (inner = MIN(m->count[last], FILL_ELEMS); m->count[last] % inner; inner--)
+            continue;
+    if (inner > 1 && inner < m->count[last]) { /* the row repeats along its dim */
+        m->count[last] /= inner;
+        m->to[last] = inner;
+        m->count[m->n] = inner;
+        m->to[m->n++] = 1;
+    }
+    m->src = (Ref){.ap = {.nparts = 1, .off = affine_const(0), .ndim = 1, .dim = {{inner, 1}}}};
+    TRY(new_buffer(l, SP_sbuf, dt, 1, inner, 1, &m->src.buf));
+    AttrItem at = AT_FLT(A_imm0, value);
+    TRY(emit(l, K_memset, &m->src, 1, &at, 1));
+    for (int i = 0; i < m->n; i++)
+        m->from[i] = i == m->n - 1 && inner > 1 ? 1 : 0;
+    return ST_OK;
+}
+
+/* Dims of t, v's or the result's: from its view `from` (none: a constant) to `at` elements into the result. */
+static Status
+move_value(Lower *l, const Op *op, Val v, const Type *t, const View *from, Val buf, int64_t at)
+{
+    View to = view_stored(l->p, op->out);
+    Move m = {.n = 0};
+    double imm;
+    bool splat = is_splat(l->g, v, &imm);
+    TRY(hbm_buffer(l, to.base, &m.dst.buf));
+    m.dst.ap.off = affine_const(to.off + at);
+    for (int i = 0; i < t->rank; i++)
+        add_dim(&m, t->dim[i], to.stride[i], splat ? to.stride[i] : from->stride[i]);
+    if (splat) {
+        TRY(fill_source(l, imm, (DType)t->dtype, &m));
+    } else {
+        m.src.buf = buf;
+        m.src.ap.off = affine_const(from->off);
+    }
+    return run_move(l, &m);
+}
+
+static Status
+move_parts(Lower *l, const Op *op)
+{
+    int64_t axis = attr_int(l->cx, op->attr, A_axis, 0), at = 0;
+    View whole = view_identity(l->g, op->out);
+    for (int i = 0; i < op->nin; i++) {
+        Val v = op_val(l->g, op, i), buf = {0};
+        const Type *t = val_type(l->g, v);
+        View w = {.base = v};
+        double imm;
+        bool in_place = l->p->part_of[v.i].i == op->out.i || type_numel(t) == 0;
+        if (!in_place && !is_splat(l->g, v, &imm))
+            TRY(view_in_hbm(l, v, &w, &buf));
+        if (!in_place)
+            TRY(move_value(l, op, v, t, &w, buf, at * whole.stride[axis]));
+        at += t->dim[axis];
+    }
+    return ST_OK;
+}
+
+Status
+lower_move(Lower *l, const Op *op)
+{
+    View w, moved;
+    Val buf, v;
+    l->loc = op->loc;
+    if (op->code == T_concat)
+        return move_parts(l, op);
+    v = op_val(l->g, op, 0);
+    TRY(view_in_hbm(l, v, &w, &buf));
+    if (!view_step(l->g, op, &w, &moved))
+        return fail(l->cx, ST_BUG, op->loc, "lower: %s of a view has no strided form", op_def(l->g, op)->name);
+    return move_value(l, op, v, val_type(l->g, op->out), &moved, buf, 0);
+}

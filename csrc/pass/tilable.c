@@ -1,0 +1,161 @@
+/* tilable.c - every op gets a form that some tiling fits on chip.
+ *
+ * in:   a decomposed tensor graph, and the limits that groups are formed under
+ * out:  the same function; of ops that no spine suits only layout ops and concats remain, which fuse moves within HBM
+ * rule: element-wise ops and products get operands of their own shape, then any run of dims will do as rows.
+ *       Reductions go axis by axis, the last first, and a long axis in two steps: runs of it, then what they left.
+ */
+#include "pass/plan.h"
+
+#define RUN_BYTES 8192 /* of a long axis that is reduced at once: the shortest row limit that groups are formed under */
+
+/* ---- operands of their own shape ---- */
+static Status
+widen(const Rewrite *rw, const Op *op, const int64_t *dim, int rank, int fixed, Val *v)
+{
+    const Type *t = val_type(rw->g, *v);
+    int64_t to[MAX_RANK];
+    bool same = t->rank == rank;
+    for (int i = 0; i < rank; i++) { /* the last `fixed` dims are the operand's own */
+        to[i] = i < rank - fixed ? dim[i] : t->dim[i - rank + t->rank];
+        same = same && t->dim[i] == to[i];
+    }
+    bool batch = fixed == 0; /* of a product: one matrix serves all of it as it is */
+    for (int i = 0; i < t->rank - fixed; i++)
+        batch = batch || t->dim[i] != 1;
+    if (same || !batch || type_numel(t) == 1)
+        return ST_OK;
+    return t_broadcast_to(rw->g, *v, to, rank, op->loc, v);
+}
+
+/* op on operands that have all dims of its result, but for the last `fixed`. */
+static Status
+widened(const Rewrite *rw, OpId o, int fixed, Val *out)
+{
+    const Op *op = graph_op(rw->in, o);
+    const Type *t = val_type(rw->in, op->out);
+    Operand in[3];
+    OpId made;
+    for (int i = 0; i < op->nin; i++) {
+        in[i] = (Operand){.v = rw->map[op_val(rw->in, op, i).i]};
+        TRY(widen(rw, op, t->dim, t->rank, fixed, &in[i].v));
+    }
+    TRY(graph_append(rw->g, op->code, in, op->nin, op->attr, op->loc, &rw->in->vals.p[op->out.i].type, 1, &made));
+    *out = graph_op(rw->g, made)->out;
+    return ST_OK;
+}
+
+/* ---- reductions ---- */
+typedef struct Reduction {
+    TOp op;
+    bool axis[MAX_RANK]; /* to be reduced */
+    int64_t bytes;       /* of a long axis at once */
+    LocId loc;
+} Reduction;
+
+static Status
+cut(Graph *g, Val v, int64_t from, int64_t size, LocId loc, Val *out) /* of the middle of three dims */
+{
+    const Type *t = val_type(g, v);
+    int64_t start[3] = {0, from, 0}, step[3] = {1, 1, 1}, dim[3] = {t->dim[0], size, t->dim[2]};
+    return t_slice(g, v, start, step, dim, loc, out);
+}
+
+/* [outer, n, inner] to fewer along the middle: runs of it are reduced, and what is left over as one more. */
+static Status
+reduce_runs(Graph *g, const Reduction *r, int64_t run, Val *v)
+{
+    const Type *t = val_type(g, *v);
+    int64_t axis = 2, middle = 1, n = t->dim[1], k = n / run, dim[4] = {t->dim[0], k, run, t->dim[2]};
+    Val part[2];
+    TRY(cut(g, *v, 0, k * run, r->loc, &part[0]));
+    TRY(t_reshape(g, part[0], dim, 4, r->loc, &part[0]));
+    TRY(t_reduce(g, r->op, part[0], &axis, 1, false, r->loc, &part[0]));
+    if (k * run == n) {
+        *v = part[0];
+        return ST_OK;
+    }
+    TRY(cut(g, *v, k * run, n - k * run, r->loc, &part[1]));
+    TRY(t_reduce(g, r->op, part[1], &middle, 1, true, r->loc, &part[1]));
+    return t_concat(g, part, 2, 1, r->loc, v);
+}
+
+/* Dims [lo, hi) of v, all of them reduced, become dims of size 1, but for the first: what is left of a long run. */
+static Status
+shorten(Graph *g, const Reduction *r, int lo, int hi, Val *v)
+{
+    const Type *t = val_type(g, *v);
+    int64_t n = range_size(t, (Range){(int8_t)lo, (int8_t)hi}), most;
+    most = MAX(r->bytes / MAX(dtypes[t->dtype].bytes, 2), 2);
+    int64_t flat[3] = {range_size(t, (Range){0, (int8_t)lo}), n, range_size(t, (Range){(int8_t)hi, (int8_t)t->rank})};
+    if (n <= most || flat[0] * flat[2] <= most)
+        return ST_OK;
+    int64_t dim[MAX_RANK];
+    for (int i = 0; i < t->rank; i++)
+        dim[i] = i >= lo && i < hi ? 1 : t->dim[i];
+    int rank = t->rank;
+    TRY(t_reshape(g, *v, flat, 3, r->loc, v));
+    while (val_type(g, *v)->dim[1] > most)
+        TRY(reduce_runs(g, r, most, v));
+    dim[lo] = val_type(g, *v)->dim[1];
+    return t_reshape(g, *v, dim, rank, r->loc, v);
+}
+
+/* Neighbouring axes together, the last of them first; the result of the last step has the shape that op's has. */
+static Status
+reduce_in_turn(Graph *g, const Reduction *r, const int64_t *axes, int n, bool keep, Val *v)
+{
+    int rank = val_type(g, *v)->rank, first = 0;
+    while (!r->axis[first])
+        first++;
+    for (int hi = rank, lo; hi > 0; hi = lo) {
+        lo = hi - 1;
+        if (!r->axis[lo])
+            continue;
+        while (lo > 0 && r->axis[lo - 1])
+            lo--;
+        TRY(shorten(g, r, lo, hi, v));
+        int64_t run[MAX_RANK];
+        for (int i = lo; i < hi; i++)
+            run[i - lo] = i;
+        if (lo == first)
+            break;
+        TRY(t_reduce(g, r->op, *v, run, hi - lo, true, r->loc, v));
+    }
+    return t_reduce(g, r->op, *v, axes, n, keep, r->loc, v);
+}
+
+static Status
+stepwise(const Rewrite *rw, OpId o, Val *out)
+{
+    const Op *op = graph_op(rw->in, o);
+    DType dt = val_dtype(rw->in, op->out);
+    bool wide = is_float(dt) && op->code == T_reduce_sum; /* sums round once, at the end */
+    int64_t limit = rw->opt->row_bytes > 0 ? rw->opt->row_bytes : RUN_BYTES;
+    Reduction r = {.op = (TOp)op->code, .bytes = MIN(limit, RUN_BYTES), .loc = op->loc};
+    const int64_t *axes;
+    int n = attr_ints(rw->in->cx, op->attr, A_axes, &axes);
+    for (int i = 0; i < n; i++)
+        r.axis[axes[i]] = true;
+    *out = rw->map[op_val(rw->in, op, 0).i];
+    if (wide)
+        TRY(t_cast(rw->g, *out, DT_f32, op->loc, out));
+    TRY(reduce_in_turn(rw->g, &r, axes, n, attr_int(rw->in->cx, op->attr, A_keepdims, 0) != 0, out));
+    return wide ? t_cast(rw->g, *out, dt, op->loc, out) : ST_OK;
+}
+
+static Status
+make_tilable(const Rewrite *rw, OpId o, Val *out)
+{
+    const Op *op = graph_op(rw->in, o);
+    uint16_t flags = op_def(rw->in, op)->flags;
+    if (op->nout == 0 || type_numel(val_type(rw->in, op->out)) == 0 || has_tiling(rw->in, op, rw->opt->row_bytes))
+        return rewrite_clone(rw, o, out);
+    return flags & F_REDUCE ? stepwise(rw, o, out) : widened(rw, o, op->code == T_matmul ? 2 : 0, out);
+}
+
+Status
+pass_tilable(const Graph *in, const CompileOptions *opt, Graph **out)
+{
+    return graph_rewrite(in, opt, make_tilable, NULL, out);
+}
