@@ -361,7 +361,11 @@ run_instr(Machine *m, const Instr *in)
     for (int i = 0; i < in->nopnd; i++)
         if (in->opnd[i].ap)
             TRY(operand_view(m, in, i));
+    if (m->undefined_by)
+        TRY(check_defined(m, in));
     TRY(in->fn(m, in));
+    if (m->undefined_by)
+        TRY(check_kept(m));
     for (int i = 0; i < in->nopnd && !in->marks_self; i++)
         if (in->opnd[i].ap && (in->opnd[i].role & R_write))
             mark_written(m, in, i);
@@ -397,10 +401,11 @@ run(Machine *m)
         } else if (in->code == K_buffer) {
             TRY(buffer_enter(m, in));
         } else if (in->code == K_loop) {
+            bool batch = in->batch && !m->undefined_by;
             m->var[in->var] = 0;
-            if (in->batch)
+            if (batch)
                 TRY(run_batch(m, in));
-            if (in->count <= 0 || in->batch)
+            if (in->count <= 0 || batch)
                 pc = in->mate;
         } else {
             const Instr *loop = &m->code[in->mate];

@@ -130,13 +130,13 @@ select_f32(int64_t n, float *y, const float *mask, const float *x, const float *
 
 /* The next n elements of operand i in the dtype of operand 0, raw. */
 static const uint8_t *
-raw_like_dst(const Instr *in, int i, Walk *w, Stream *s, int64_t n, uint8_t *buf)
+raw_like_dst(Machine *m, const Instr *in, int i, Walk *w, Stream *s, int64_t n, uint8_t *buf)
 {
     const Opnd *d = &in->opnd[KI_dst];
     if (in->opnd[i].dtype == d->dtype)
         walk_gather(w, n, buf);
     else
-        dtype_from_f32((DType)d->dtype, stream_in(s, n), n, buf, 1);
+        round_to(m, (DType)d->dtype, stream_in(s, n), n, buf);
     return buf;
 }
 
@@ -155,7 +155,7 @@ eval_tensor_copy_predicated(Machine *m, const Instr *in)
     stream_open(&pred, m, in, 2);
     for (int64_t left = d->nparts * d->count, n; left > 0; left -= n) {
         n = MIN(left, CHUNK);
-        const uint8_t *x = raw_like_dst(in, KI_src, &src, &ss, n, m->stage[6]);
+        const uint8_t *x = raw_like_dst(m, in, KI_src, &src, &ss, n, m->stage[6]);
         walk_gather(&read, n, m->stage[7]);
         select_raw(d->bytes, n, m->stage[7], x, stream_in(&pred, n), in->reverse_pred);
         walk_scatter(&write, n, m->stage[7]);
@@ -297,7 +297,7 @@ eval_affine_select(Machine *m, const Instr *in)
             n = MIN(d->count - at, CHUNK);
             int32_t *v = affine_values(m, in, p, at, n, (int32_t *)(void *)m->stage[4]);
             compare_zero(in->op0, n, v, keep);
-            raw_like_dst(in, KI_src, &ws, &ss, n, got);
+            raw_like_dst(m, in, KI_src, &ws, &ss, n, got);
             select_raw(d->bytes, n, got, fill, keep, true);
             walk_scatter(&wd, n, got);
         }
@@ -410,6 +410,16 @@ tensor_scalar_int(Machine *m, const Instr *in)
 
 /* ---- ALU ---- */
 
+/* y = x op f, or f op x when reversed; f a single value unless flat */
+static Status
+apply(Machine *m, const Instr *in, int op, float *y, const float *x, const float *f, int64_t n, bool flat, bool reverse)
+{
+    TRY(check_logic(m, in, op, x, n));
+    TRY(check_logic(m, in, op, f, flat ? n : 1));
+    alu_apply(op, y, x, f, n, flat, reverse);
+    return ST_OK;
+}
+
 Status
 eval_tensor_tensor(Machine *m, const Instr *in)
 {
@@ -418,8 +428,11 @@ eval_tensor_tensor(Machine *m, const Instr *in)
     TRY(need_same(m, in, 0, 2));
     TRY(need_op(m, in, in->op0));
     bool words = in->engine == EN_gpsimd && is_word((DType)a->dtype) && is_word((DType)b->dtype);
-    if (is_bitvec(in->op0) || (words && has_alu_int(in->op0)))
+    if (is_bitvec(in->op0) || (words && has_alu_int(in->op0))) {
+        TRY(check_logic_operand(m, in, in->op0, 1));
+        TRY(check_logic_operand(m, in, in->op0, 2));
         return tensor_tensor_int(m, in);
+    }
     Chunks c;
     Stream sd, sa, sb;
     chunks_start(&c, in, (const int[]){0, 1, 2}, 3, d->nparts, d->count);
@@ -429,7 +442,7 @@ eval_tensor_tensor(Machine *m, const Instr *in)
     while (chunks_next(&c)) {
         float *y = stream_out(&sd, c.n);
         const float *x = stream_in(&sa, c.n), *z = stream_in(&sb, c.n);
-        alu_fns[in->op0](y, x, z, c.n, VV);
+        TRY(apply(m, in, in->op0, y, x, z, c.n, true, false));
         stream_put(&sd, c.n, y);
     }
     return ST_OK;
@@ -459,9 +472,9 @@ eval_tensor_scalar(Machine *m, const Instr *in)
     while (chunks_next(&c)) {
         float *y = stream_out(&sd, c.n);
         const float *x = stream_in(&sa, c.n);
-        alu_apply(in->op0, y, x, scalars_next(&f0, &c), c.n, c.flat, in->reverse0);
+        TRY(apply(m, in, in->op0, y, x, scalars_next(&f0, &c), c.n, c.flat, in->reverse0));
         if (in->op1 != ALU_none)
-            alu_apply(in->op1, y, y, scalars_next(&f1, &c), c.n, c.flat, in->reverse1);
+            TRY(apply(m, in, in->op1, y, y, scalars_next(&f1, &c), c.n, c.flat, in->reverse1));
         stream_put(&sd, c.n, y);
     }
     return ST_OK;
@@ -488,8 +501,8 @@ eval_scalar_tensor_tensor(Machine *m, const Instr *in)
     while (chunks_next(&c)) {
         float *y = stream_out(&sd, c.n);
         const float *x = stream_in(&sa, c.n), *z = stream_in(&sb, c.n);
-        alu_apply(in->op0, t, x, scalars_next(&f0, &c), c.n, c.flat, in->reverse0);
-        alu_apply(in->op1, y, t, z, c.n, true, in->reverse1);
+        TRY(apply(m, in, in->op0, t, x, scalars_next(&f0, &c), c.n, c.flat, in->reverse0));
+        TRY(apply(m, in, in->op1, y, t, z, c.n, true, in->reverse1));
         stream_put(&sd, c.n, y);
     }
     return ST_OK;
@@ -560,7 +573,8 @@ eval_tensor_scalar_reduce(Machine *m, const Instr *in)
     scalars_open(&f0, m, in, OPERAND, (float)in->imm0, c.flat, d->count);
     while (chunks_next(&c)) {
         float *y = stream_out(&sd, c.n);
-        alu_apply(in->op0, y, stream_in(&sa, c.n), scalars_next(&f0, &c), c.n, c.flat, false);
+        TRY(apply(m, in, in->op0, y, stream_in(&sa, c.n), scalars_next(&f0, &c), c.n, c.flat, false));
+        TRY(check_logic(m, in, in->op1, y, c.n));
         reduce_rows(&c, in->op1, y, acc, &part);
         stream_put(&sd, c.n, y);
     }
@@ -604,7 +618,7 @@ eval_activation(Machine *m, const Instr *in)
             alu_apply(ALU_add, t, x, scalars_next(&bias, &c), c.n, c.flat, false);
             x = t;
         }
-        act_fns[in->func](y, x, c.n);
+        TRY(act_apply(m, in, y, x, c.n));
         if (reduced)
             reduce_rows(&c, ALU_add, y, acc, &part);
         stream_put(&sd, c.n, y);

@@ -133,6 +133,9 @@ struct Machine {
     Pool *pool;         /* NULL: the caller's thread alone */
     bool pool_tried;
     int64_t work;       /* since the last poll */
+    const Instr *undefined_by; /* the first activation outside of its range, */
+    float undefined_arg;       /* and what it was given */
+    bool undefined_lost;       /* such a result was converted */
 };
 
 /* machine.c - memory: which bytes a buffer has, what was written */
@@ -170,6 +173,7 @@ void copy_strided(int bytes, int64_t n, uint8_t *d, int64_t dstep, const uint8_t
 
 typedef struct Stream { /* a walk that reads or writes f32 */
     Walk w;
+    Machine *m;
     DType dt;
     bool in_place;       /* the chunk handed out last is memory itself */
     uint8_t *raw;        /* 4 * CHUNK bytes, elements in the operand's dtype */
@@ -222,6 +226,15 @@ typedef void ActFn(float *d, const float *a, int64_t n);
 extern ActFn *const act_fns[ACT_COUNT];
 void map_rsqrt(float *d, const float *a, int64_t n);
 void map_power(float *d, const float *a, const float *b, int64_t n, AluMode mode);
+
+/* undefined.c - what the device leaves undefined */
+/* y = func(x); results outside of the function's range are marked. x is not read again: y may be x. */
+Status act_apply(Machine *m, const Instr *in, float *y, const float *x, int64_t n);
+void round_to(Machine *m, DType dt, const float *from, int64_t n, void *to); /* dtype_from_f32 that keeps marks */
+Status check_defined(Machine *m, const Instr *in); /* before the handler, once there are marks */
+Status check_kept(Machine *m);                     /* after it */
+Status check_logic(Machine *m, const Instr *in, int op, const float *x, int64_t n); /* and or xor: 0 and 1 only */
+Status check_logic_operand(Machine *m, const Instr *in, int op, int i);
 
 /* pe.c - the iterations of a `batch` loop as one product */
 bool is_batch(const Instr *loop, const Instr *mm);

@@ -114,6 +114,7 @@ eval_tensor_reduce(Machine *m, const Instr *in)
     if (d->nparts != o->nparts || d->count * len != o->count)
         return bad(m, in, "tensor_reduce: %d partitions of %lld results, but the destination has %d of %lld",
                    o->nparts, (long long)(o->count / len), d->nparts, (long long)d->count);
+    TRY(check_logic_operand(m, in, in->op0, 1));
     Reduce r = {.m = m, .in = in, .res = (float *)(void *)m->stage[6]};
     stream_open(&r.dst, m, in, 0);
     int kept = nd - (int)in->naxes;
@@ -147,6 +148,7 @@ eval_tensor_partition_reduce(Machine *m, const Instr *in)
     if (d->nparts != 1 || d->count != o->count)
         return bad(m, in, "tensor_partition_reduce gives 1 partition of %lld elements, the destination has %d of %lld",
                    (long long)o->count, d->nparts, (long long)d->count);
+    TRY(check_logic_operand(m, in, in->op0, 1));
     float *acc = (float *)(void *)m->stage[4];
     Stream sd, s;
     stream_open(&sd, m, in, 0);

@@ -211,6 +211,7 @@ void
 stream_open(Stream *s, Machine *m, const Instr *in, int i)
 {
     walk_open(&s->w, m, in, i);
+    s->m = m;
     s->dt = (DType)in->opnd[i].dtype;
     s->f32 = (float *)(void *)m->stage[i];
     s->raw = m->stage[i] + CHUNK * sizeof(float);
@@ -264,15 +265,15 @@ stream_put(Stream *s, int64_t n, const float *from)
     } else if (s->dt == DT_f32) {
         walk_scatter(w, n, from);
     } else if (w->left >= n && w->step == w->bytes) {
-        dtype_from_f32(s->dt, from, n, w->p, 1);
+        round_to(s->m, s->dt, from, n, w->p);
         advance(w, n);
     } else if (w->bytes == 8) {
         for (int64_t k = 0; k < n; k++) {
-            dtype_from_f32(s->dt, from + k, 1, w->p, 1);
+            round_to(s->m, s->dt, from + k, 1, w->p);
             advance(w, 1);
         }
     } else {
-        dtype_from_f32(s->dt, from, n, s->raw, 1);
+        round_to(s->m, s->dt, from, n, s->raw);
         walk_scatter(w, n, s->raw);
     }
 }

@@ -424,6 +424,50 @@ program_cost(PyObject *self, PyObject *Py_UNUSED(ignored))
     return r;
 }
 
+static PyObject *
+interval_list(const Graph *g, const Interval *of)
+{
+    PyObject *list = PyList_New((Py_ssize_t)g->ops.n - 1);
+
+    for (uint32_t i = 1; list && i < g->ops.n; i++) {
+        const Interval *r = &of[g->ops.p[i].out.i];
+        PyObject *item = Py_BuildValue("(ddN)", r->lo, r->hi, PyBool_FromLong(r->nan));
+
+        if (!item)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i - 1, item);
+    }
+    return list;
+}
+
+static PyObject *
+program_intervals(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Program *p = (Program *)self;
+    Session *s = p->session;
+    PyObject *list = NULL;
+    Interval *of;
+    Arena arena;
+    Status st;
+
+    if (!p->graph || is_tile(p))
+        return raise_plain(s->st, E_Unsupported, "only a tensor program has intervals");
+    if (!session_enter(s))
+        return NULL;
+    arena_init(&arena, &s->cx.mem);
+    st = tensor_verify(p->graph);
+    if (st == ST_OK)
+        st = intervals(p->graph, &arena, &of);
+    if (st == ST_OK)
+        list = interval_list(p->graph, of);
+    else
+        raise_status(s, st, E_Verify);
+    arena_free(&arena);
+    session_leave(s);
+    return list;
+}
+
 static PyMethodDef program_methods[] = {
     {"run", (PyCFunction)(void (*)(void))program_run, METH_VARARGS | METH_KEYWORDS,
      "run($self, /, *arrays, max_work=None)\n--\n\nRun on one array per input; an array, or a tuple of them when there "
@@ -434,6 +478,9 @@ static PyMethodDef program_methods[] = {
     {"verify", program_verify, METH_NOARGS,
      "verify($self, /)\n--\n\nThe rules this program breaks, a list of Violation; empty when it is legal."},
     {"cost", program_cost, METH_NOARGS, "cost($self, /)\n--\n\nModelled Cost of a tile program."},
+    {"intervals", program_intervals, METH_NOARGS,
+     "intervals($self, /)\n--\n\n(least, greatest, whether NaN is possible) of the values of a tensor program, per op: "
+     "what holds for all inputs."},
     {"nki", program_nki, METH_NOARGS, "nki($self, /)\n--\n\nNKI Python source of a tile program."},
     {"brief", (PyCFunction)(void (*)(void))program_brief, METH_VARARGS | METH_KEYWORDS,
      "brief($self, /, max_ops=None)\n--\n\nThe text without the bytes of long constants, and with at most max_ops "
