@@ -161,19 +161,16 @@ bind_arguments(Session *s, const char *name, const char *sig, PyObject *const *a
 /* ---- conversion ---- */
 
 int
-axes_of(Session *s, const char *name, PyObject *o, int64_t *axes, int *n)
-{
-    *n = -1; /* all */
-    return given(o) ? dims_of(s, name, o, axes, n) : 0;
-}
-
-int
 int_of(Session *s, const char *name, PyObject *o, int64_t *out)
 {
     int64_t list[MAX_RANK];
     int n;
 
-    if (dims_of(s, name, o, list, &n) < 0)
+    if (PyTuple_Check(o) || PyList_Check(o) || (PyArray_Check(o) && PyArray_NDIM((PyArrayObject *)o) > 0)) {
+        raise_here(s, E_DType, "%s: expected an integer, got %.100s", name, Py_TYPE(o)->tp_name);
+        return -1;
+    }
+    if (indices_of(s, name, o, true, list, &n) < 0)
         return -1;
     if (n != 1) {
         raise_here(s, E_Shape, "%s: expected one integer, got %d", name, n);
@@ -181,6 +178,27 @@ int_of(Session *s, const char *name, PyObject *o, int64_t *out)
     }
     *out = list[0];
     return 0;
+}
+
+int
+plain_int_of(Session *s, const char *name, PyObject *o, int64_t *out)
+{
+    if (!PyBool_Check(o) && !PyArray_IsScalar(o, Bool))
+        return int_of(s, name, o, out);
+    raise_here(s, E_DType, "%s: expected an integer, got %.100s", name, Py_TYPE(o)->tp_name);
+    return -1;
+}
+
+int
+axes_of(Session *s, const char *name, PyObject *o, int64_t *axes, int *n)
+{
+    *n = -1; /* all */
+    if (!given(o))
+        return 0;
+    if (PyTuple_Check(o))
+        return dims_of(s, name, o, axes, n);
+    *n = 1;
+    return plain_int_of(s, name, o, axes);
 }
 
 /* Makes a negative axis count from the front. */
@@ -206,12 +224,16 @@ axis_of(Session *s, const char *name, PyObject *o, int64_t absent, int rank, int
 }
 
 int
-flag_of(PyObject *o, bool *out)
+flag_of(Session *s, const char *name, PyObject *o, bool *out)
 {
-    int v = given(o) ? PyObject_IsTrue(o) : 0;
+    int v = o ? PyObject_IsTrue(o) : 0;
 
     *out = v > 0;
-    return v < 0 ? -1 : 0;
+    if (v < 0 || !o || PyBool_Check(o) || PyArray_IsScalar(o, Bool) ||
+        (PyIndex_Check(o) && !is_traced(o) && !PySequence_Check(o)))
+        return v < 0 ? -1 : 0;
+    raise_here(s, E_DType, "%s: expected True or False, got %.100s", name, Py_TYPE(o)->tp_name);
+    return -1;
 }
 
 int
@@ -274,10 +296,21 @@ as_traced(Session *s, const char *name, PyObject *o)
 PyObject *
 unpacked(PyObject *rest)
 {
-    if (PyTuple_GET_SIZE(rest) == 1 &&
-        (PyTuple_GET_ITEM(rest, 0) == Py_None || !PyIndex_Check(PyTuple_GET_ITEM(rest, 0))))
-        return PyTuple_GET_ITEM(rest, 0);
-    return rest;
+    PyObject *o = PyTuple_GET_SIZE(rest) == 1 ? PyTuple_GET_ITEM(rest, 0) : NULL;
+    bool array = o && PyArray_Check(o) && PyArray_NDIM((PyArrayObject *)o) > 0;
+
+    return o && (o == Py_None || array || !PyIndex_Check(o)) ? o : rest;
+}
+
+int
+normal_axes(Session *s, const char *name, PyObject *o, int rank, int64_t *axes, int *n)
+{
+    if (indices_of(s, name, o, true, axes, n) < 0)
+        return -1;
+    for (int i = 0; i < *n; i++)
+        if (normal_axis(s, name, rank, &axes[i]) < 0)
+            return -1;
+    return 0;
 }
 
 int
@@ -285,11 +318,9 @@ distinct_axes(Session *s, const char *name, PyObject *o, int rank, int64_t *axes
 {
     unsigned seen = 0;
 
-    if (dims_of(s, name, o, axes, n) < 0)
+    if (normal_axes(s, name, o, rank, axes, n) < 0)
         return -1;
     for (int i = 0; i < *n; i++) {
-        if (normal_axis(s, name, rank, &axes[i]) < 0)
-            return -1;
         if (seen >> axes[i] & 1) {
             raise_here(s, E_Shape, "%s: axis %lld is repeated", name, (long long)axes[i]);
             return -1;

@@ -332,20 +332,44 @@ array_of_data(Session *s, const Data *d, const Type *ty)
     return a;
 }
 
+/* Integers, and arrays of no dims that hold one. */
+bool
+is_index(PyObject *o)
+{
+    if (is_traced(o))
+        return false;
+    if (PyArray_Check(o))
+        return PyArray_NDIM((PyArrayObject *)o) == 0 && PyArray_ISINTEGER((PyArrayObject *)o);
+    return PyIndex_Check(o) && !PySequence_Check(o);
+}
+
+static int
+index_item(Session *s, const char *what, PyObject *o, bool bools, int64_t *out)
+{
+    if (!is_index(o) || (!bools && (PyBool_Check(o) || PyArray_IsScalar(o, Bool)))) {
+        raise_here(s, E_DType, "%s: expected integers, got %.100s", what, Py_TYPE(o)->tp_name);
+        return -1;
+    }
+    *out = PyNumber_AsSsize_t(o, PyExc_OverflowError);
+    if (*out != -1 || !PyErr_Occurred())
+        return 0;
+    if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+        return -1;
+    PyErr_Clear();
+    raise_here(s, E_Shape, "%s: a number out of range", what);
+    return -1;
+}
+
 int
-dims_of(Session *s, const char *what, PyObject *o, int64_t *dim, int *n)
+indices_of(Session *s, const char *what, PyObject *o, bool bools, int64_t *out, int *n)
 {
     PyObject *seq;
     Py_ssize_t len;
+    int r = 0;
 
-    if (PyIndex_Check(o) && !is_traced(o) && !PySequence_Check(o)) {
+    if (is_index(o)) {
         *n = 1;
-        dim[0] = PyNumber_AsSsize_t(o, PyExc_OverflowError);
-        if (dim[0] != -1 || !PyErr_Occurred())
-            return 0;
-        PyErr_Clear();
-        raise_here(s, E_Shape, "%s: a number out of range", what);
-        return -1;
+        return index_item(s, what, o, bools, out);
     }
     if (is_traced(o) || PyUnicode_Check(o) || !(seq = PySequence_Tuple(o))) {
         PyErr_Clear();
@@ -360,19 +384,16 @@ dims_of(Session *s, const char *what, PyObject *o, int64_t *dim, int *n)
         return -1;
     }
     *n = (int)len;
-    for (Py_ssize_t i = 0; i < len; i++) {
-        PyObject *item = PyTuple_GET_ITEM(seq, i);
-
-        dim[i] = PyIndex_Check(item) ? PyNumber_AsSsize_t(item, PyExc_OverflowError) : -1;
-        if (!PyIndex_Check(item) || (dim[i] == -1 && PyErr_Occurred())) {
-            PyErr_Clear();
-            raise_here(s, E_DType, "%s: expected integers, got %.100s", what, Py_TYPE(item)->tp_name);
-            Py_DECREF(seq);
-            return -1;
-        }
-    }
+    for (Py_ssize_t i = 0; r == 0 && i < len; i++)
+        r = index_item(s, what, PyTuple_GET_ITEM(seq, i), bools, &out[i]);
     Py_DECREF(seq);
-    return 0;
+    return r;
+}
+
+int
+dims_of(Session *s, const char *what, PyObject *o, int64_t *dim, int *n)
+{
+    return indices_of(s, what, o, false, dim, n);
 }
 
 PyObject *

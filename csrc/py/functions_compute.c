@@ -28,7 +28,7 @@ reduction(Session *s, const char *name, PyObject *a, PyObject *axis, PyObject *d
     if (traced_operand(s, name, a, &r->v) < 0 || axes_of(s, name, axis, r->axes, &r->n) < 0)
         return -1;
     dt = val_dtype(s->graph, r->v);
-    if (flag_of(keep, &r->keep) < 0 || dtype_arg(s, dtype, &dt) < 0 ||
+    if (flag_of(s, name, keep, &r->keep) < 0 || dtype_arg(s, dtype, &dt) < 0 ||
         (given(dtype) && check_cast(s, name, val_dtype(s->graph, r->v), dt, NULL) < 0))
         return -1;
     st = t_cast(s->graph, r->v, dt, here(s), &r->v);
@@ -73,14 +73,32 @@ fn_min(Session *s, const char *name, PyObject *const *a)
     return reduce_with(s, name, T_reduce_min, a[0], a[1], NULL, a[3]);
 }
 
+/* any of nothing is False, all of nothing True; extremes have no such identity, the count of true ones has. */
+static Status
+truth_of_nothing(Graph *g, TOp op, const Reduction *r, LocId loc, Val *v)
+{
+    TRY(t_reduce(g, T_reduce_sum, r->v, r->axes, r->n, r->keep, loc, v));
+    TRY(t_cast(g, *v, DT_bool, loc, v));
+    return op == T_reduce_min ? t_unary(g, T_logical_not, *v, loc, v) : ST_OK;
+}
+
 static PyObject *
 truth_over(Session *s, const char *name, TOp op, PyObject *const *a)
 {
-    PyObject *dtype = np_type_object(s->st, DT_bool), *r;
+    PyObject *dtype = np_type_object(s->st, DT_bool);
+    Reduction r;
+    Val v = {0};
+    int bad = reduction(s, name, a[0], a[1], dtype, a[3], &r);
+    Status st;
 
-    r = reduce_with(s, name, op, a[0], a[1], dtype, a[3]);
     Py_DECREF(dtype);
-    return r;
+    if (bad < 0)
+        return NULL;
+    if (type_numel(type_of(s, r.v)) == 0)
+        st = truth_of_nothing(s->graph, op, &r, here(s), &v);
+    else
+        st = t_reduce(s->graph, op, r.v, r.axes, r.n, r.keep, here(s), &v);
+    return traced_result(s, st, v);
 }
 
 PyObject *
@@ -122,13 +140,13 @@ fn_mean(Session *s, const char *name, PyObject *const *a)
 static PyObject *
 variance(Session *s, const char *name, PyObject *const *a, bool root)
 {
-    PyObject *ddof = given(a[8]) ? a[8] : a[4];
+    PyObject *ddof = a[8] ? a[8] : a[4];
     Reduction r;
     Over over;
     double d = 0;
     Val v = {0};
 
-    if (statistic(s, name, a, a[5], &r, &over) < 0 || (given(ddof) && real_of(s, name, ddof, &d) < 0))
+    if (statistic(s, name, a, a[5], &r, &over) < 0 || (ddof && real_of(s, name, ddof, &d) < 0))
         return NULL;
     return traced_result(s, (root ? t_std : t_var)(s->graph, r.v, &over, d, here(s), &v), v);
 }
@@ -258,7 +276,7 @@ fn_round(Session *s, const char *name, PyObject *const *a)
     Val x, v = {0};
     DType dt;
 
-    if (traced_operand(s, name, a[0], &x) < 0 || (given(a[1]) && int_of(s, name, a[1], &d) < 0))
+    if (traced_operand(s, name, a[0], &x) < 0 || (a[1] && int_of(s, name, a[1], &d) < 0))
         return NULL;
     d = MIN(MAX(d, -400), 400); /* beyond that the factor is infinite or zero anyway */
     dt = val_dtype(s->graph, x);
@@ -447,14 +465,17 @@ fn_ndim(Session *s, const char *name, PyObject *const *a)
 PyObject *
 fn_size(Session *s, const char *name, PyObject *const *a)
 {
-    int64_t axis;
+    int64_t axes[MAX_RANK], size = 1;
+    int n;
     Val x;
 
     if (!given(a[1]))
         return attribute_of(s, name, a[0], "size");
-    if (traced_operand(s, name, a[0], &x) < 0 || axis_of(s, name, a[1], 0, type_of(s, x)->rank, &axis) < 0)
+    if (traced_operand(s, name, a[0], &x) < 0 || distinct_axes(s, name, a[1], type_of(s, x)->rank, axes, &n) < 0)
         return NULL;
-    return PyLong_FromLongLong(type_of(s, x)->dim[axis]);
+    for (int i = 0; i < n; i++)
+        size *= type_of(s, x)->dim[axes[i]];
+    return PyLong_FromLongLong(size);
 }
 
 PyObject *

@@ -49,7 +49,7 @@ fn_concatenate(Session *s, const char *name, PyObject *const *a)
     if (a[1] == Py_None)
         for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
             st = t_reshape(s->graph, v[i], (int64_t[]){type_numel(type_of(s, v[i]))}, 1, loc, &v[i]);
-    else if (a[1] && int_of(s, name, a[1], &axis) < 0)
+    else if (a[1] && plain_int_of(s, name, a[1], &axis) < 0)
         return NULL;
     return st == ST_OK ? join(s, name, v, n, axis, a[3], a[4]) : raise_status(s, st, E_Shape);
 }
@@ -164,9 +164,12 @@ split_at(Session *s, const char *name, Val x, int64_t axis, PyObject *where)
     }
     list = PyList_New(0);
     for (Py_ssize_t i = 0; list && i <= n; i++) {
-        Py_ssize_t to = i < n ? PyNumber_AsSsize_t(PyTuple_GET_ITEM(seq, i), NULL) : PY_SSIZE_T_MAX;
+        PyObject *item = i < n ? PyTuple_GET_ITEM(seq, i) : NULL;
+        Py_ssize_t to = item && is_index(item) ? PyNumber_AsSsize_t(item, NULL) : PY_SSIZE_T_MAX;
 
-        if ((to == -1 && PyErr_Occurred()) || append_part(s, list, x, axis, from, to) < 0)
+        if (item && !is_index(item))
+            raise_here(s, E_DType, "%s: indices are integers, got %.100s", name, Py_TYPE(item)->tp_name);
+        if (PyErr_Occurred() || append_part(s, list, x, axis, from, to) < 0)
             Py_CLEAR(list);
         from = to;
     }
@@ -207,7 +210,7 @@ split(Session *s, const char *name, PyObject *a, PyObject *where, PyObject *axis
 
     if (traced_operand(s, name, a, &x) < 0 || axis_of(s, name, axis_arg, axis, type_of(s, x)->rank, &axis) < 0)
         return NULL;
-    if (is_traced(where) || !PyIndex_Check(where) || PySequence_Check(where))
+    if (!is_index(where))
         return split_at(s, name, x, axis, where);
     if (int_of(s, name, where, &n) < 0)
         return NULL;
@@ -226,20 +229,31 @@ fn_array_split(Session *s, const char *name, PyObject *const *a)
     return split(s, name, a[0], a[1], a[2], 0, false);
 }
 
+/* Along an axis of arrays with at least `least` dims. */
+static PyObject *
+split_axis(Session *s, const char *name, PyObject *const *a, int least, int64_t axis)
+{
+    Val x;
+    int rank;
+
+    if (traced_operand(s, name, a[0], &x) < 0)
+        return NULL;
+    rank = type_of(s, x)->rank;
+    if (rank < least)
+        return raise_here(s, E_Shape, "%s: works on arrays of %d or more dimensions, got %d", name, least, rank);
+    return split(s, name, a[0], a[1], NULL, MIN(axis, rank - 1), true);
+}
+
 PyObject *
 fn_vsplit(Session *s, const char *name, PyObject *const *a)
 {
-    return split(s, name, a[0], a[1], NULL, 0, true);
+    return split_axis(s, name, a, 2, 0);
 }
 
 PyObject *
 fn_hsplit(Session *s, const char *name, PyObject *const *a)
 {
-    Val x;
-
-    if (traced_operand(s, name, a[0], &x) < 0)
-        return NULL;
-    return split(s, name, a[0], a[1], NULL, type_of(s, x)->rank > 1, true);
+    return split_axis(s, name, a, 1, 1);
 }
 
 /* ---- moving elements ---- */
@@ -293,30 +307,48 @@ roll_flat(Session *s, Val x, int64_t shift, LocId loc, Val *v)
     return t_reshape(s->graph, *v, ty.dim, ty.rank, loc, v);
 }
 
+/* Shifts and axes go together as shapes broadcast; an axis may come more than once. */
+static Status
+roll_axes(Session *s, Val x, const int64_t *shift, int n, const int64_t *axes, int m, LocId loc, Val *v)
+{
+    int64_t by[MAX_RANK] = {0};
+    int count = n == 1 ? m : n;
+
+    *v = x;
+    if (n != m && n != 1 && m != 1)
+        return fail(&s->cx, ST_USER, loc, "roll: %d shifts for %d axes", n, m);
+    for (int i = 0; i < count; i++) {
+        int64_t axis = axes[m == 1 ? 0 : i], d = MAX(type_of(s, x)->dim[axis], 1);
+
+        by[axis] = (by[axis] + shift[n == 1 ? 0 : i] % d) % d;
+    }
+    for (int i = 0; i < type_of(s, x)->rank; i++)
+        TRY(roll_axis(s, *v, i, by[i], loc, v));
+    return ST_OK;
+}
+
 PyObject *
 fn_roll(Session *s, const char *name, PyObject *const *a)
 {
-    int64_t shift[MAX_RANK], axes[MAX_RANK];
+    int64_t shift[MAX_RANK], axes[MAX_RANK], numel;
     LocId loc = here(s);
-    Status st = ST_OK;
+    Status st;
     int n, m;
-    Val x;
+    Val x, v = {0};
 
-    if (traced_operand(s, name, a[0], &x) < 0 || dims_of(s, name, a[1], shift, &n) < 0)
+    if (traced_operand(s, name, a[0], &x) < 0 || indices_of(s, name, a[1], true, shift, &n) < 0)
         return NULL;
-    if (!given(a[2])) {
-        if (n != 1)
-            return raise_here(s, E_Unsupported, "roll: several shifts need as many axes");
-        st = roll_flat(s, x, shift[0], loc, &x);
-        return traced_result(s, st, x);
+    if (given(a[2])) {
+        if (normal_axes(s, name, a[2], type_of(s, x)->rank, axes, &m) < 0)
+            return NULL;
+        st = roll_axes(s, x, shift, n, axes, m, loc, &v);
+        return traced_result(s, st, v);
     }
-    if (distinct_axes(s, name, a[2], type_of(s, x)->rank, axes, &m) < 0)
-        return NULL;
-    if (n != m && n != 1)
-        return raise_here(s, E_Shape, "roll: %d shifts for %d axes", n, m);
-    for (int i = 0; st == ST_OK && i < m; i++)
-        st = roll_axis(s, x, axes[i], shift[n == 1 ? 0 : i], loc, &x);
-    return traced_result(s, st, x);
+    numel = MAX(type_numel(type_of(s, x)), 1);
+    for (int i = n ? 1 : 0; i < n; i++)
+        shift[0] = shift[0] % numel + shift[i] % numel;
+    st = roll_flat(s, x, n ? shift[0] : 0, loc, &v);
+    return traced_result(s, st, v);
 }
 
 /* Every element of an axis `count` times: a size-1 axis behind it is broadcast and merged. */
@@ -347,13 +379,14 @@ fn_repeat(Session *s, const char *name, PyObject *const *a)
 
     if (traced_operand(s, name, a[0], &x) < 0)
         return NULL;
-    if (is_traced(a[1]) || !PyIndex_Check(a[1]))
+    if (!is_index(a[1]))
         return raise_here(s, E_Unsupported, "repeat: only an integer number of repeats is supported");
     if (int_of(s, name, a[1], &count) < 0)
         return NULL;
     if (count < 0)
         return raise_here(s, E_Shape, "repeat: repeats may not be negative, got %lld", (long long)count);
-    if (given(a[2]) ? axis_of(s, name, a[2], 0, type_of(s, x)->rank, &axis) < 0 : 0)
+    if (given(a[2]) && (plain_int_of(s, name, a[2], &axis) < 0 ||
+                        axis_of(s, name, a[2], 0, type_of(s, x)->rank, &axis) < 0))
         return NULL;
     if (!given(a[2]))
         st = t_reshape(s->graph, x, (int64_t[]){type_numel(type_of(s, x))}, 1, loc, &x);
@@ -414,7 +447,7 @@ fn_tile(Session *s, const char *name, PyObject *const *a)
     int n;
     Val x, v = {0};
 
-    if (traced_operand(s, name, a[0], &x) < 0 || dims_of(s, name, a[1], reps, &n) < 0)
+    if (traced_operand(s, name, a[0], &x) < 0 || indices_of(s, name, a[1], true, reps, &n) < 0)
         return NULL;
     return traced_result(s, tile(s, x, reps, n, here(s), &v), v);
 }
@@ -429,7 +462,7 @@ triangle(Session *s, const char *name, PyObject *m, PyObject *k_arg, bool lower)
     LocId loc = here(s);
     int64_t k = 0;
 
-    if (traced_operand(s, name, m, &x) < 0 || (given(k_arg) && int_of(s, name, k_arg, &k) < 0))
+    if (traced_operand(s, name, m, &x) < 0 || (k_arg && int_of(s, name, k_arg, &k) < 0))
         return NULL;
     ty = *type_of(s, x);
     if (ty.rank == 0)

@@ -155,7 +155,7 @@ fn_expand_dims(Session *s, const char *name, PyObject *const *a)
     int n, from = 0;
     Val x, v = {0};
 
-    if (traced_operand(s, name, a[0], &x) < 0 || dims_of(s, name, a[1], axes, &n) < 0)
+    if (traced_operand(s, name, a[0], &x) < 0 || indices_of(s, name, a[1], true, axes, &n) < 0)
         return NULL;
     ty = type_of(s, x);
     if (ty->rank + n > MAX_RANK)
@@ -181,7 +181,8 @@ fn_squeeze(Session *s, const char *name, PyObject *const *a)
     if (traced_operand(s, name, a[0], &x) < 0)
         return NULL;
     ty = type_of(s, x);
-    if (given(a[1]) && distinct_axes(s, name, a[1], ty->rank, axes, &n) < 0)
+    if (axes_of(s, name, a[1], axes, &n) < 0 ||
+        (given(a[1]) && distinct_axes(s, name, a[1], ty->rank, axes, &n) < 0))
         return NULL;
     for (int i = 0; i < n; i++) {
         if (ty->dim[axes[i]] != 1)

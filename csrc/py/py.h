@@ -106,7 +106,9 @@ PyObject *array_of_list(Session *s, const char *what, PyObject *list); /* numpy.
 /* A Python or NumPy object as an operand; weak as in promote(). Raises at the user's line. */
 int operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak);
 PyObject *array_of_data(Session *s, const Data *d, const Type *ty);           /* read-only view on a constant */
+bool is_index(PyObject *o);                                                   /* one integer */
 int dims_of(Session *s, const char *what, PyObject *o, int64_t *dim, int *n); /* an int or a sequence of ints */
+int indices_of(Session *s, const char *what, PyObject *o, bool bools, int64_t *out, int *n); /* True as 1, if bools */
 PyObject *int_tuple(const int64_t *v, int n);
 
 /* session.c */
@@ -158,10 +160,12 @@ given(PyObject *o)
 /* By a signature of functions.def. Borrowed references in out, NULL for absent ones; the tuple of a '*name' is new. */
 int bind_arguments(Session *s, const char *name, const char *sig, PyObject *const *args, Py_ssize_t n, PyObject *kwargs,
                    PyObject **out, PyObject **rest);
-int flag_of(PyObject *o, bool *out);
-int int_of(Session *s, const char *name, PyObject *o, int64_t *out);                /* also a sequence of one */
+int flag_of(Session *s, const char *name, PyObject *o, bool *out);
+int int_of(Session *s, const char *name, PyObject *o, int64_t *out);
+int plain_int_of(Session *s, const char *name, PyObject *o, int64_t *out);          /* no bool */
 int axes_of(Session *s, const char *name, PyObject *o, int64_t *axes, int *n);      /* as given; *n -1: all */
 int axis_of(Session *s, const char *name, PyObject *o, int64_t absent, int rank, int64_t *axis); /* in [0, rank) */
+int normal_axes(Session *s, const char *name, PyObject *o, int rank, int64_t *axes, int *n);     /* in [0, rank) */
 int distinct_axes(Session *s, const char *name, PyObject *o, int rank, int64_t *axes, int *n);   /* each once */
 int real_of(Session *s, const char *name, PyObject *o, double *out);
 int dtype_arg(Session *s, PyObject *o, DType *dt); /* *dt stays as it is without one */
