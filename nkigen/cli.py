@@ -1,4 +1,4 @@
-"""The command line: `python -m nkigen bench | show | fuzz | version`.
+"""The command line: `python -m nkigen bench | show | accuracy | fuzz | version`.
 
 Example:
     $ python -m nkigen show kernels.py:softmax 4096x4096:bf16 --stage cost
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nkigen
-from nkigen import bench, fuzz
+from nkigen import accuracy, bench, fuzz
 
 
 def parse_spec(text: str) -> tuple[tuple[int, ...], str]:
@@ -129,6 +129,9 @@ def make_parser() -> argparse.ArgumentParser:
     f = commands.add_parser("fuzz", help="mutated texts or random programs")
     fuzz.add_arguments(f)
     f.set_defaults(run=fuzz.run)
+    a = commands.add_parser("accuracy", help="measure every op against NumPy")
+    accuracy.add_arguments(a)
+    a.set_defaults(run=accuracy.run)
     v = commands.add_parser("version", help="print the version")
     v.set_defaults(run=version)
     return parser

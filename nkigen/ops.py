@@ -52,13 +52,18 @@ def sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))
 
 
+#: below, silu and gelu are -0; the spelled products are nan at -inf
+LOWEST = -1e4
+
+
 def silu(x: Any) -> Any:
-    """x * sigmoid(x), written as x / (1 + exp(-x)).
+    """x * sigmoid(x), written as x / (1 + exp(-x)); -0 at minus infinity.
 
     Example:
-        >>> float(silu(np.float32(0)))
-        0.0
+        >>> float(silu(np.float32(0))), float(silu(np.float32(-np.inf)))
+        (0.0, -0.0)
     """
+    x = np.maximum(x, LOWEST)
     return x / (1 + np.exp(-x))
 
 
@@ -85,10 +90,13 @@ def softplus(x: Any) -> Any:
 def gelu_tanh(x: Any) -> Any:
     """The tanh form of GELU: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x**3))).
 
+    At minus infinity it is -0.
+
     Example:
         >>> float(gelu_tanh(np.float32(0)))
         0.0
     """
+    x = np.maximum(x, LOWEST)
     inner = SQRT_2_OVER_PI * (x + 0.044715 * (x * x * x))
     return 0.5 * x * (1 + np.tanh(inner))
 
@@ -109,6 +117,7 @@ def gelu(x: Any) -> Any:
         >>> round(float(gelu(np.float32(1))), 4)
         0.8413
     """
+    x = np.maximum(x, LOWEST)
     return 0.5 * x * (1 + _erf(x * SQRT_HALF))
 
 
@@ -228,38 +237,25 @@ def _fmin(x: Any, y: Any) -> Any:
     return np.where(np.isnan(x), y, np.where(np.isnan(y), x, np.minimum(x, y)))
 
 
-def _logaddexp(x: Any, y: Any) -> Any:
-    x, y = _loop(np.logaddexp, x, y)
-    return np.maximum(x, y) + np.log1p(np.exp(-np.abs(x - y)))
-
-
-def _hypot(x: Any, y: Any) -> Any:
-    x, y = _loop(np.hypot, x, y)
-    return np.sqrt(x * x + y * y)
-
-
-def _deg2rad(x: Any) -> Any:
-    return x * np.asarray(np.pi / 180, x.dtype)
-
-
-def _rad2deg(x: Any) -> Any:
-    return x * np.asarray(180 / np.pi, x.dtype)
+def _scaled(ufunc: np.ufunc, x: Any, factor: float) -> Any:
+    """x times a factor that the narrow floats do not hold, rounded once."""
+    (x,) = _loop(ufunc, x)
+    wide = np.float32 if x.dtype.itemsize < 4 else x.dtype
+    return np.astype(np.astype(x, wide) * np.asarray(factor, wide), x.dtype)
 
 
 #: NumPy function or ufunc -> its composition; called with what the user gave
 COMPOSITIONS: dict[Any, Callable[..., Any]] = {
     np.conjugate: _conjugate,
-    np.deg2rad: lambda x: _deg2rad(*_loop(np.deg2rad, x)),
-    np.degrees: lambda x: _rad2deg(*_loop(np.degrees, x)),
+    np.deg2rad: lambda x: _scaled(np.deg2rad, x, np.pi / 180),
+    np.degrees: lambda x: _scaled(np.degrees, x, 180 / np.pi),
     np.fabs: _fabs,
     np.fliplr: lambda m: m[:, ::-1],
     np.flipud: lambda m: m[::-1],
     np.fmax: _fmax,
     np.fmin: _fmin,
-    np.hypot: _hypot,
     np.isfinite: _isfinite,
     np.isinf: _isinf,
-    np.logaddexp: _logaddexp,
-    np.rad2deg: lambda x: _rad2deg(*_loop(np.rad2deg, x)),
-    np.radians: lambda x: _deg2rad(*_loop(np.radians, x)),
+    np.rad2deg: lambda x: _scaled(np.rad2deg, x, 180 / np.pi),
+    np.radians: lambda x: _scaled(np.radians, x, np.pi / 180),
 }

@@ -198,18 +198,25 @@ act_sigmoid(float v)
     return (float)(1.0 / (1.0 + exp_f64(-x)));
 }
 
+/* x times a factor that vanishes at -inf: nan there, as the definition has it. */
+INLINE float
+unless_minus_inf(float x, double y)
+{
+    return x == -INFINITY ? NAN : (float)y;
+}
+
 INLINE float
 act_silu(float v)
 {
     double x = clamp_f64(v, -200, INFINITY), y = x > 200.0 ? 200.0 : x;
-    return (float)(x / (1.0 + exp_f64(-y)));
+    return unless_minus_inf(v, x / (1.0 + exp_f64(-y)));
 }
 
 INLINE float
 act_tanh(float v)
 {
     double x = clamp_f64(v, -20, 20), e = exp_f64(2.0 * x);
-    double big = (e - 1.0) / (e + 1.0), small = x - x * x * x * (1.0 / 3);
+    double big = (e - 1.0) / (e + 1.0), small = x * (1.0 - x * x * (1.0 / 3)); /* keeps -0 */
     return (float)(x * x < 4e-8 ? small : big);
 }
 
@@ -218,7 +225,7 @@ act_gelu(float v)
 {
     double x = clamp_f64(v, -15, INFINITY), a = x < 0 ? -x : x, t = a * 0.70710678118654752440;
     double q = 0.5 * (x > 15.0 ? 15.0 : x) * erfc_f64(t > 11.5 ? 11.5 : t);
-    return (float)(x > 0 ? x - q : q);
+    return unless_minus_inf(v, x > 0 ? x - q : q);
 }
 
 /* x sigmoid(2u) */
@@ -227,7 +234,7 @@ act_gelu_tanh(float v)
 {
     double x = clamp_f64(v, -60, INFINITY), y = x > 60.0 ? 60.0 : x;
     double u = 1.5957691216057307 * (y + 0.044715 * y * y * y);
-    return (float)(x / (1.0 + exp_f64(-clamp_f64(u, -600, 600))));
+    return unless_minus_inf(v, x / (1.0 + exp_f64(-clamp_f64(u, -600, 600))));
 }
 
 INLINE double
@@ -250,7 +257,7 @@ INLINE float
 act_mish(float v)
 {
     double x = clamp_f64(v, -200, INFINITY), e = exp_f64(x > 50.0 ? 50.0 : x), n = e * (e + 2.0);
-    return (float)(x * (n / (n + 2.0)));
+    return unless_minus_inf(v, x * (n / (n + 2.0)));
 }
 
 INLINE float

@@ -108,19 +108,17 @@ is_negated(const Graph *g, Val n, Val x)
            (is_op(g, x, T_neg) && uncast(g, operand(g, x, 0)).i == n.i);
 }
 
-/* 1 / (1 + exp(n)), x / (1 + exp(-x)), x / (1 + exp(n)) */
+/* 1 / (1 + exp(n)) and x / (1 + exp(-x)). Another numerator may be large where exp(n) overflows: NumPy's 0 is not its
+ * product with a subnormal sigmoid. */
 static Status
 match_logistic(const Match *m, Val num, Val den)
 {
-    Val n, s;
+    Val n;
     if (!is_exp_plus_one(m->g, den, &n))
         return ST_OK;
     if (is_value(m->g, num, 1))
         return emit_sigmoid(m, n, m->out);
-    if (is_negated(m->g, n, num))
-        return emit_silu(m, num);
-    TRY(emit_sigmoid(m, n, &s));
-    return t_binary(m->g, T_mul, num, s, m->loc, m->out);
+    return is_negated(m->g, n, num) ? emit_silu(m, num) : ST_OK;
 }
 
 /* x * sigmoid(x) */
@@ -196,7 +194,7 @@ as_monomial(const Graph *g, Val v, Val x, double *coef, int *power)
 static bool
 is_near(double a, double b)
 {
-    return fabs(a - b) <= 2e-6 * fabs(b);
+    return fabs(a - b) <= 3e-7 * fabs(b); /* of constants rounded to f32 */
 }
 
 /* v is GELU_INNER * (x + GELU_CUBIC * x**3) in any spelling. */
@@ -371,9 +369,9 @@ emit_product(const Match *m, Val x, int c, Val *out)
     Val y;
     if (narrow)
         TRY(t_cast(g, x, DT_f32, m->loc, &x));
+    if (c == -2) /* first, since the square overflows earlier */
+        TRY(t_unary(g, T_reciprocal, x, m->loc, &x));
     TRY(t_unary(g, T_square, x, m->loc, &y));
-    if (c == -2)
-        TRY(t_unary(g, T_reciprocal, y, m->loc, &y));
     if (c == 3)
         TRY(t_binary(g, T_mul, y, x, m->loc, &y));
     if (c == 4)
@@ -396,7 +394,7 @@ match_power(const Match *m, Val x, Val exponent)
         return emit_product(m, x, -2, m->out);
     if (c == 0.5)
         return t_unary(g, T_sqrt, x, m->loc, m->out);
-    if (c == -0.5)
+    if (c == -0.5 && is_never_negative(g, x)) /* of -0 and -inf NumPy's power is inf and 0 */
         return t_unary(g, T_rsqrt, x, m->loc, m->out);
     if (c == -1)
         return t_unary(g, T_reciprocal, x, m->loc, m->out);

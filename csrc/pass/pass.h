@@ -71,6 +71,11 @@ Val x_cast(Expr *e, Val a, DType dt);
 Val x_rcast(Expr *e, Val a, DType dt); /* to the nearest integer, saturating */
 Val x_where(Expr *e, Val c, Val a, Val b);
 
+/* known.c - certain from the few ops that made a value */
+bool is_never_negative(const Graph *g, Val v); /* v >= 0 or nan, and not -0 */
+bool is_exponential(const Graph *g, Val v);    /* e**x, as rounded */
+bool is_safe_divisor(const Graph *g, Val v);   /* |v| is 0, infinite, nan or from 2**-126 on */
+
 /* Not computed: a parameter or a constant. */
 static inline bool
 is_source(const Graph *g, Val v)

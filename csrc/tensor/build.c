@@ -352,6 +352,10 @@ choose_loop(Graph *g, TOp *op, DType *dt, LocId loc)
     case T_div:
         *dt = is_float(*dt) ? *dt : DT_f64;
         return ST_OK;
+    case T_hypot:
+    case T_logaddexp:
+        *dt = promote_unary(*op, *dt);
+        return ST_OK;
     case T_floor_divide:
     case T_remainder:
     case T_power:

@@ -90,7 +90,7 @@ fold_to(const Site *s, Val v)
 static double
 sign(double x)
 {
-    return x > 0 ? 1 : x < 0 ? -1 : x;
+    return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x;
 }
 
 static bool
