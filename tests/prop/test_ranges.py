@@ -1,6 +1,7 @@
 """Ranges of activation functions: guards, what the simulator poisons, interval analysis."""
 
 import re
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import nkigen
 from nkigen import HardwareLimitError, workloads
 
+ROOT = Path(__file__).resolve().parents[2]
 F = np.float32
 TARGETS = ("trn1", "trn2", "trn3")
 BOUNDS = {"log": (-64, 64), "sqrt": (-116, 118), "rsqrt": (-87, 97), "reciprocal": (-42, 42)}
@@ -152,11 +154,60 @@ def test_proven_ranges_cost_nothing(name, dtype):
 
 @pytest.mark.parametrize(
     "fn",
-    [np.sqrt, np.log, lambda x: 1 / np.sqrt(x * x + 1e-40), lambda x: np.std(x, axis=1), lambda x: np.log(np.exp(x))],
-)
+    [
+        np.sqrt, np.log, lambda x: 1 / np.sqrt(x * x + 1e-40), lambda x: np.std(x, axis=1), lambda x: np.log(np.exp(x)),
+        lambda x: np.log(np.sum(x * x, axis=1) + 1), lambda x: 1 / np.sqrt(np.sum(np.abs(x), axis=1) + 1),
+        lambda x: np.log(np.sum(np.exp(x - x.max(0)), axis=1)),
+    ],
+)  # fmt: skip
 def test_unproven_ranges_are_guarded(fn):
     k = nkigen.compile(fn, X, check="off")
     assert ops_of(k, "guard") != ops_of(k, "decompose")
+
+
+COUNTS = {  # functions, and how many instructions come before the guarded one
+    "`1 / sqrt(x)`": [(lambda x: 1 / np.sqrt(x), 0)],
+    "`sqrt(x)`": [(np.sqrt, 0)],
+    "`log(x)`, x at most 2^64": [
+        (lambda x: np.log(np.minimum(np.abs(x), 1)), 2),
+        (lambda x: np.log(np.minimum(x, 1)), 1),
+    ],
+    "`log(x)`, x at least 2^-64": [(lambda x: np.log(np.maximum(x, 1)), 1)],
+    "`log(x)` of anything": [(np.log, 0)],
+}
+
+
+def table(title):
+    text = (ROOT / "docs" / "ranges.md").read_text()
+    lines = text.split(title)[1].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith("| ---")]
+
+
+def test_documented_instructions():
+    rows = {name: [int(n) for n in re.findall(r"\d+", count)] for name, _, count in table("| function | instead |")[1:]}
+    assert set(rows) == set(COUNTS)
+    for name, cases in COUNTS.items():
+        counts = []
+        for fn, before in cases:
+            k = nkigen.compile(fn, X, check="off")
+            moves = k.cost.instructions["dma_copy"]  # a load and a store per tile
+            counts.append((k.cost.instruction_count - moves) // (moves // 2) - before)
+        assert counts == rows[name], name
+
+
+def test_documented_ranges():
+    """docs/ranges.md and tile/act.def say the same."""
+    names = {"pi": np.pi, "-pi": -np.pi, "pi/2": np.pi / 2, "-pi/2": -np.pi / 2}
+
+    def number(text):
+        return names[text] if text in names else float(eval(text.split(",")[0].replace("^", "**")))
+
+    documented = {f: (number(lo), number(hi)) for f, lo, hi in table("| function | from |")[1:]}
+    rows = re.findall(r"^DOMAIN(?:_ABS)?\((\w+), ([^,]+), ([^,]+),", (ROOT / "csrc/tile/act.def").read_text(), re.M)
+    defined = {f: tuple(float.fromhex(x) if "0x" in x else float(x) for x in (lo, hi)) for f, lo, hi in rows}
+    assert documented.keys() == defined.keys()
+    for f, bounds in defined.items():
+        assert np.allclose(bounds, documented[f], rtol=1e-7), f
 
 
 # ---- the simulator ----
