@@ -29,6 +29,7 @@ from nkigen.errors import (
 )
 from nkigen.structure import Tree, unflatten
 from nkigen.trace import TracedFunction, bind, trace_graph
+from nkigen.writeback import check_targets, write_back
 
 __all__ = ["compile", "parse", "Kernel", "ArrayInfo", "clear_cache"]
 
@@ -114,7 +115,8 @@ class Kernel:
         self.outputs: tuple[ArrayInfo, ...] = _infos(
             [(n or f"out{i}", d, s) for i, (n, d, s) in enumerate(self.tile_ir.outputs)]
         )
-        #: {k: j}: output k updates input j
+        #: {k: j}: output k updates input j; those that the function does not return
+        #: come after those that it returns
         self.aliases: dict[int, int] = dict(self.tensor_ir.aliases)
         self._narrowed = [spec_of((s, d)).dtype for _, d, s in self.tile_ir.inputs]
 
@@ -124,8 +126,9 @@ class Kernel:
         args, named: the arguments of the function, with arrays of the shapes and dtypes
         that were compiled for, in any memory order. Arguments without arrays may be left
         out; those that are given must be the ones that were compiled for. 64-bit data of
-        a narrowed parameter is converted. Raises ShapeError, DTypeError or StructureError
-        when an argument is not what was compiled for.
+        a narrowed parameter is converted. A parameter that the function changes is
+        written back into the array that was given. Raises ShapeError, DTypeError or
+        StructureError when an argument is not what was compiled for.
 
         Example:
             >>> k(x, weight=w)                              # doctest: +SKIP
@@ -210,8 +213,10 @@ class Kernel:
     ) -> Any:
         """Run a stage on the arrays of a call; the structure that the function returns."""
         given = self._call.arrays(args, named)
+        check_targets(self.name, self.inputs, self.aliases, given)
         arrays = [self._argument(i, a) for i, a in enumerate(given)]
-        return unflatten(self._results, _as_tuple(program.run(*arrays)))
+        outputs = write_back(self.aliases, given, _as_tuple(program.run(*arrays)))
+        return unflatten(self._results, outputs)
 
     def _argument(self, i: int, value: Any) -> Any:
         info = self.inputs[i]
@@ -287,7 +292,7 @@ def compile(
     name = traced.name if traced else kernel_name(fn)
     fn, call, given = bind(fn, arrays_or_specs, _by_name(fn, named, params))
     specs = [_spec_at(path, g) for path, g in zip(call.paths, given)]
-    session, results = trace_graph(fn, call, specs, name)
+    session, results = trace_graph(fn, call, specs, name, given)
     session = _compiled(session, target, narrow, plan, cache)
     kernel = Kernel(session, name, target, call, results)
     if check != "off":

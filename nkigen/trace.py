@@ -87,7 +87,7 @@ class TracedFunction:
         """
         fn, call, given = bind(self, specs, named)
         specs = [spec_of(g) for g in given]
-        return trace_graph(fn, call, specs, self.name).session.program
+        return trace_graph(fn, call, specs, self.name, given).session.program
 
 
 def trace(
@@ -130,24 +130,37 @@ def bind(
 
 
 def trace_graph(
-    fn: Callable[..., Any], call: Call, specs: Sequence[Spec], name: str
+    fn: Callable[..., Any],
+    call: Call,
+    specs: Sequence[Spec],
+    name: str,
+    given: Sequence[Any],
 ) -> Traced:
-    """Trace `fn`: the session with the finished graph, and what it returned."""
+    """Trace `fn`: the session with the finished graph, and what it returned.
+
+    given: what the specs are of; a NumPy scalar among them is immutable, not an array.
+    """
     session = _core.Session(name)
     try:
         arrays = [
-            session.input(n, s.dtype, s.shape)
-            for n, s in zip(call.names(), specs, strict=True)
+            session.input(n, s.dtype, s.shape, isinstance(g, np.generic))
+            for n, s, g in zip(call.names(), specs, given, strict=True)
         ]
-        results, outputs = _results(fn, call.invoke(fn, arrays))
+        result = call.invoke(fn, arrays)
+        results, outputs = _results(fn, result, bool(session.changed))
         session.finish(tuple(outputs))
     finally:
         session.close()
     return Traced(session, results)
 
 
-def _results(fn: Callable[..., Any], result: Any) -> tuple[Tree, list[Any]]:
-    """The structure that a kernel returned, and the arrays in it."""
+def _results(
+    fn: Callable[..., Any], result: Any, changes: bool
+) -> tuple[Tree, list[Any]]:
+    """The structure that a kernel returned, and the arrays in it.
+
+    changes: it changed a parameter, so that it need not return an array.
+    """
 
     def is_array(value: Any, path: str) -> bool:
         if isinstance(value, (_core.TracedArray, np.ndarray)):
@@ -157,7 +170,7 @@ def _results(fn: Callable[..., Any], result: Any) -> tuple[Tree, list[Any]]:
         raise _result_error(fn, f"returned {_describe(value, path)}")
 
     tree, leaves = flatten(result, "result", is_array)
-    if not leaves:
+    if not leaves and not changes:
         raise _result_error(fn, f"returned {_describe(result)}")
     return tree, [leaf.value for leaf in leaves]
 

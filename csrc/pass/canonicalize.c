@@ -1,7 +1,7 @@
 /* canonicalize.c - rebuild a tensor graph from what its outputs need; the walk that all tensor passes share.
  *
  * in:   any verified tensor graph
- * out:  the same function as the builder makes it: folded, shared, without ops that nobody uses
+ * out:  the same function as the builder makes it: folded, shared, without updates and ops that nobody uses
  * rule: inputs stay, all and in order; names and aliases stay.
  */
 #include "pass/pass.h"
@@ -115,5 +115,12 @@ rewrite_shaped(const Rewrite *rw, const Op *op, Val v, Val *out)
 Status
 pass_canonicalize(const Graph *in, const CompileOptions *opt, Graph **out)
 {
-    return graph_rewrite(in, opt, rewrite_clone, NULL, out);
+    bool *live, updates = false;
+    TRY(liveness(in, &live));
+    FOR_OPS(in, o)
+        updates |= live[o.i] && graph_op(in, o)->code == T_update;
+    if (!updates)
+        return graph_rewrite(in, opt, rewrite_clone, NULL, out);
+    TRY(resolve_updates(in, live, opt, out));
+    return graph_sweep(*out, opt, out);
 }

@@ -16,7 +16,7 @@ typedef struct CompileOptions {
 } CompileOptions;
 
 /* tensor IR -> tensor IR; *out is a new graph */
-/* canonicalize.c: fold, share, drop what nobody uses */
+/* canonicalize.c: fold, share, resolve updates, drop what nobody uses */
 Status pass_canonicalize(const Graph *in, const CompileOptions *opt, Graph **out);
 /* narrow.c: f64 i64 u64 -> f32 i32 u32 */
 Status pass_narrow(const Graph *in, const CompileOptions *opt, Graph **out);
@@ -43,6 +43,8 @@ typedef Status RewriteOp(const Rewrite *rw, OpId o, Val *out);
 RewriteOp rewrite_clone; /* the op as it is */
 Status graph_rewrite(const Graph *in, const CompileOptions *opt, RewriteOp *rewrite, void *env, Graph **out);
 Status graph_sweep(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; drops what no output needs */
+/* updates.c - the part of canonicalize that is about updates; live: by op */
+Status resolve_updates(const Graph *in, const bool *live, const CompileOptions *opt, Graph **out);
 /* order.c - the end of decompose */
 Status order_words(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; exact order of i32 */
 Status graph_end(Status st, Graph **out); /* frees *out on failure; returns st */

@@ -286,10 +286,8 @@ operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak)
     int r;
 
     *weak = 0;
-    if (is_traced(o)) {
-        *out = val_of(o);
-        return usable(s, o) ? 0 : -1;
-    }
+    if (is_traced(o))
+        return usable(s, o) ? traced_val(o, out) : -1;
     if (PyArray_Check(o))
         return check_plain(s->st, s, what, o) < 0 ? -1 : const_of_array(s, (PyArrayObject *)o, out);
     if (PyArray_IsScalar(o, Generic)) { /* before float: numpy.float64 is one */

@@ -245,7 +245,7 @@ loop_operands(Session *s, const char *name, PyObject *args, PyObject *dtypes)
     PyObject *cast = PyTuple_New(PyTuple_GET_SIZE(args));
 
     for (Py_ssize_t i = 0; cast && i < PyTuple_GET_SIZE(args); i++) {
-        PyObject *o = PyTuple_GET_ITEM(args, i), *const call[] = {o, PyTuple_GET_ITEM(dtypes, i)};
+        PyObject *o = PyTuple_GET_ITEM(args, i), *const call[] = {o, PyTuple_GET_ITEM(dtypes, i), NULL};
         bool weak = PyLong_CheckExact(o) || PyFloat_CheckExact(o);
         PyObject *item = weak ? Py_NewRef(o) : fn_astype(s, name, call);
 
@@ -281,7 +281,7 @@ call_chosen(Session *s, PyObject *ufunc, TOp op, const char *name, PyObject *con
     if (cast)
         r = call_loop(s, ufunc, op, name, ((PyTupleObject *)cast)->ob_item, n);
     if (r && is_traced(r))
-        Py_SETREF(r, fn_astype(s, name, (PyObject *const[]){r, result}));
+        Py_SETREF(r, fn_astype(s, name, (PyObject *const[]){r, result, NULL}));
     Py_XDECREF(cast);
     Py_XDECREF(result);
     return r;
@@ -309,6 +309,41 @@ call_ufunc(Session *s, PyObject *ufunc, const char *method, PyObject *const *arg
     return call_chosen(s, ufunc, (TOp)op, name, args, n, dtype, casting);
 }
 
+/* out= of a ufunc with one result, borrowed; NULL without one. */
+static PyObject *
+out_of(PyObject *kwargs)
+{
+    PyObject *out = kwargs ? PyDict_GetItemString(kwargs, "out") : NULL;
+
+    if (!out || !PyTuple_Check(out) || PyTuple_GET_SIZE(out) != 1 || PyTuple_GET_ITEM(out, 0) == Py_None)
+        return NULL;
+    return PyTuple_GET_ITEM(out, 0);
+}
+
+/* The result of a ufunc, written to `out`. */
+static PyObject *
+call_with_out(Session *s, PyObject *ufunc, PyObject *const *args, Py_ssize_t n, PyObject *kwargs, PyObject *out)
+{
+    PyObject *kw = PyDict_Copy(kwargs), *r = NULL;
+    const char *name = ((PyUFuncObject *)ufunc)->name;
+
+    if (!is_traced(out))
+        r = raise_here(s, E_Trace,
+                       "%s: the result is traced and cannot be written to a NumPy array that was made outside of the "
+                       "kernel; make the array inside of it, or pass it in as a parameter",
+                       name);
+    else if (((Traced *)out)->scalar)
+        r = raise_here(s, E_DType, "%s: out is a NumPy scalar, expected an array", name);
+    else if (usable(s, out) && kw && PyDict_DelItemString(kw, "out") == 0)
+        r = call_ufunc(s, ufunc, "__call__", args, n, kw);
+    if (r && traced_store(s, name, out, r) < 0)
+        Py_CLEAR(r);
+    if (r)
+        Py_SETREF(r, Py_NewRef(out));
+    Py_XDECREF(kw);
+    return r;
+}
+
 PyObject *
 traced_array_ufunc(PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -316,12 +351,16 @@ traced_array_ufunc(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *const *item = ((PyTupleObject *)args)->ob_item;
     Py_ssize_t n = PyTuple_GET_SIZE(args);
     const char *method;
+    PyObject *out;
 
     if (n < 3 || !PyObject_TypeCheck(item[0], &PyUFunc_Type) || !PyUnicode_Check(item[1]))
         return raise_plain(s->st, E_DType, "__array_ufunc__ expects a ufunc, a method name and operands");
     method = PyUnicode_AsUTF8(item[1]);
     if (!method || !usable(s, self))
         return NULL;
+    out = strcmp(method, "__call__") == 0 ? out_of(kwargs) : NULL;
+    if (out)
+        return call_with_out(s, item[0], item + 2, n - 2, kwargs, out);
     return call_ufunc(s, item[0], method, item + 2, n - 2, kwargs);
 }
 

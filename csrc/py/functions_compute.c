@@ -52,7 +52,7 @@ reduce_with(Session *s, const char *name, TOp op, PyObject *a, PyObject *axis, P
     st = t_reduce(s->graph, op, r.v, r.axes, r.n, r.keep, loc, &v);
     if (st == ST_OK && given(dtype)) /* sum(dtype=i8) adds in 64 bits and wraps, which is the same */
         st = t_cast(s->graph, v, val_dtype(s->graph, r.v), loc, &v);
-    return traced_result(s, st, v);
+    return traced_reduced(s, st, v, a, r.axes, r.n);
 }
 
 PyObject *
@@ -133,7 +133,7 @@ fn_mean(Session *s, const char *name, PyObject *const *a)
 
     if (statistic(s, name, a, a[4], &r, &over) < 0)
         return NULL;
-    return traced_result(s, t_mean(s->graph, r.v, &over, here(s), &v), v);
+    return traced_reduced(s, t_mean(s->graph, r.v, &over, here(s), &v), v, a[0], r.axes, r.n);
 }
 
 /* Parameters: a axis dtype out ddof keepdims where mean correction. */
@@ -148,7 +148,7 @@ variance(Session *s, const char *name, PyObject *const *a, bool root)
 
     if (statistic(s, name, a, a[5], &r, &over) < 0 || (ddof && real_of(s, name, ddof, &d) < 0))
         return NULL;
-    return traced_result(s, (root ? t_std : t_var)(s->graph, r.v, &over, d, here(s), &v), v);
+    return traced_reduced(s, (root ? t_std : t_var)(s->graph, r.v, &over, d, here(s), &v), v, a[0], r.axes, r.n);
 }
 
 PyObject *
@@ -168,6 +168,7 @@ fn_std(Session *s, const char *name, PyObject *const *a)
 PyObject *
 fn_where(Session *s, const char *name, PyObject *const *a)
 {
+    PyObject *r;
     Val c, x, y, v = {0};
     char wx, wy;
 
@@ -177,14 +178,17 @@ fn_where(Session *s, const char *name, PyObject *const *a)
     if (traced_operand(s, name, a[0], &c) < 0 || operand_of(s, name, a[1], &x, &wx) < 0 ||
         operand_of(s, name, a[2], &y, &wy) < 0)
         return NULL;
-    return traced_result(s, t_where_np(s->graph, c, x, wx, y, wy, here(s), &v), v);
+    r = traced_like(s, t_where_np(s->graph, c, x, wx, y, wy, here(s), &v), v, a, 3);
+    if (r)
+        ((Traced *)r)->scalar = false;
+    return r;
 }
 
 /* A Python integer beyond an integer dtype is no bound. */
 static bool
-bounds(Session *s, Val x, PyObject *o, bool above)
+bounds(PyObject *x, PyObject *o, bool above)
 {
-    DType dt = val_dtype(s->graph, x);
+    DType dt = (DType)traced_type(x)->dtype;
     double v;
     int sign = 0;
 
@@ -227,7 +231,7 @@ static PyObject *
 clip(Session *s, PyObject *o, PyObject *lo, PyObject *hi)
 {
     PyObject *x = as_traced(s, "clip", o), *r;
-    bool has_lo = x && bounds(s, val_of(x), lo, false), has_hi = x && bounds(s, val_of(x), hi, true);
+    bool has_lo = x && bounds(x, lo, false), has_hi = x && bounds(x, hi, true);
 
     if (!x)
         return NULL;
@@ -285,21 +289,39 @@ fn_round(Session *s, const char *name, PyObject *const *a)
     if (is_integer(dt) && d < 0)
         return raise_here(s, E_Unsupported, "%s: negative decimals are not supported for integers", name);
     if (is_integer(dt))
-        return traced_new(s, x);
-    return traced_result(s, round_decimals(s->graph, x, d, here(s), &v), v);
+        return as_traced(s, name, a[0]); /* nothing to do: the array itself */
+    return traced_like(s, round_decimals(s->graph, x, d, here(s), &v), v, a, 1);
 }
 
+static PyObject *
+astype(Session *s, const char *name, PyObject *o, PyObject *dtype, bool copy)
+{
+    PyObject *x = as_traced(s, name, o), *r = NULL;
+    DType dt;
+    Val v;
+    Status st;
+
+    if (!x)
+        return NULL;
+    if (dtype_of_object(s->st, s, dtype, &dt) == 0 && traced_val(x, &v) == 0) {
+        st = t_cast(s->graph, v, dt, here(s), &v);
+        if (st != ST_OK)
+            raise_status(s, st, E_Shape);
+        else
+            r = !copy && traced_type(x)->dtype == dt ? Py_NewRef(x) : traced_copy(s, x, v, true);
+    }
+    Py_DECREF(x);
+    return r;
+}
+
+/* Parameters: x dtype copy device. */
 PyObject *
 fn_astype(Session *s, const char *name, PyObject *const *a)
 {
-    DType dt;
-    Val x, v = {0};
-
-    if (traced_operand(s, name, a[0], &x) < 0 || dtype_of_object(s->st, s, a[1], &dt) < 0)
-        return NULL;
-    return traced_result(s, t_cast(s->graph, x, dt, here(s), &v), v);
+    return astype(s, name, a[0], a[1], a[2] != Py_False);
 }
 
+/* Parameters: a dtype order casting subok copy. */
 PyObject *
 fn_m_astype(Session *s, const char *name, PyObject *const *a)
 {
@@ -307,13 +329,39 @@ fn_m_astype(Session *s, const char *name, PyObject *const *a)
 
     if (dtype_of_object(s->st, s, a[1], &dt) < 0)
         return NULL;
-    if (given(a[3]) && check_cast(s, name, val_dtype(s->graph, val_of(a[0])), dt, a[3]) < 0)
+    if (given(a[3]) && check_cast(s, name, (DType)traced_type(a[0])->dtype, dt, a[3]) < 0)
         return NULL;
-    return fn_astype(s, name, a);
+    return astype(s, name, a[0], a[1], a[5] != Py_False);
+}
+
+static PyObject *
+copy(Session *s, const char *name, PyObject *o, PyObject *order, bool keep)
+{
+    PyObject *x = as_traced(s, name, o), *r = NULL;
+    Val v;
+
+    if (order)
+        keep = PyUnicode_Check(order) && PyUnicode_CompareWithASCIIString(order, "C") != 0;
+    if (x && traced_val(x, &v) == 0)
+        r = traced_copy(s, x, v, keep);
+    Py_XDECREF(x);
+    return r;
 }
 
 PyObject *
 fn_copy(Session *s, const char *name, PyObject *const *a)
+{
+    return copy(s, name, a[0], a[1], true);
+}
+
+PyObject *
+fn_m_copy(Session *s, const char *name, PyObject *const *a)
+{
+    return copy(s, name, a[0], a[1], false);
+}
+
+PyObject *
+fn_itself(Session *s, const char *name, PyObject *const *a)
 {
     return as_traced(s, name, a[0]);
 }
@@ -411,14 +459,18 @@ fill_like(Session *s, const char *name, PyObject *a, PyObject *dtype, PyObject *
     memcpy(dim, type_of(s, x)->dim, sizeof(dim));
     if (dtype_arg(s, dtype, &dt) < 0 || (given(shape) && dims_of(s, name, shape, dim, &n) < 0))
         return NULL;
-    if (!fill)
-        return traced_result(s, t_full(s->graph, dt, n, dim, v, loc, &out), out);
-    if (operand_of(s, name, fill, &x, &weak) < 0)
-        return NULL;
-    st = t_convert(s->graph, name, &x, weak, dt, loc);
-    if (st == ST_OK)
-        st = t_broadcast_to(s->graph, x, dim, n, loc, &out);
-    return traced_result(s, st, out);
+    if (!fill) {
+        st = t_full(s->graph, dt, n, dim, v, loc, &out);
+    } else {
+        if (operand_of(s, name, fill, &x, &weak) < 0)
+            return NULL;
+        st = t_convert(s->graph, name, &x, weak, dt, loc);
+        if (st == ST_OK)
+            st = t_broadcast_to(s->graph, x, dim, n, loc, &out);
+    }
+    if (st != ST_OK || given(shape) || !is_traced(a) || ((Traced *)a)->scalar)
+        return traced_array(s, st, out, false);
+    return traced_copy(s, a, out, true);
 }
 
 PyObject *
@@ -493,7 +545,7 @@ fn_result_type(Session *s, const char *name, PyObject *const *a)
     for (Py_ssize_t i = 0; plain && i < n; i++) {
         PyObject *o = PyTuple_GET_ITEM(a[0], i);
 
-        PyTuple_SET_ITEM(plain, i, is_traced(o) ? np_type_object(s->st, val_dtype(s->graph, val_of(o))) : Py_NewRef(o));
+        PyTuple_SET_ITEM(plain, i, is_traced(o) ? np_type_object(s->st, (DType)traced_type(o)->dtype) : Py_NewRef(o));
     }
     fn = plain ? PyObject_GetAttrString(s->st->np, name) : NULL;
     if (fn)

@@ -136,14 +136,25 @@ part(Session *s, Val x, int64_t axis, int64_t start, int64_t step, int64_t size,
     return t_slice(s->graph, x, st, by, n, loc, v);
 }
 
+/* The view of elements start, start + step, ... of one axis. */
+static PyObject *
+view_part(Session *s, PyObject *x, int64_t axis, int64_t start, int64_t step, int64_t size)
+{
+    Box b = box_whole(traced_type(x));
+
+    b.start[axis] = start;
+    b.step[axis] = step;
+    b.size[axis] = size;
+    return view_slice(s, x, &b);
+}
+
 /* Appends elements [from, to) of an axis, with Python's rules for bounds, to a list. */
 static int
-append_part(Session *s, PyObject *list, Val x, int64_t axis, int64_t from, int64_t to)
+append_part(Session *s, PyObject *list, PyObject *x, int64_t axis, int64_t from, int64_t to)
 {
     Py_ssize_t begin = (Py_ssize_t)from, end = (Py_ssize_t)to;
-    Py_ssize_t n = PySlice_AdjustIndices((Py_ssize_t)type_of(s, x)->dim[axis], &begin, &end, 1);
-    Val v = {0};
-    PyObject *item = traced_result(s, part(s, x, axis, n ? begin : 0, 1, n, here(s), &v), v);
+    Py_ssize_t n = PySlice_AdjustIndices((Py_ssize_t)traced_type(x)->dim[axis], &begin, &end, 1);
+    PyObject *item = view_part(s, x, axis, n ? begin : 0, 1, n);
     int r = item ? PyList_Append(list, item) : -1;
 
     Py_XDECREF(item);
@@ -151,7 +162,7 @@ append_part(Session *s, PyObject *list, Val x, int64_t axis, int64_t from, int64
 }
 
 static PyObject *
-split_at(Session *s, const char *name, Val x, int64_t axis, PyObject *where)
+split_at(Session *s, const char *name, PyObject *x, int64_t axis, PyObject *where)
 {
     PyObject *list, *seq = PySequence_Tuple(where);
     int64_t from = 0;
@@ -178,9 +189,9 @@ split_at(Session *s, const char *name, Val x, int64_t axis, PyObject *where)
 }
 
 static PyObject *
-split_even(Session *s, const char *name, Val x, int64_t axis, int64_t n, bool exact)
+split_even(Session *s, const char *name, PyObject *x, int64_t axis, int64_t n, bool exact)
 {
-    int64_t size = type_of(s, x)->dim[axis], from = 0;
+    int64_t size = traced_type(x)->dim[axis], from = 0;
     PyObject *list;
 
     if (n <= 0)
@@ -203,18 +214,26 @@ split_even(Session *s, const char *name, Val x, int64_t axis, int64_t n, bool ex
 }
 
 static PyObject *
-split(Session *s, const char *name, PyObject *a, PyObject *where, PyObject *axis_arg, int64_t axis, bool exact)
+split_view(Session *s, const char *name, PyObject *x, PyObject *where, PyObject *axis_arg, int64_t axis, bool exact)
 {
-    Val x;
     int64_t n;
 
-    if (traced_operand(s, name, a, &x) < 0 || axis_of(s, name, axis_arg, axis, type_of(s, x)->rank, &axis) < 0)
+    if (axis_of(s, name, axis_arg, axis, traced_type(x)->rank, &axis) < 0)
         return NULL;
     if (!is_index(where))
         return split_at(s, name, x, axis, where);
     if (int_of(s, name, where, &n) < 0)
         return NULL;
     return split_even(s, name, x, axis, n, exact);
+}
+
+static PyObject *
+split(Session *s, const char *name, PyObject *a, PyObject *where, PyObject *axis_arg, int64_t axis, bool exact)
+{
+    PyObject *x = as_traced(s, name, a), *r = x ? split_view(s, name, x, where, axis_arg, axis, exact) : NULL;
+
+    Py_XDECREF(x);
+    return r;
 }
 
 PyObject *
@@ -258,28 +277,31 @@ fn_hsplit(Session *s, const char *name, PyObject *const *a)
 
 /* ---- moving elements ---- */
 
+static PyObject *
+flip(Session *s, const char *name, PyObject *x, PyObject *axis)
+{
+    int64_t axes[MAX_RANK];
+    Box b = box_whole(traced_type(x));
+    int n = b.rank;
+
+    for (int i = 0; i < n; i++)
+        axes[i] = i;
+    if (given(axis) && distinct_axes(s, name, axis, b.rank, axes, &n) < 0)
+        return NULL;
+    for (int i = 0; i < n; i++) {
+        b.start[axes[i]] = MAX(b.size[axes[i]] - 1, 0);
+        b.step[axes[i]] = -1;
+    }
+    return view_slice(s, x, &b);
+}
+
 PyObject *
 fn_flip(Session *s, const char *name, PyObject *const *a)
 {
-    int64_t axes[MAX_RANK];
-    LocId loc = here(s);
-    Status st = ST_OK;
-    int n, rank;
-    Val x;
+    PyObject *x = as_traced(s, name, a[0]), *r = x ? flip(s, name, x, a[1]) : NULL;
 
-    if (traced_operand(s, name, a[0], &x) < 0)
-        return NULL;
-    rank = n = type_of(s, x)->rank;
-    for (int i = 0; i < n; i++)
-        axes[i] = i;
-    if (given(a[1]) && distinct_axes(s, name, a[1], rank, axes, &n) < 0)
-        return NULL;
-    for (int i = 0; st == ST_OK && i < n; i++) {
-        int64_t d = type_of(s, x)->dim[axes[i]];
-
-        st = part(s, x, axes[i], d ? d - 1 : 0, -1, d, loc, &x);
-    }
-    return traced_result(s, st, x);
+    Py_XDECREF(x);
+    return r;
 }
 
 static Status

@@ -1,94 +1,100 @@
 /* functions_layout.c - NumPy functions that give an array another shape: transposes, reshapes, broadcasts.
  *
  * in:   bound arguments, one object or NULL per parameter in the order of functions.def
- * out:  traced arrays, or tuples of them
+ * out:  traced arrays, or tuples of them: views, except where NumPy copies
  * rule: no element is moved along its axis; those functions stand in functions_join.c
  */
 #include "py/py.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- axes ---- */
 
+/* A function of one array: `make` gives the view. */
+typedef PyObject *MakeView(Session *s, const char *name, PyObject *x, PyObject *const *a);
+
 static PyObject *
-transpose(Session *s, PyObject *a, const char *name, PyObject *axes)
+view_with(Session *s, const char *name, PyObject *const *a, MakeView *make)
+{
+    PyObject *x = as_traced(s, name, a[0]), *r = x ? make(s, name, x, a) : NULL;
+
+    Py_XDECREF(x);
+    return r;
+}
+
+static PyObject *
+transpose(Session *s, const char *name, PyObject *x, PyObject *const *a)
 {
     int64_t perm[MAX_RANK];
     int n = 0;
-    Val x, v = {0};
 
-    if (traced_operand(s, name, a, &x) < 0 || (given(axes) && dims_of(s, name, axes, perm, &n) < 0))
+    if (given(a[1]) && dims_of(s, name, a[1], perm, &n) < 0)
         return NULL;
-    if (given(axes) && n == 0 && type_of(s, x)->rank)
-        return raise_here(s, E_Shape, "transpose: 0 axes given for array of dimension %d", type_of(s, x)->rank);
-    return traced_result(s, t_transpose(s->graph, x, perm, n, here(s), &v), v);
+    if (given(a[1]) && n == 0 && traced_type(x)->rank)
+        return raise_here(s, E_Shape, "transpose: 0 axes given for array of dimension %d", traced_type(x)->rank);
+    return view_transpose(s, x, perm, n);
 }
 
 PyObject *
 fn_transpose(Session *s, const char *name, PyObject *const *a)
 {
-    return transpose(s, a[0], name, a[1]);
+    return view_with(s, name, a, transpose);
 }
 
 PyObject *
 fn_m_transpose(Session *s, const char *name, PyObject *const *a)
 {
-    return transpose(s, a[0], name, PyTuple_GET_SIZE(a[1]) ? unpacked(a[1]) : NULL);
+    PyObject *const args[] = {a[0], PyTuple_GET_SIZE(a[1]) ? unpacked(a[1]) : NULL};
+
+    return view_with(s, name, args, transpose);
 }
 
 static PyObject *
-permuted(Session *s, Val x, const int64_t *perm, int n)
+matrix_transpose(Session *s, const char *Py_UNUSED(name), PyObject *x, PyObject *const *Py_UNUSED(a))
 {
-    Val v = x;
+    int64_t perm[MAX_RANK];
+    int n = traced_type(x)->rank;
 
-    return traced_result(s, n ? t_transpose(s->graph, x, perm, n, here(s), &v) : ST_OK, v);
+    if (n < 2)
+        return raise_here(s, E_Shape, "matrix_transpose: at least 2 dims are needed, got %d", n);
+    for (int i = 0; i < n; i++)
+        perm[i] = i < n - 2 ? i : 2 * n - 3 - i;
+    return view_transpose(s, x, perm, n);
 }
 
 PyObject *
 fn_matrix_transpose(Session *s, const char *name, PyObject *const *a)
 {
-    int64_t perm[MAX_RANK];
-    Val x;
-    int n;
+    return view_with(s, name, a, matrix_transpose);
+}
 
-    if (traced_operand(s, name, a[0], &x) < 0)
+static PyObject *
+swapaxes(Session *s, const char *name, PyObject *x, PyObject *const *a)
+{
+    int64_t perm[MAX_RANK], i, j;
+    int n = traced_type(x)->rank;
+
+    if (axis_of(s, name, a[1], 0, n, &i) < 0 || axis_of(s, name, a[2], 0, n, &j) < 0)
         return NULL;
-    n = type_of(s, x)->rank;
-    if (n < 2)
-        return raise_here(s, E_Shape, "matrix_transpose: at least 2 dims are needed, got %d", n);
-    for (int i = 0; i < n; i++)
-        perm[i] = i < n - 2 ? i : 2 * n - 3 - i;
-    return permuted(s, x, perm, n);
+    for (int k = 0; k < n; k++)
+        perm[k] = k == i ? j : k == j ? i : k;
+    return view_transpose(s, x, perm, n);
 }
 
 PyObject *
 fn_swapaxes(Session *s, const char *name, PyObject *const *a)
 {
-    int64_t perm[MAX_RANK], i, j;
-    Val x;
-    int n;
-
-    if (traced_operand(s, name, a[0], &x) < 0)
-        return NULL;
-    n = type_of(s, x)->rank;
-    if (axis_of(s, name, a[1], 0, n, &i) < 0 || axis_of(s, name, a[2], 0, n, &j) < 0)
-        return NULL;
-    for (int k = 0; k < n; k++)
-        perm[k] = k == i ? j : k == j ? i : k;
-    return permuted(s, x, perm, n);
+    return view_with(s, name, a, swapaxes);
 }
 
-PyObject *
-fn_moveaxis(Session *s, const char *name, PyObject *const *a)
+static PyObject *
+moveaxis(Session *s, const char *name, PyObject *x, PyObject *const *a)
 {
     int64_t from[MAX_RANK], to[MAX_RANK], perm[MAX_RANK];
     unsigned moved = 0, filled = 0;
-    int n, m, rank, next = 0;
-    Val x;
+    int n, m, rank = traced_type(x)->rank, next = 0;
 
-    if (traced_operand(s, name, a[0], &x) < 0)
-        return NULL;
-    rank = type_of(s, x)->rank;
     if (distinct_axes(s, name, a[1], rank, from, &n) < 0 || distinct_axes(s, name, a[2], rank, to, &m) < 0)
         return NULL;
     if (n != m)
@@ -105,59 +111,159 @@ fn_moveaxis(Session *s, const char *name, PyObject *const *a)
             next++;
         perm[i] = next++;
     }
-    return permuted(s, x, perm, rank);
+    return view_transpose(s, x, perm, rank);
+}
+
+PyObject *
+fn_moveaxis(Session *s, const char *name, PyObject *const *a)
+{
+    return view_with(s, name, a, moveaxis);
 }
 
 /* ---- shapes ---- */
 
+/* Whether 'A' means Fortran order for an array. */
+static bool
+is_fortran(PyObject *x)
+{
+    const Type *ty = traced_type(x);
+    int64_t stride[MAX_RANK], step = 1;
+    bool same = true;
+
+    traced_strides(x, stride);
+    for (int i = 0; i < ty->rank; i++) {
+        same &= ty->dim[i] == 1 || stride[i] == step;
+        step *= ty->dim[i];
+    }
+    return same && !strides_are_c(ty, stride);
+}
+
+static bool
+order_is(PyObject *order, const char *what)
+{
+    return order && PyUnicode_Check(order) && PyUnicode_CompareWithASCIIString(order, what) == 0;
+}
+
+/* Elements in Fortran order: those of the transposed array in C order, into the transposed shape. */
 static PyObject *
-reshape(Session *s, const char *name, PyObject *a, PyObject *shape)
+reshape_fortran(Session *s, PyObject *x, const int64_t *dim, int n)
+{
+    int64_t back[MAX_RANK];
+    PyObject *t, *r, *out;
+
+    for (int i = 0; i < n; i++)
+        back[i] = dim[n - 1 - i];
+    t = view_transpose(s, x, NULL, 0);
+    r = t ? view_reshape(s, t, back, n) : NULL;
+    out = r ? view_transpose(s, r, NULL, 0) : NULL;
+    Py_XDECREF(t);
+    Py_XDECREF(r);
+    return out;
+}
+
+/* Parameters: a shape order copy. */
+static PyObject *
+reshape(Session *s, const char *name, PyObject *x, PyObject *const *a)
 {
     int64_t dim[MAX_RANK];
     int n;
-    Val x, v = {0};
+    PyObject *r;
+    Val v;
 
-    if (traced_operand(s, name, a, &x) < 0 || dims_of(s, name, shape, dim, &n) < 0)
+    if (dims_of(s, name, a[1], dim, &n) < 0)
         return NULL;
-    return traced_result(s, t_reshape(s->graph, x, dim, n, here(s), &v), v);
+    r = order_is(a[2], "A") && is_fortran(x) ? reshape_fortran(s, x, dim, n) : view_reshape(s, x, dim, n);
+    if (r && a[3] == Py_False && !((Traced *)r)->base && !((Traced *)x)->scalar) {
+        Py_DECREF(r);
+        return raise_here(s, E_Shape, "%s: with copy=False the array cannot have this shape: it would be a copy", name);
+    }
+    if (r && a[3] == Py_True && ((Traced *)r)->base) {
+        int ok = traced_val(r, &v);
+
+        Py_SETREF(r, ok < 0 ? NULL : traced_copy(s, r, v, false));
+    }
+    return r;
 }
 
 PyObject *
 fn_reshape(Session *s, const char *name, PyObject *const *a)
 {
-    return reshape(s, name, a[0], a[1]);
+    return view_with(s, name, a, reshape);
 }
 
 PyObject *
 fn_m_reshape(Session *s, const char *name, PyObject *const *a)
 {
+    PyObject *args[] = {a[0], NULL, a[2], a[3]};
+
     if (!PyTuple_GET_SIZE(a[1]))
         return raise_here(s, E_DType, "reshape: a shape is missing");
-    return reshape(s, name, a[0], unpacked(a[1]));
+    args[1] = unpacked(a[1]);
+    return view_with(s, name, args, reshape);
+}
+
+/* The axes from the largest stride to the smallest: the elements as they lie in memory. */
+static PyObject *
+as_in_memory(Session *s, PyObject *x)
+{
+    int64_t stride[MAX_RANK], perm[MAX_RANK];
+    int rank = traced_type(x)->rank;
+
+    traced_strides(x, stride);
+    for (int i = 0; i < rank; i++) {
+        int to = i;
+
+        for (; to > 0 && llabs(stride[perm[to - 1]]) < llabs(stride[i]); to--)
+            perm[to] = perm[to - 1];
+        perm[to] = i;
+    }
+    return rank ? view_transpose(s, x, perm, rank) : Py_NewRef(x);
+}
+
+/* Parameters: a order. */
+static PyObject *
+ravel(Session *s, const char *Py_UNUSED(name), PyObject *x, PyObject *const *a)
+{
+    int64_t n = type_numel(traced_type(x));
+    PyObject *t, *r;
+
+    if (order_is(a[1], "A") && is_fortran(x))
+        return reshape_fortran(s, x, &n, 1);
+    t = order_is(a[1], "K") ? as_in_memory(s, x) : Py_NewRef(x);
+    r = t ? view_reshape(s, t, &n, 1) : NULL;
+    Py_XDECREF(t);
+    return r;
 }
 
 PyObject *
 fn_ravel(Session *s, const char *name, PyObject *const *a)
 {
-    Val x, v = {0};
-
-    if (traced_operand(s, name, a[0], &x) < 0)
-        return NULL;
-    return traced_result(s, t_reshape(s->graph, x, &(int64_t){type_numel(type_of(s, x))}, 1, here(s), &v), v);
+    return view_with(s, name, a, ravel);
 }
 
 PyObject *
-fn_expand_dims(Session *s, const char *name, PyObject *const *a)
+fn_flatten(Session *s, const char *name, PyObject *const *a)
+{
+    PyObject *r = view_with(s, name, a, ravel);
+    Val v;
+
+    if (r && traced_val(r, &v) < 0)
+        Py_CLEAR(r);
+    if (r)
+        Py_SETREF(r, traced_copy(s, r, v, false));
+    return r;
+}
+
+static PyObject *
+expand_dims(Session *s, const char *name, PyObject *x, PyObject *const *a)
 {
     int64_t axes[MAX_RANK], dim[MAX_RANK];
     unsigned at = 0;
-    const Type *ty;
+    const Type *ty = traced_type(x);
     int n, from = 0;
-    Val x, v = {0};
 
-    if (traced_operand(s, name, a[0], &x) < 0 || indices_of(s, name, a[1], true, axes, &n) < 0)
+    if (indices_of(s, name, a[1], true, axes, &n) < 0)
         return NULL;
-    ty = type_of(s, x);
     if (ty->rank + n > MAX_RANK)
         return raise_here(s, E_Unsupported, "expand_dims: the result would have more than %d dims", MAX_RANK);
     if (distinct_axes(s, name, a[1], ty->rank + n, axes, &n) < 0)
@@ -166,21 +272,24 @@ fn_expand_dims(Session *s, const char *name, PyObject *const *a)
         at |= 1u << axes[i];
     for (int i = 0; i < ty->rank + n; i++)
         dim[i] = at >> i & 1 ? 1 : ty->dim[from++];
-    return traced_result(s, t_reshape(s->graph, x, dim, ty->rank + n, here(s), &v), v);
+    return view_reshape(s, x, dim, ty->rank + n);
 }
 
 PyObject *
-fn_squeeze(Session *s, const char *name, PyObject *const *a)
+fn_expand_dims(Session *s, const char *name, PyObject *const *a)
 {
-    int64_t axes[MAX_RANK], dim[MAX_RANK];
-    unsigned drop = 0;
-    const Type *ty;
-    int n = 0, rank = 0;
-    Val x, v = {0};
+    return view_with(s, name, a, expand_dims);
+}
 
-    if (traced_operand(s, name, a[0], &x) < 0)
-        return NULL;
-    ty = type_of(s, x);
+static PyObject *
+squeeze(Session *s, const char *name, PyObject *x, PyObject *const *a)
+{
+    int64_t axes[MAX_RANK], dim[MAX_RANK], had[MAX_RANK], stride[MAX_RANK];
+    unsigned drop = 0;
+    const Type *ty = traced_type(x);
+    int n = 0, rank = 0;
+    PyObject *r;
+
     if (axes_of(s, name, a[1], axes, &n) < 0 ||
         (given(a[1]) && distinct_axes(s, name, a[1], ty->rank, axes, &n) < 0))
         return NULL;
@@ -190,75 +299,104 @@ fn_squeeze(Session *s, const char *name, PyObject *const *a)
                               (long long)ty->dim[axes[i]]);
         drop |= 1u << axes[i];
     }
+    traced_strides(x, had);
     for (int i = 0; i < ty->rank; i++) {
         bool goes = given(a[1]) ? drop >> i & 1 : ty->dim[i] == 1;
 
-        if (!goes)
-            dim[rank++] = ty->dim[i];
+        if (goes)
+            continue;
+        stride[rank] = had[i];
+        dim[rank++] = ty->dim[i];
     }
-    return traced_result(s, t_reshape(s->graph, x, dim, rank, here(s), &v), v);
+    if (((Traced *)x)->scalar)
+        return Py_NewRef(x);
+    r = view_reshape(s, x, dim, rank);
+    return r ? view_restrided(s, r, stride) : NULL;
+}
+
+PyObject *
+fn_squeeze(Session *s, const char *name, PyObject *const *a)
+{
+    return view_with(s, name, a, squeeze);
 }
 
 /* ---- broadcasts ---- */
 
-PyObject *
-fn_broadcast_to(Session *s, const char *name, PyObject *const *a)
+static PyObject *
+broadcast_to(Session *s, const char *name, PyObject *x, PyObject *const *a)
 {
     int64_t dim[MAX_RANK];
     int n;
-    Val x, v = {0};
 
-    if (traced_operand(s, name, a[0], &x) < 0 || dims_of(s, name, a[1], dim, &n) < 0)
-        return NULL;
-    return traced_result(s, t_broadcast_to(s->graph, x, dim, n, here(s), &v), v);
+    return dims_of(s, name, a[1], dim, &n) < 0 ? NULL : view_broadcast(s, x, dim, n);
 }
 
-static PyObject *
-tuple_of_values(Session *s, const Val *v, Py_ssize_t n)
+PyObject *
+fn_broadcast_to(Session *s, const char *name, PyObject *const *a)
 {
-    PyObject *out = PyTuple_New(n);
+    return view_with(s, name, a, broadcast_to);
+}
 
-    for (Py_ssize_t i = 0; out && i < n; i++) {
-        PyObject *item = traced_new(s, v[i]);
+/* The arrays of a sequence, a new tuple. */
+static PyObject *
+arrays_of(Session *s, const char *name, PyObject *seq)
+{
+    PyObject *t = PySequence_Tuple(seq), *out = t ? PyTuple_New(PyTuple_GET_SIZE(t)) : NULL;
+
+    for (Py_ssize_t i = 0; out && i < PyTuple_GET_SIZE(t); i++) {
+        PyObject *x = as_traced(s, name, PyTuple_GET_ITEM(t, i));
+
+        if (!x)
+            Py_CLEAR(out);
+        else
+            PyTuple_SET_ITEM(out, i, x);
+    }
+    Py_XDECREF(t);
+    return out;
+}
+
+static Status
+common_shape(Session *s, const char *name, PyObject *arrays, Type *all)
+{
+    LocId loc = here(s);
+
+    all->rank = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(arrays); i++) {
+        int64_t dim[MAX_RANK];
+        int rank;
+
+        TRY(broadcast_dims(&s->cx, loc, name, all, traced_type(PyTuple_GET_ITEM(arrays, i)), &rank, dim));
+        all->rank = (uint8_t)rank;
+        memcpy(all->dim, dim, sizeof(int64_t) * (size_t)rank);
+    }
+    return ST_OK;
+}
+
+/* An array that has the shape already is handed out as it is, as in NumPy. */
+PyObject *
+fn_broadcast_arrays(Session *s, const char *name, PyObject *const *a)
+{
+    PyObject *x = arrays_of(s, name, a[0]), *out = NULL;
+    Type all = {0};
+    Status st = x ? common_shape(s, name, x, &all) : ST_OK;
+
+    if (x && st != ST_OK)
+        raise_status(s, st, E_Shape);
+    else if (x)
+        out = PyTuple_New(PyTuple_GET_SIZE(x));
+    for (Py_ssize_t i = 0; out && i < PyTuple_GET_SIZE(x); i++) {
+        PyObject *one = PyTuple_GET_ITEM(x, i);
+        const Type *ty = traced_type(one);
+        bool same = ty->rank == all.rank && memcmp(ty->dim, all.dim, sizeof(int64_t) * all.rank) == 0;
+        PyObject *item = same ? Py_NewRef(one) : view_broadcast(s, one, all.dim, all.rank);
 
         if (!item)
             Py_CLEAR(out);
         else
             PyTuple_SET_ITEM(out, i, item);
     }
+    Py_XDECREF(x);
     return out;
-}
-
-static Status
-broadcast_all(Session *s, const char *name, Val *v, Py_ssize_t n, LocId loc)
-{
-    Type all = {.rank = 0};
-
-    for (Py_ssize_t i = 0; i < n; i++) {
-        int64_t dim[MAX_RANK];
-        int rank;
-
-        TRY(broadcast_dims(&s->cx, loc, name, &all, type_of(s, v[i]), &rank, dim));
-        all.rank = (uint8_t)rank;
-        memcpy(all.dim, dim, sizeof(int64_t) * (size_t)rank);
-    }
-    for (Py_ssize_t i = 0; i < n; i++)
-        TRY(t_broadcast_to(s->graph, v[i], all.dim, all.rank, loc, &v[i]));
-    return ST_OK;
-}
-
-PyObject *
-fn_broadcast_arrays(Session *s, const char *name, PyObject *const *a)
-{
-    Val *v;
-    LocId loc = here(s);
-    Py_ssize_t n = values_of(s, name, a[0], &v);
-    Status st;
-
-    if (n < 0)
-        return NULL;
-    st = broadcast_all(s, name, v, n, loc);
-    return st == ST_OK ? tuple_of_values(s, v, n) : raise_status(s, st, E_Shape);
 }
 
 Status
@@ -275,21 +413,36 @@ at_least(Session *s, Val x, int rank, Val *v)
     return t_reshape(s->graph, x, dim, rank, here(s), v);
 }
 
+static PyObject *
+view_at_least(Session *s, PyObject *x, int rank)
+{
+    const Type *ty = traced_type(x);
+    int64_t dim[MAX_RANK] = {1, 1};
+
+    if (ty->rank >= rank)
+        return Py_NewRef(x);
+    for (int i = 0; i < ty->rank; i++)
+        dim[rank - ty->rank + i] = ty->dim[i];
+    return view_reshape(s, x, dim, rank);
+}
+
 /* One array for one argument, else a tuple. */
 static PyObject *
 each_at_least(Session *s, const char *name, PyObject *args, int rank)
 {
-    Val *v;
-    Py_ssize_t n = values_of(s, name, args, &v);
-    Status st = ST_OK;
+    PyObject *x = arrays_of(s, name, args);
 
-    for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
-        st = at_least(s, v[i], rank, &v[i]);
-    if (n < 0)
-        return NULL;
-    if (st != ST_OK || n == 1)
-        return traced_result(s, st, v[0]);
-    return tuple_of_values(s, v, n);
+    for (Py_ssize_t i = 0; x && i < PyTuple_GET_SIZE(x); i++) {
+        PyObject *one = PyTuple_GET_ITEM(x, i), *v = view_at_least(s, one, rank);
+
+        if (v)
+            PyTuple_SET_ITEM(x, i, v);
+        Py_XDECREF(v ? one : x);
+        x = v ? x : NULL;
+    }
+    if (x && PyTuple_GET_SIZE(x) == 1)
+        Py_SETREF(x, Py_NewRef(PyTuple_GET_ITEM(x, 0)));
+    return x;
 }
 
 PyObject *

@@ -1,24 +1,36 @@
 /* index.c - x[key]: integers, slices, Ellipsis and None become one slice and one reshape.
  *
  * in:   a key as NumPy's basic indexing takes it
- * out:  the same array when nothing changes
+ * out:  a view; a copy for a single element, which is a scalar
  */
 #include "py/py.h"
 
 typedef struct Basic { /* what a key means, per axis of the operand */
-    int64_t start[MAX_RANK], step[MAX_RANK], size[MAX_RANK];
-    int64_t dim[2 * MAX_RANK]; /* result shape */
-    int ndim, axis;            /* dims of the result so far; next axis of the operand */
+    Box box;
+    int64_t dim[2 * MAX_RANK], stride[2 * MAX_RANK]; /* of the result */
+    int64_t had[MAX_RANK];                           /* strides of the operand */
+    int ndim, axis;                                  /* dims of the result so far; next axis of the operand */
+    bool ellipsis;
 } Basic;
+
+/* The next axis of the operand. */
+static void
+take(Basic *b, int64_t start, int64_t step, int64_t size, bool keep)
+{
+    if (keep) {
+        b->stride[b->ndim] = b->had[b->axis] * step;
+        b->dim[b->ndim++] = size;
+    }
+    b->box.start[b->axis] = start;
+    b->box.step[b->axis] = step;
+    b->box.size[b->axis++] = size;
+}
 
 static int
 take_all(const Type *ty, Basic *b, int naxes)
 {
-    for (; naxes > 0; naxes--, b->axis++) {
-        b->start[b->axis] = 0;
-        b->step[b->axis] = 1;
-        b->size[b->axis] = b->dim[b->ndim++] = ty->dim[b->axis];
-    }
+    for (; naxes > 0; naxes--)
+        take(b, 0, 1, ty->dim[b->axis], true);
     return 0;
 }
 
@@ -33,9 +45,7 @@ take_int(Session *s, const Type *ty, Basic *b, PyObject *item)
         raise_here(s, E_Index, "index %zd is out of bounds for axis %d with size %zd", i, b->axis, n);
         return -1;
     }
-    b->start[b->axis] = i < 0 ? i + n : i;
-    b->step[b->axis] = b->size[b->axis] = 1;
-    b->axis++;
+    take(b, i < 0 ? i + n : i, 1, 1, false);
     return 0;
 }
 
@@ -59,10 +69,7 @@ take_slice(Session *s, const Type *ty, Basic *b, PyObject *item)
         return -1;
     }
     count = PySlice_AdjustIndices(n, &start, &stop, step);
-    b->start[b->axis] = count ? start : 0;
-    b->step[b->axis] = count ? step : 1;
-    b->size[b->axis] = b->dim[b->ndim++] = count;
-    b->axis++;
+    take(b, count ? start : 0, step, count, true);
     return 0;
 }
 
@@ -83,9 +90,12 @@ bad_index(Session *s, PyObject *item)
 static int
 take_item(Session *s, const Type *ty, Basic *b, PyObject *item, int nconsumed)
 {
-    if (item == Py_Ellipsis)
+    if (item == Py_Ellipsis) {
+        b->ellipsis = true;
         return take_all(ty, b, ty->rank - nconsumed);
+    }
     if (item == Py_None) {
+        b->stride[b->ndim] = 0;
         b->dim[b->ndim++] = 1;
         return 0;
     }
@@ -129,39 +139,51 @@ check_key(Session *s, const Type *ty, PyObject *const *item, Py_ssize_t n)
     return axes;
 }
 
-PyObject *
-traced_subscript(PyObject *self, PyObject *key)
+static int
+parse_key(PyObject *self, PyObject *key, Basic *b)
 {
-    Traced *t = (Traced *)self;
-    Session *s = t->session;
-    const Type *ty = val_type(t->graph, t->val);
+    Session *s = ((Traced *)self)->session;
+    const Type *ty = traced_type(self);
     bool tuple = PyTuple_Check(key);
     Py_ssize_t n = tuple ? PyTuple_GET_SIZE(key) : 1;
     PyObject *const *item = tuple ? ((PyTupleObject *)key)->ob_item : &key;
-    Basic b = {.ndim = 0};
-    LocId loc;
-    Val v = {0};
-    Status st;
     int axes;
 
+    *b = (Basic){.box = {.rank = ty->rank}};
+    traced_strides(self, b->had);
     if (!usable(s, self) || (axes = check_key(s, ty, item, n)) < 0)
-        return NULL;
+        return -1;
     for (Py_ssize_t i = 0; i < n; i++)
-        if (take_item(s, ty, &b, item[i], axes) < 0)
-            return NULL;
-    take_all(ty, &b, ty->rank - b.axis);
-    loc = here(s);
-    st = t_slice(s->graph, t->val, b.start, b.step, b.size, loc, &v);
-    if (st == ST_OK)
-        st = t_reshape(s->graph, v, b.dim, b.ndim, loc, &v);
-    return traced_result(s, st, v);
+        if (take_item(s, ty, b, item[i], axes) < 0)
+            return -1;
+    return take_all(ty, b, ty->rank - b->axis);
 }
 
-int
-traced_ass_subscript(PyObject *self, PyObject *Py_UNUSED(key), PyObject *Py_UNUSED(value))
+static PyObject *
+basic_view(PyObject *self, const Basic *b)
 {
-    raise_here(((Traced *)self)->session, E_Unsupported,
-               "assignment to elements of a traced array is not supported; build the result with numpy.where or "
-               "numpy.concatenate");
-    return -1;
+    Session *s = ((Traced *)self)->session;
+    PyObject *part = view_slice(s, self, &b->box), *r = part ? view_reshape(s, part, b->dim, b->ndim) : NULL;
+
+    Py_XDECREF(part);
+    return r ? view_restrided(s, r, b->stride) : NULL;
+}
+
+PyObject *
+view_of_key(PyObject *self, PyObject *key)
+{
+    Basic b;
+
+    return parse_key(self, key, &b) < 0 ? NULL : basic_view(self, &b);
+}
+
+PyObject *
+traced_subscript(PyObject *self, PyObject *key)
+{
+    Basic b;
+    PyObject *r = parse_key(self, key, &b) < 0 ? NULL : basic_view(self, &b);
+
+    if (r && b.ndim == 0 && !b.ellipsis) /* a scalar */
+        Py_SETREF(r, traced_new(((Traced *)self)->session, ((Traced *)r)->val));
+    return r;
 }

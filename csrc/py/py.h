@@ -52,6 +52,11 @@ typedef struct State { /* of the module */
     int64_t fail_after; /* test hook: Mem.fail_after of new sessions */
 } State;
 
+typedef struct Parameter { /* a parameter of the kernel */
+    PyObject *handle;  /* its TracedArray; NULL once the trace is over */
+    bool written;      /* an output updates it */
+} Parameter;
+
 typedef struct Session {     /* one trace and at most one compile */
     PyObject_HEAD State *st; /* borrowed: the type keeps the module */
     Ctx cx;
@@ -66,12 +71,31 @@ typedef struct Session {     /* one trace and at most one compile */
     unsigned long owner;     /* thread that holds the lock */
     bool locked;
     PyObject *label; /* str: name of the traced function */
+    Parameter *param; /* in order */
+    size_t nparams;
 } Session;
+
+typedef struct View View; /* a chain of layout ops from the elements of an owner; immutable, lives as long as the Ctx */
+struct View {
+    const View *before; /* NULL: the owner comes before */
+    TOp op;             /* T_slice, T_transpose, T_reshape or T_broadcast_to */
+    AttrId attr;
+    Type from; /* what the op is applied to */
+    LocId loc;
+    uint32_t depth; /* steps up to this one */
+};
 
 typedef struct Traced { /* a TracedArray */
     PyObject_HEAD Session *session;
     Graph *graph;
-    Val val;
+    struct Traced *base;   /* whose elements these are; NULL: its own */
+    const View *view;      /* where in the base they lie; NULL: they are all of it, in order */
+    const int64_t *stride; /* NumPy's, in elements; NULL: C order */
+    Val val;               /* of a view: at `version` of its base */
+    uint32_t version;      /* of an owner: how often it was written */
+    int64_t input;         /* which parameter it is; -1: none */
+    bool scalar;           /* a NumPy scalar: 0-d and immutable */
+    bool readonly;
 } Traced;
 
 typedef struct Program { /* one stage: a graph or the plan's text; immutable */
@@ -118,15 +142,10 @@ Session *session_new(State *st, PyObject *label);
 /* traced.c */
 extern PyType_Spec traced_spec;
 bool is_traced(PyObject *o);
-PyObject *traced_new(Session *s, Val v);
+PyObject *traced_new(Session *s, Val v); /* an owner in C order; of rank 0: a scalar */
 PyObject *traced_binary(Session *s, TOp op, PyObject *a, PyObject *b);
 PyObject *traced_unary(Session *s, TOp op, PyObject *a);
 PyObject *traced_result(Session *s, Status st, Val v); /* the value, or the exception of a failed builder call */
-static inline Val
-val_of(PyObject *o)
-{
-    return ((Traced *)o)->val;
-}
 static inline const Type *
 type_of(Session *s, Val v)
 {
@@ -146,9 +165,46 @@ PyObject *traced_getattro(PyObject *self, PyObject *name);
 #define ABSENT_MEMBER(name, error, what, way) PyObject *absent_##name(PyObject *self, void *closure);
 #include "py/absent.def"
 
+/* cell.c - owners and views. `of` is a TracedArray of s; a failure raises and gives NULL or -1 */
+int traced_val(PyObject *o, Val *out);     /* the value that it has now */
+const Type *traced_type(PyObject *o);
+void traced_strides(PyObject *o, int64_t *stride); /* in elements */
+PyObject *traced_array(Session *s, Status st, Val v, bool scalar); /* an owner in C order, or the exception of st */
+/* A ufunc's result, in the memory order that its at most 3 operands ask for. */
+PyObject *traced_like(Session *s, Status st, Val v, PyObject *const *in, int n);
+PyObject *traced_reduced(Session *s, Status st, Val v, PyObject *in, const int64_t *axes, int n); /* n < 0: all */
+PyObject *traced_copy(Session *s, PyObject *of, Val v, bool keep_order); /* an owner of v, laid out like `of` or C */
+PyObject *view_slice(Session *s, PyObject *of, const Box *b);
+PyObject *view_transpose(Session *s, PyObject *of, const int64_t *perm, int n); /* n 0: reverse all */
+PyObject *view_reshape(Session *s, PyObject *of, const int64_t *dim, int n);    /* a copy where NumPy copies */
+PyObject *view_broadcast(Session *s, PyObject *of, const int64_t *dim, int n);  /* read-only */
+PyObject *view_restrided(Session *s, PyObject *view, const int64_t *stride); /* other strides of axes of size 1 */
+int traced_write(Session *s, PyObject *o, Val v); /* v: of the type of o */
+bool is_writable(Session *s, PyObject *o);        /* else an exception is set */
+
+/* inplace.c - writes as NumPy's assignments and in-place operators do them */
+int traced_store(Session *s, const char *name, PyObject *target, PyObject *result); /* out= of a ufunc */
+#define INPLACE(slot) PyObject *slot(PyObject *a, PyObject *b);
+INPLACE(nb_inplace_add)
+INPLACE(nb_inplace_subtract)
+INPLACE(nb_inplace_multiply)
+INPLACE(nb_inplace_true_divide)
+INPLACE(nb_inplace_floor_divide)
+INPLACE(nb_inplace_remainder)
+INPLACE(nb_inplace_matrix_multiply)
+INPLACE(nb_inplace_and)
+INPLACE(nb_inplace_or)
+INPLACE(nb_inplace_xor)
+INPLACE(nb_inplace_lshift)
+INPLACE(nb_inplace_rshift)
+#undef INPLACE
+PyObject *nb_inplace_power(PyObject *a, PyObject *b, PyObject *mod);
+
+int traced_ass_subscript(PyObject *self, PyObject *key, PyObject *value);
+
 /* index.c */
 PyObject *traced_subscript(PyObject *self, PyObject *key);
-int traced_ass_subscript(PyObject *self, PyObject *key, PyObject *value);
+PyObject *view_of_key(PyObject *self, PyObject *key); /* always an array, also for a single element */
 
 /* arguments.c - binding and conversion of what NumPy functions are called with; failures raise, -1 or NULL */
 #define MAX_PARAMS 12

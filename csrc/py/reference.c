@@ -15,6 +15,7 @@ typedef struct Interp {
     PyObject **value; /* by Val; NULL: not computed or dead */
     uint32_t *last;   /* by Val: the last op that reads it; outputs live on */
     PyObject *const *args;
+    uint32_t now; /* the op that runs */
 } Interp;
 
 /* ---- building arguments ---- */
@@ -183,31 +184,52 @@ run_matmul(Interp *in, const Op *op)
     return r;
 }
 
+/* The box of a slice or an update as a key of NumPy's. */
 static PyObject *
-run_slice(Interp *in, const Op *op)
+box_key(const Box *b)
 {
-    const int64_t *start, *step, *size;
-    int n = attr_ints(&in->s->cx, op->attr, A_start, &start);
-    PyObject *key = PyTuple_New(n), *r = NULL;
+    PyObject *key = PyTuple_New(b->rank);
 
-    attr_ints(&in->s->cx, op->attr, A_step, &step);
-    attr_ints(&in->s->cx, op->attr, A_size, &size);
-    for (int i = 0; key && i < n; i++) {
-        int64_t by = size[i] > 1 ? step[i] : 1, from = size[i] ? start[i] : 0, stop = from + by * size[i];
-        PyObject *a = PyLong_FromLongLong(from), *c = PyLong_FromLongLong(by);
-        PyObject *b = stop < 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(stop);
-        PyObject *item = a && b && c ? PySlice_New(a, b, c) : NULL;
+    for (int i = 0; key && i < b->rank; i++) {
+        int64_t end = b->start[i] + b->step[i] * b->size[i];
+        PyObject *start = PyLong_FromLongLong(b->start[i]), *step = PyLong_FromLongLong(b->step[i]);
+        PyObject *stop = end < 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(end);
+        PyObject *item = start && stop && step ? PySlice_New(start, stop, step) : NULL;
 
-        Py_XDECREF(a);
-        Py_XDECREF(b);
-        Py_XDECREF(c);
+        Py_XDECREF(start);
+        Py_XDECREF(stop);
+        Py_XDECREF(step);
         if (!item)
             Py_CLEAR(key);
         else
             PyTuple_SET_ITEM(key, i, item);
     }
-    if (key)
-        r = PyObject_GetItem(operand(in, op, 0), key);
+    return key;
+}
+
+static PyObject *
+run_slice(Interp *in, const Op *op)
+{
+    Box b = box_of(in->g, op);
+    PyObject *key = box_key(&b), *r = key ? PyObject_GetItem(operand(in, op, 0), key) : NULL;
+
+    Py_XDECREF(key);
+    return r;
+}
+
+/* In place when this is the last reader and no other array sees the elements: views of it hold a reference. */
+static PyObject *
+run_update(Interp *in, const Op *op)
+{
+    PyArrayObject *a = (PyArrayObject *)operand(in, op, 0);
+    bool own = in->last[op_val(in->g, op, 0).i] == in->now && Py_REFCNT(a) == 1 && !PyArray_BASE(a) &&
+               PyArray_CHKFLAGS(a, NPY_ARRAY_OWNDATA | NPY_ARRAY_WRITEABLE) && operand(in, op, 1) != (PyObject *)a;
+    PyObject *r = own ? Py_NewRef((PyObject *)a) : (PyObject *)PyArray_NewCopy(a, NPY_CORDER), *key;
+    Box b = box_of(in->g, op);
+
+    key = r ? box_key(&b) : NULL;
+    if (!key || PyObject_SetItem(r, key, operand(in, op, 1)) < 0)
+        Py_CLEAR(r);
     Py_XDECREF(key);
     return r;
 }
@@ -269,6 +291,8 @@ run_op(Interp *in, const Op *op)
         return run_slice(in, op);
     case T_concat:
         return run_concat(in, op);
+    case T_update:
+        return run_update(in, op);
     default:
         return run_elementwise(in, op);
     }
@@ -323,6 +347,7 @@ walk(Interp *in)
 
         if (!in->last[op->out.i] && op->code != T_input)
             continue; /* nobody asks */
+        in->now = o.i;
         r = conform(in, op, run_op(in, op));
         if (!r)
             return -1;

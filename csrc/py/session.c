@@ -79,6 +79,13 @@ session_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)session_new(state_of_type(type), label);
 }
 
+static void
+drop_params(Session *s)
+{
+    for (size_t j = 0; j < s->nparams; j++)
+        Py_CLEAR(s->param[j].handle);
+}
+
 static int
 session_traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -87,6 +94,17 @@ session_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(s->user_codes);
     Py_VISIT(s->other_codes);
+    for (size_t j = 0; j < s->nparams; j++)
+        Py_VISIT(s->param[j].handle);
+    return 0;
+}
+
+/* An abandoned trace: its parameters refer to it. */
+static int
+session_clear(PyObject *self)
+{
+    ((Session *)self)->open = false;
+    drop_params((Session *)self);
     return 0;
 }
 
@@ -106,6 +124,8 @@ session_dealloc(PyObject *self)
         ctx_free(&s->cx);
     if (s->lock)
         PyThread_free_lock(s->lock);
+    drop_params(s);
+    PyMem_Free(s->param);
     Py_CLEAR(s->user_codes);
     Py_CLEAR(s->other_codes);
     Py_CLEAR(s->label);
@@ -122,6 +142,22 @@ must_be_open(Session *s)
     return false;
 }
 
+/* Takes note of the next parameter; gives the handle on. */
+static PyObject *
+add_param(Session *s, PyObject *handle)
+{
+    Parameter *p = handle ? PyMem_Realloc(s->param, sizeof(Parameter) * (s->nparams + 1)) : NULL;
+
+    if (!p) {
+        Py_XDECREF(handle);
+        return PyErr_Occurred() ? NULL : PyErr_NoMemory();
+    }
+    s->param = p;
+    p[s->nparams] = (Parameter){.handle = Py_NewRef(handle)};
+    ((Traced *)handle)->input = (int64_t)s->nparams++;
+    return handle;
+}
+
 static PyObject *
 session_input(PyObject *self, PyObject *args)
 {
@@ -131,10 +167,10 @@ session_input(PyObject *self, PyObject *args)
     PyObject *dtype, *shape;
     int64_t dim[MAX_RANK];
     DType dt;
-    int rank;
+    int rank, scalar = 0;
     Val v;
 
-    if (!PyArg_ParseTuple(args, "sOO:input", &name, &dtype, &shape) || !must_be_open(s))
+    if (!PyArg_ParseTuple(args, "sOO|p:input", &name, &dtype, &shape, &scalar) || !must_be_open(s))
         return NULL;
     if (dtype_of_object(s->st, NULL, dtype, &dt) < 0 || dims_of(s, "shape", shape, dim, &rank) < 0)
         return NULL;
@@ -142,52 +178,115 @@ session_input(PyObject *self, PyObject *args)
         if (dim[i] < 0)
             return raise_plain(s->st, E_Shape, "parameter '%s' has a negative dim: %lld", name, (long long)dim[i]);
     plain_name(name, plain, sizeof(plain));
-    return traced_result(s, t_input(s->graph, plain, dt, rank, dim, (LocId){0}, &v), v);
+    return add_param(s, traced_array(s, t_input(s->graph, plain, dt, rank, dim, (LocId){0}, &v), v, scalar));
+}
+
+/* The parameter whose owner a handle is; NULL: none. */
+static Parameter *
+parameter_of(Session *s, PyObject *o)
+{
+    int64_t j = is_traced(o) ? ((Traced *)o)->input : -1;
+
+    return j >= 0 ? &s->param[j] : NULL;
+}
+
+/* The value of a parameter is not the one that came in. */
+static bool
+is_changed(const Session *s, int64_t j)
+{
+    return ((Traced *)s->param[j].handle)->val.i != s->graph->inputs.p[j].i;
 }
 
 /* A result is a traced array, or a NumPy array that depends on no parameter: a constant. */
 static int
 result_value(Session *s, PyObject *o, Val *v)
 {
-    if (is_traced(o)) {
-        *v = val_of(o);
-        return usable(s, o) ? 0 : -1;
-    }
+    if (is_traced(o))
+        return usable(s, o) ? traced_val(o, v) : -1;
     if (PyArray_Check(o))
         return const_of_array(s, (PyArrayObject *)o, v);
     raise_plain(s->st, E_Trace, "finish() expects arrays, got %.100s", Py_TYPE(o)->tp_name);
     return -1;
 }
 
+/* Adds an output; input >= 0: which parameter it updates. */
+static Status
+add_output(Session *s, Val v, int64_t input)
+{
+    TRY(t_output(s->graph, v));
+    s->graph->aliases.p[s->graph->aliases.n - 1] = (int32_t)input;
+    if (input >= 0)
+        s->param[input].written = true;
+    return ST_OK;
+}
+
+/* What is returned, then the changed parameters that are not. */
+static int
+add_outputs(Session *s, PyObject *outputs)
+{
+    Status st = ST_OK;
+    Val v;
+
+    for (Py_ssize_t i = 0; st == ST_OK && i < PyTuple_GET_SIZE(outputs); i++) {
+        PyObject *o = PyTuple_GET_ITEM(outputs, i);
+        const Parameter *p;
+
+        if (result_value(s, o, &v) < 0)
+            return -1;
+        p = parameter_of(s, o);
+        st = add_output(s, v, p && is_changed(s, p - s->param) && !p->written ? p - s->param : -1);
+    }
+    for (int64_t j = 0; st == ST_OK && j < s->graph->inputs.n; j++)
+        if (is_changed(s, j) && !s->param[j].written)
+            st = add_output(s, ((Traced *)s->param[j].handle)->val, j);
+    if (st == ST_OK)
+        st = tensor_verify(s->graph);
+    if (st != ST_OK)
+        raise_status(s, st, E_Internal);
+    return st == ST_OK ? 0 : -1;
+}
+
 static PyObject *
 session_finish(PyObject *self, PyObject *outputs)
 {
     Session *s = (Session *)self;
-    Status st = ST_OK;
+    int r;
 
     if (!PyTuple_Check(outputs))
         return raise_plain(s->st, E_Trace, "finish() expects a tuple of arrays");
     if (!must_be_open(s))
         return NULL;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(outputs); i++) {
-        Val v;
-
-        if (result_value(s, PyTuple_GET_ITEM(outputs, i), &v) < 0)
-            return NULL;
-        st = st == ST_OK ? t_output(s->graph, v) : st;
-    }
+    r = add_outputs(s, outputs);
     s->open = false;
-    if (st == ST_OK)
-        st = tensor_verify(s->graph);
-    if (st != ST_OK)
-        return raise_status(s, st, E_Internal);
+    drop_params(s);
+    if (r < 0)
+        return NULL;
     Py_RETURN_NONE;
+}
+
+static PyObject *
+session_changed(PyObject *self, void *Py_UNUSED(closure))
+{
+    Session *s = (Session *)self;
+    PyObject *list = PyList_New(0);
+
+    for (size_t j = 0; list && s->open && j < s->nparams; j++) {
+        PyObject *item = is_changed(s, (int64_t)j) ? PyLong_FromSize_t(j) : NULL;
+
+        if (item && PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+        if (PyErr_Occurred())
+            Py_CLEAR(list);
+    }
+    return list;
 }
 
 static PyObject *
 session_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     ((Session *)self)->open = false;
+    drop_params((Session *)self);
     Py_RETURN_NONE;
 }
 
@@ -282,7 +381,8 @@ session_nbytes(PyObject *self, void *Py_UNUSED(closure))
 
 static PyMethodDef session_methods[] = {
     {"input", session_input, METH_VARARGS,
-     "input($self, name, dtype, shape, /)\n--\n\nDeclare the next parameter; returns its TracedArray."},
+     "input($self, name, dtype, shape, scalar=False, /)\n--\n\nDeclare the next parameter; returns its TracedArray. "
+     "scalar: a NumPy scalar, which is immutable."},
     {"finish", session_finish, METH_O,
      "finish($self, outputs, /)\n--\n\nDeclare the results, a tuple of arrays, and end the trace."},
     {"close", session_close, METH_NOARGS, "close($self, /)\n--\n\nEnd the trace without results."},
@@ -292,6 +392,7 @@ static PyMethodDef session_methods[] = {
 };
 
 static PyGetSetDef session_getset[] = {
+    {"changed", session_changed, NULL, "Numbers of the parameters that were written so far.", NULL},
     {"stages", session_stages, NULL, "Programs of all stages, in order.", NULL},
     {"program", session_program, NULL, "The traced tensor program.", NULL},
     {"cost", session_cost, NULL, "Modelled cost of the last stage, as a dict.", NULL},
@@ -305,6 +406,7 @@ static PyType_Slot session_slots[] = {
     {Py_tp_new, session_tp_new},
     {Py_tp_dealloc, session_dealloc},
     {Py_tp_traverse, session_traverse},
+    {Py_tp_clear, session_clear},
     {Py_tp_methods, session_methods},
     {Py_tp_getset, session_getset},
     {0, NULL},

@@ -25,7 +25,14 @@ traced_new(Session *s, Val v)
         return NULL;
     t->session = (Session *)Py_NewRef((PyObject *)s);
     t->graph = s->graph;
+    t->base = NULL;
+    t->view = NULL;
+    t->stride = NULL;
     t->val = v;
+    t->version = 0;
+    t->input = -1;
+    t->scalar = type_of(s, v)->rank == 0;
+    t->readonly = false;
     PyObject_GC_Track(t);
     return (PyObject *)t;
 }
@@ -35,6 +42,7 @@ traced_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((Traced *)self)->session);
+    Py_VISIT(((Traced *)self)->base);
     return 0;
 }
 
@@ -44,6 +52,7 @@ traced_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
+    Py_XDECREF(((Traced *)self)->base);
     Py_DECREF(((Traced *)self)->session);
     type->tp_free(self);
     Py_DECREF(type);
@@ -86,10 +95,12 @@ traced_binary(Session *s, TOp op, PyObject *a, PyObject *b)
     const char *name = tensor_dialect.ops[op].np;
     char weak_a, weak_b;
     Val x, y, v = {0};
+    Status st;
 
     if (operand_of(s, name, a, &x, &weak_a) < 0 || operand_of(s, name, b, &y, &weak_b) < 0)
         return NULL;
-    return traced_result(s, t_binary_np(s->graph, op, x, weak_a, y, weak_b, here(s), &v), v);
+    st = t_binary_np(s->graph, op, x, weak_a, y, weak_b, here(s), &v);
+    return traced_like(s, st, v, (PyObject *const[]){a, b}, 2);
 }
 
 PyObject *
@@ -99,7 +110,7 @@ traced_unary(Session *s, TOp op, PyObject *a)
 
     if (traced_operand(s, tensor_dialect.ops[op].np, a, &x) < 0)
         return NULL;
-    return traced_result(s, t_unary(s->graph, op, x, here(s), &v), v);
+    return traced_like(s, t_unary(s->graph, op, x, here(s), &v), v, &a, 1);
 }
 
 static Session *
@@ -155,6 +166,7 @@ bitwise(Session *s, TOp op, const char *name, PyObject *a, PyObject *b)
 {
     char weak_a, weak_b = 'b';
     Val x, y, v = {0};
+    Status st;
 
     if (operand_of(s, name, a, &x, &weak_a) < 0)
         return NULL;
@@ -169,8 +181,9 @@ bitwise(Session *s, TOp op, const char *name, PyObject *a, PyObject *b)
         return raise_here(s, E_Unsupported, "%s: supported for bool only, got %s", name, dtypes[other].name);
     }
     if (!b)
-        return traced_result(s, t_unary(s->graph, op, x, here(s), &v), v);
-    return traced_result(s, t_binary_np(s->graph, op, x, weak_a, y, weak_b, here(s), &v), v);
+        return traced_like(s, t_unary(s->graph, op, x, here(s), &v), v, &a, 1);
+    st = t_binary_np(s->graph, op, x, weak_a, y, weak_b, here(s), &v);
+    return traced_like(s, st, v, (PyObject *const[]){a, b}, 2);
 }
 
 PyObject *
@@ -276,7 +289,7 @@ traced_item(PyObject *self, PyObject *Py_UNUSED(args))
 }
 
 static PyObject *
-traced_array(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+traced_content(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     return unknown(self, "the content", "a function that needs a NumPy array of it cannot be traced");
 }
@@ -347,15 +360,21 @@ get_shape(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_strides(PyObject *self, void *Py_UNUSED(closure))
 {
-    Traced *t = (Traced *)self;
-    const Type *ty = val_type(t->graph, t->val);
-    int64_t stride[MAX_RANK], step = dtypes[ty->dtype].bytes;
+    const Type *ty = traced_type(self);
+    int64_t stride[MAX_RANK];
 
-    for (int i = ty->rank - 1; i >= 0; i--) {
-        stride[i] = step;
-        step *= ty->dim[i];
-    }
+    traced_strides(self, stride);
+    for (int i = 0; i < ty->rank; i++)
+        stride[i] *= dtypes[ty->dtype].bytes;
     return int_tuple(stride, ty->rank);
+}
+
+static PyObject *
+get_base(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *base = (PyObject *)((Traced *)self)->base;
+
+    return Py_NewRef(base ? base : Py_None);
 }
 
 static PyObject *
@@ -457,7 +476,7 @@ static PyMethodDef traced_methods[] = {
 #include "py/absent.def"
     {"item", traced_item, METH_VARARGS, "item($self, /, *args)\n--\n\nAlways a TraceError: the value is not known."},
     {"tolist", traced_item, METH_NOARGS, "tolist($self, /)\n--\n\nAlways a TraceError: the values are not known."},
-    {"__array__", (PyCFunction)(void (*)(void))traced_array, METH_VARARGS | METH_KEYWORDS,
+    {"__array__", (PyCFunction)(void (*)(void))traced_content, METH_VARARGS | METH_KEYWORDS,
      "__array__($self, /, dtype=None, *, copy=None)\n--\n\nAlways a TraceError: the content is not known."},
     {"__array_namespace__", (PyCFunction)(void (*)(void))traced_namespace, METH_VARARGS | METH_KEYWORDS,
      "__array_namespace__($self, /, *, api_version=None)\n--\n\nThe module numpy."},
@@ -475,7 +494,8 @@ static PyGetSetDef traced_getset[] = {
     {"dtype", get_dtype, NULL, "NumPy dtype; bf16 and fp8 are those of ml_dtypes.", NULL},
     {"itemsize", get_itemsize, NULL, "Bytes per element.", NULL},
     {"nbytes", get_nbytes, NULL, "Bytes of all elements.", NULL},
-    {"strides", get_strides, NULL, "Bytes to step per axis, as for a C-ordered array.", NULL},
+    {"strides", get_strides, NULL, "Bytes to step per axis, as NumPy would have laid the array out.", NULL},
+    {"base", get_base, NULL, "The array whose elements a view sees; None for an array with its own.", NULL},
     {"T", get_T, NULL, "All axes reversed.", NULL},
     {"mT", get_mT, NULL, "The last two axes exchanged.", NULL},
 #define ABSENT_MEMBER(name, error, what, way) {#name, absent_##name, NULL, what "; " way ".", NULL},
@@ -490,7 +510,7 @@ static PyType_Slot traced_slots[] = {
     {Py_tp_doc,
      "An array of a kernel that is being traced: shape and dtype are known, elements are not.\n\n"
      "It behaves like numpy.ndarray in operators, methods and NumPy functions; what it cannot do is a typed\n"
-     "error at the user's line. In-place operators rebind the name and change no other array."},
+     "error at the user's line. Views see the elements of their base, as NumPy's do: a write changes all of them."},
     {Py_tp_dealloc, traced_dealloc},
     {Py_tp_traverse, traced_traverse},
     {Py_tp_repr, traced_repr},
@@ -518,6 +538,19 @@ static PyType_Slot traced_slots[] = {
     {Py_nb_lshift, nb_lshift},
     {Py_nb_rshift, nb_rshift},
     {Py_nb_divmod, nb_divmod},
+    {Py_nb_inplace_add, nb_inplace_add},
+    {Py_nb_inplace_subtract, nb_inplace_subtract},
+    {Py_nb_inplace_multiply, nb_inplace_multiply},
+    {Py_nb_inplace_true_divide, nb_inplace_true_divide},
+    {Py_nb_inplace_floor_divide, nb_inplace_floor_divide},
+    {Py_nb_inplace_remainder, nb_inplace_remainder},
+    {Py_nb_inplace_power, nb_inplace_power},
+    {Py_nb_inplace_matrix_multiply, nb_inplace_matrix_multiply},
+    {Py_nb_inplace_and, nb_inplace_and},
+    {Py_nb_inplace_or, nb_inplace_or},
+    {Py_nb_inplace_xor, nb_inplace_xor},
+    {Py_nb_inplace_lshift, nb_inplace_lshift},
+    {Py_nb_inplace_rshift, nb_inplace_rshift},
     {Py_nb_bool, nb_bool},
     {Py_nb_int, nb_int},
     {Py_nb_float, nb_float},

@@ -540,6 +540,8 @@ fold_slice(const Site *s)
             return ST_OK;
         }
     }
+    if (d->code == T_update)
+        return t_fold_slice_of_update(g, s->in[0], s->attr, s->loc, s->out);
     if (d->code != T_slice)
         return ST_OK;
     int64_t from[MAX_RANK], stride[MAX_RANK];
@@ -640,6 +642,8 @@ t_fold(Graph *g, TOp op, const Val *in, int nin, AttrId attr, TyId type, LocId l
         return nin == 1 ? fold_unary(&s) : nin == 2 ? fold_binary(&s) : fold_where(&s);
     if (op == T_concat)
         return fold_concat(&s);
+    if (op == T_update)
+        return t_fold_update(g, in, attr, loc, out);
     if (flags & F_LAYOUT)
         return fold_layout(&s);
     if (flags & F_REDUCE)

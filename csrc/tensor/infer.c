@@ -255,27 +255,57 @@ infer_broadcast_to(Ctx *cx, const Type *a, const Op *op, TyId *out)
     return result(cx, op, (DType)a->dtype, n, dim, out);
 }
 
+/* The box of a slice or an update lies in an array of type a. */
+static Status
+check_box(Ctx *cx, const Type *a, const Op *op, const int64_t **size)
+{
+    const int64_t *start, *step;
+    int n = attr_ints(cx, op->attr, A_start, &start);
+    if (n != a->rank || attr_ints(cx, op->attr, A_step, &step) != n || attr_ints(cx, op->attr, A_size, size) != n)
+        return fail(cx, ST_USER, op->loc, "%s: start, step and size need %d entries each", np(op), a->rank);
+    for (int i = 0; i < n; i++) {
+        int64_t last, count = (*size)[i];
+        if (step[i] == 0)
+            return fail(cx, ST_USER, op->loc, "%s: step of axis %d is 0", np(op), i);
+        if (count == 0)
+            continue;
+        if (count < 0 || __builtin_mul_overflow(step[i], count - 1, &last) ||
+            __builtin_add_overflow(last, start[i], &last) || start[i] < 0 || start[i] >= a->dim[i] || last < 0 ||
+            last >= a->dim[i])
+            return fail(cx, ST_USER, op->loc, "%s: %lld elements from %lld with step %lld leave axis %d of size %lld",
+                        np(op), (long long)count, (long long)start[i], (long long)step[i], i, (long long)a->dim[i]);
+        if (op->code == T_update && step[i] <= 0)
+            return fail(cx, ST_USER, op->loc, "update: the step of axis %d must be positive, got %lld", i,
+                        (long long)step[i]);
+    }
+    return ST_OK;
+}
+
 static Status
 infer_slice(Ctx *cx, const Type *a, const Op *op, TyId *out)
 {
-    const int64_t *start, *step, *size;
-    int n = attr_ints(cx, op->attr, A_start, &start);
-    if (n != a->rank || attr_ints(cx, op->attr, A_step, &step) != n || attr_ints(cx, op->attr, A_size, &size) != n)
-        return fail(cx, ST_USER, op->loc, "slice: start, step and size need %d entries each", a->rank);
-    for (int i = 0; i < n; i++) {
-        int64_t last;
-        if (step[i] == 0)
-            return fail(cx, ST_USER, op->loc, "slice: step of axis %d is 0", i);
-        if (size[i] == 0)
-            continue;
-        if (size[i] < 0 || __builtin_mul_overflow(step[i], size[i] - 1, &last) ||
-            __builtin_add_overflow(last, start[i], &last) || start[i] < 0 || start[i] >= a->dim[i] || last < 0 ||
-            last >= a->dim[i])
-            return fail(cx, ST_USER, op->loc,
-                        "slice: %lld elements from %lld with step %lld leave axis %d of size %lld", (long long)size[i],
-                        (long long)start[i], (long long)step[i], i, (long long)a->dim[i]);
+    const int64_t *size;
+    TRY(check_box(cx, a, op, &size));
+    return result(cx, op, (DType)a->dtype, a->rank, size, out);
+}
+
+static Status
+infer_update(Ctx *cx, const Graph *g, const Op *op, TyId *out)
+{
+    const Type *a = in_type(g, op, 0), *v = in_type(g, op, 1);
+    const int64_t *size;
+    TRY(same_dtype(cx, op, a, v));
+    TRY(check_box(cx, a, op, &size));
+    bool ok = v->rank == a->rank;
+    for (int i = 0; ok && i < a->rank; i++)
+        ok = v->dim[i] == size[i];
+    if (!ok) {
+        char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
+        return fail(cx, ST_USER, op->loc, "update: a value of shape %s does not fit a part of shape %s",
+                    shape_text(ta, v->rank, v->dim), shape_text(tb, a->rank, size));
     }
-    return result(cx, op, (DType)a->dtype, n, size, out);
+    *out = g->vals.p[op_val(g, op, 0).i].type;
+    return ST_OK;
 }
 
 static Status
@@ -321,6 +351,8 @@ infer_layout(Ctx *cx, const Graph *g, const Op *op, TyId *out)
         return infer_slice(cx, in_type(g, op, 0), op, out);
     case T_concat:
         return infer_concat(cx, g, op, out);
+    case T_update:
+        return infer_update(cx, g, op, out);
     default:
         return fail(cx, ST_BUG, op->loc, "%s is no layout op", np(op));
     }

@@ -30,7 +30,7 @@ Status infer_compare(Ctx *, const Graph *, const Op *, TyId *);   /* the same, b
 Status infer_where(Ctx *, const Graph *, const Op *, TyId *);
 Status infer_reduce(Ctx *, const Graph *, const Op *, TyId *);
 Status infer_matmul(Ctx *, const Graph *, const Op *, TyId *);    /* NumPy's rules, 1-d operands included */
-Status infer_layout(Ctx *, const Graph *, const Op *, TyId *);    /* reshape transpose broadcast_to slice concat */
+Status infer_layout(Ctx *, const Graph *, const Op *, TyId *);    /* reshape transpose broadcast_to slice concat update */
 Status infer_attr(Ctx *, const Graph *, const Op *, TyId *);      /* full, const, input, cast: from attributes */
 const char *shape_text(char buf[MAX_SHAPE_TEXT], int rank, const int64_t *dim); /* returns buf */
 Status broadcast_dims(Ctx *, LocId loc, const char *what, const Type *a, const Type *b, int *rank, int64_t *dim);
@@ -42,6 +42,33 @@ Status broadcast_dims(Ctx *, LocId loc, const char *what, const Type *a, const T
 Status promote(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char weak_b, DType *out);
 Status promote_common(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char weak_b, DType *out);
 DType promote_unary(TOp op, DType a); /* exp(i32) is f64, negative(bool) fails as DT_none, ... as NumPy's loops do */
+
+/* box.c - the part of an array that a slice reads or an update writes: per axis start + step * i for i < size */
+typedef struct Box {
+    int rank;
+    int64_t start[MAX_RANK], step[MAX_RANK], size[MAX_RANK];
+} Box;
+Box box_of(const Graph *g, const Op *op); /* of a slice or an update */
+Box box_whole(const Type *t);
+bool box_covers(const Box *b, int axis, int64_t dim); /* all of an axis, in order */
+bool box_is_disjoint(const Box *a, const Box *b);     /* false when in doubt */
+bool box_within(const Box *outer, const Box *inner, Box *rel); /* rel: inner in the coordinates of outer */
+/* base with value, of the box's shape, at the box; steps may be negative. An update has positive steps. */
+Status t_update(Graph *g, Val base, Val value, const Box *box, LocId loc, Val *out);
+Status t_fold_update(Graph *g, const Val *in, AttrId attr, LocId loc, Val *out);          /* for fold.c */
+Status t_fold_slice_of_update(Graph *g, Val x, AttrId attr, LocId loc, Val *out);         /* for fold.c */
+
+/* strides.c - NumPy's memory layouts, in elements */
+typedef struct Laid {
+    const Type *type;
+    const int64_t *stride;
+} Laid;
+void strides_c(const Type *t, int64_t *stride);
+bool strides_are_c(const Type *t, const int64_t *stride);
+/* The strides of a view of another shape with as many elements; false when only a copy has it. */
+bool strides_reshape(const Type *t, const int64_t *stride, const Type *to, int64_t *out);
+void strides_keep(const Laid *in, int n, int rank, const int64_t *dim, int64_t *out); /* a ufunc's result, order 'K' */
+void strides_copy(const Laid *a, int64_t *out);                                       /* a copy of one, order 'K' */
 
 /* build.c - ops with inference, folding and sharing */
 /* Any op but input from its parts. */

@@ -42,6 +42,18 @@ def reduction(f):
     ]
 
 
+def written(*keys):
+    """A copy of x with v, and then v + 1 ..., written to parts of it."""
+
+    def write(x, v):
+        y = x * 1
+        for i, key in enumerate(keys):
+            y[key] = v + i
+        return y
+
+    return write
+
+
 CASES = {
     "input": [(lambda x: x + 1, A)],
     "const": [(lambda x: x * TABLE, A)],
@@ -156,6 +168,13 @@ CASES = {
         (lambda x: x[..., :16] - x[..., 16:32], A),
         (lambda x: x[::-1, None, 1:10:2], A),
         (lambda x: np.split(x, 3, axis=1)[1], A),
+    ],
+    "update": [
+        (written(np.s_[2:5]), A, ROW),
+        (written(np.s_[:, 3]), A, COL[:, 0]),
+        (written(np.s_[::-2, 1::3]), A, B[:4, :11]),
+        (written(np.s_[:-1], np.s_[1:]), A, B[1:]),
+        (written(np.s_[1], np.s_[..., 2:9], np.s_[1:3, 4:12]), A, np.float32(2)),
     ],
     "concat": [
         (lambda x, y: np.concatenate([x, y], axis=-1), A, B),
