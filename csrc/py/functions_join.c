@@ -373,15 +373,31 @@ fn_roll(Session *s, const char *name, PyObject *const *a)
     return traced_result(s, st, v);
 }
 
+/* x as `blocks` equal blocks, each of them `count` times: for shapes whose rank leaves no room for another axis. */
+static Status
+repeat_blocks(Session *s, Val x, int64_t blocks, int64_t count, LocId loc, Val *v)
+{
+    int64_t dim[3] = {blocks, 1, type_numel(type_of(s, x)) / MAX(blocks, 1)};
+
+    TRY(t_reshape(s->graph, x, dim, 3, loc, v));
+    dim[1] = count;
+    return t_broadcast_to(s->graph, *v, dim, 3, loc, v);
+}
+
 /* Every element of an axis `count` times: a size-1 axis behind it is broadcast and merged. */
 static Status
 repeat_axis(Session *s, Val x, int64_t axis, int64_t count, LocId loc, Val *v)
 {
     Type ty = *type_of(s, x);
-    int64_t dim[MAX_RANK + 1];
+    int64_t dim[MAX_RANK + 1], blocks = 1;
 
-    if (ty.rank == MAX_RANK)
-        return fail(&s->cx, ST_UNSUPPORTED, loc, "repeat: arrays of %d dims are not supported", MAX_RANK);
+    if (ty.rank == MAX_RANK) {
+        for (int i = 0; i <= axis; i++)
+            blocks *= ty.dim[i];
+        TRY(repeat_blocks(s, x, blocks, count, loc, v));
+        ty.dim[axis] *= count;
+        return t_reshape(s->graph, *v, ty.dim, ty.rank, loc, v);
+    }
     for (int i = 0; i <= ty.rank; i++)
         dim[i] = i <= axis ? ty.dim[i] : i == axis + 1 ? 1 : ty.dim[i - 1];
     TRY(t_reshape(s->graph, x, dim, ty.rank + 1, loc, v));
@@ -419,6 +435,7 @@ fn_repeat(Session *s, const char *name, PyObject *const *a)
 
 /* A repeated axis gets another in front of it, which is broadcast and merged. */
 typedef struct Tiling {
+    int64_t own[MAX_RANK], reps[MAX_RANK];           /* by dim of the result */
     int64_t split[2 * MAX_RANK], wide[2 * MAX_RANK]; /* shapes before and after the broadcast, of n dims */
     int64_t out[MAX_RANK];                           /* the result's, of rank dims */
     int n, rank;
@@ -439,16 +456,30 @@ plan_tiling(Session *s, const Type *ty, const int64_t *reps, int nreps, LocId lo
             t->split[m] = 1;
             t->wide[m++] = r;
         }
+        t->own[i] = d;
+        t->reps[i] = r;
         t->split[m] = t->wide[m] = d;
         m++;
         if (__builtin_mul_overflow(r, d, &t->out[i]))
             return fail(&s->cx, ST_USER, loc, "tile: the result is too large");
     }
-    if (m > MAX_RANK)
-        return fail(&s->cx, ST_UNSUPPORTED, loc, "tile: too many repeated axes for an array of %d dims", rank);
     t->n = m;
     t->rank = rank;
     return ST_OK;
+}
+
+/* The last axis first: what lies behind an axis is repeated already. */
+static Status
+tile_in_turn(Session *s, const Tiling *t, LocId loc, Val *v)
+{
+    for (int i = t->rank - 1; i >= 0; i--) {
+        int64_t blocks = 1;
+        for (int k = 0; k < i; k++)
+            blocks *= t->own[k];
+        if (t->reps[i] != 1)
+            TRY(repeat_blocks(s, *v, blocks, t->reps[i], loc, v));
+    }
+    return t_reshape(s->graph, *v, t->out, t->rank, loc, v);
 }
 
 static Status
@@ -457,6 +488,9 @@ tile(Session *s, Val x, const int64_t *reps, int nreps, LocId loc, Val *v)
     Tiling t;
 
     TRY(plan_tiling(s, type_of(s, x), reps, nreps, loc, &t));
+    *v = x;
+    if (t.n > MAX_RANK)
+        return tile_in_turn(s, &t, loc, v);
     TRY(t_reshape(s->graph, x, t.split, t.n, loc, v));
     TRY(t_broadcast_to(s->graph, *v, t.wide, t.n, loc, v));
     return t_reshape(s->graph, *v, t.out, t.rank, loc, v);

@@ -115,6 +115,14 @@ CASES = {
         lambda x: np.concatenate([np.concatenate([x, x * 2])] * 3, 1)[60:-60, 60:-60],
         array(64, 64),
     ),
+    "tiles of eight dims": (
+        lambda x: np.tile(x, (2, 1, 3, 2, 2, 1, 2, 3)) + 1,
+        array(2, 3, 1, 2, 1, 3, 2, 2),
+    ),
+    "repeats of eight dims": (
+        lambda x: np.repeat(np.repeat(x, 3, 3), 2, 7),
+        array(2, 3, 1, 2, 1, 3, 2, 2),
+    ),
     "cumulative concat": (cumulative, array(64, 129)),
     "long row": (lambda x: x.sum(1), array(3, 100003)),
     "vocabulary": (softmax, array(1, 128256) / 4),
