@@ -118,6 +118,7 @@ typedef struct Instr {
     int trailing;            /* tensor_reduce: how many index dims at the end are reduced (dst has stride 0 there) */
 } Instr;
 Status emit_instr(Lower *l, Instr *in);
+bool instr_loops_over(const Lower *l, const Instr *in, uint32_t dims); /* it takes a loop along any of these dims */
 
 void instr_space(const Lower *l, Val v, Instr *in); /* the index space of v */
 void instr_arg(Instr *in, int i, const Tile *t);

@@ -364,16 +364,19 @@ put_bias(Lower *l, Instr *in, const ActIn *a)
     return ST_OK;
 }
 
-/* An operand with one element per row moves along what the sum reduces: each instruction sees only a part of it. */
+/* The activation may carry the sum: no loop around it walks what the sum reduces. */
 static bool
-moves_along(const Lower *l, Val sum, const Instr *in)
+may_carry(const Lower *l, const Instr *in, Val sum)
 {
     uint32_t reduced = reduced_dims(l->g, val_def(l->g, sum));
-    for (int a = 0; a < in->nargs; a++)
-        for (int i = 0; i < in->rank; i++)
-            if (in->is_scal[a] && in->arg[a].buf.i && (reduced >> i & 1) && in->count[i] > 1 && in->arg[a].stride[i])
-                return true;
-    return false;
+    Instr with = *in;
+    Tile *res = &with.arg[KA_reduce_res];
+    *res = (Tile){.buf = {1}, .rstride = 1}; /* any buffer will do: what counts is along which dims it moves */
+    for (int i = 0; i < in->rank; i++)
+        res->stride[i] = reduced >> i & 1 ? 0 : 1;
+    with.is_scal[KA_reduce_res] = true;
+    with.nargs = 5;
+    return !instr_loops_over(l, &with, reduced);
 }
 
 static Status
@@ -401,8 +404,7 @@ lower_activation(Lower *l, const Op *op, Act func)
     if (a.has_scale)
         put_scal(&in, KA_scale, &a.scale, A_scale);
     TRY(put_bias(l, &in, &a));
-    if (carried_sum(l, op->out, &sum_val) && (!n.mm || mm_width(l, n.mm) >= in.count[n.mm->col]) &&
-        !moves_along(l, sum_val, &in)) {
+    if (carried_sum(l, op->out, &sum_val) && may_carry(l, &in, sum_val)) {
         TRY(new_sum(l, sum_val, &sum));
         instr_arg(&in, KA_reduce_res, &sum);
         in.is_scal[KA_reduce_res] = true;

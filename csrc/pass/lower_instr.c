@@ -13,6 +13,7 @@
 
 typedef struct Dim {
     int64_t count, stride[MAX_ARGS];
+    uint32_t of; /* bit set of the index space's dims that it is made of */
 } Dim;
 typedef struct Space2 {
     Dim d[MAX_RANK + 1];
@@ -43,7 +44,7 @@ list_dims(const Instr *in, DimList *all)
 {
     all->n = 0;
     for (int i = -1; i < in->rank; i++) {
-        Dim d = {.count = i < 0 ? in->per : in->count[i]};
+        Dim d = {.count = i < 0 ? in->per : in->count[i], .of = i < 0 ? 0 : 1u << i};
         if (d.count == 1)
             continue;
         for (int a = 0; a < in->nargs; a++)
@@ -88,6 +89,7 @@ split_dims(const Instr *in, const DimList *all, DimList *loops, DimList *own, in
             for (int a = 0; a < in->nargs; a++)
                 last->stride[a] = d->stride[a];
             last->count *= d->count;
+            last->of |= d->of;
             if (i > keep)
                 --*trailing;
         } else {
@@ -202,6 +204,27 @@ emit_window(void *env, Lower *l, Tile psum, const Affine *at, Affine row, int64_
             t->off = affine_add(t->off, affine_scale(at[i], t->stride[i]));
     }
     return emit_flat(l, &w);
+}
+
+bool
+instr_loops_over(const Lower *l, const Instr *in, uint32_t dims)
+{
+    DimList all, loops, own;
+    Instr once = *in;
+    int trailing = 0;
+    for (int i = 0; in->mm && i < in->rank; i++) { /* windows of columns, for each of the other dims */
+        once.count[i] = i == in->mm->col ? in->count[i] : 1;
+        bool whole = i == in->mm->col ? mm_width(l, in->mm) >= in->count[i] : in->count[i] == 1;
+        if ((dims >> i & 1) && !whole)
+            return true;
+    }
+    once.per = in->mm ? 1 : in->per;
+    list_dims(&once, &all);
+    split_dims(&once, &all, &loops, &own, &trailing);
+    for (int i = 0; i < loops.n; i++)
+        if (loops.d[i].of & dims)
+            return true;
+    return false;
 }
 
 Status

@@ -125,18 +125,38 @@ new_buffer(Lower *l, Space sp, DType dt, int parts, int64_t elems, int bufs, Val
     return k_buffer(l->out, sp, BK_tile, dt, 2, dim, bufs, -1, NULL, l->loc, out);
 }
 
-/* C-order strides over the free dims; spine and outer dims get the strides of the whole, see Tile. */
+/* v's rows are neighbours in HBM, element by element: then they are neighbours on chip, too, and a DMA moves runs. */
+static bool
+rows_inside(const Lower *l, Val v, Span s)
+{
+    View w;
+    int64_t stride;
+    Val base = l->p->view_base[v.i].i ? l->p->view_base[v.i] : v;
+    if (s.role != RO_row || l->per == 1 || l->gr->has_matmul || row_elems(l, v, s) == 1)
+        return false;
+    if (is_member(l, v) && !l->p->stored[v.i])
+        return false;
+    if (is_member(l, v))
+        w = view_stored(l->p, v);
+    else if (!view_between(l->g, base, v, &w))
+        return false;
+    return view_uniform(val_type(l->g, v), &w, s.spine, &stride) && stride == 1;
+}
+
+/* C-order strides over the free dims, which are those of one row unless rows lie inside; spine and outer dims get the
+ * strides of the whole, see Tile. */
 static void
 tile_strides(const Lower *l, Val v, Span s, Tile *t)
 {
     const Type *ty = val_type(l->g, v);
-    int64_t n = 1, all = 1;
+    bool inside = rows_inside(l, v, s);
+    int64_t n = inside ? l->per : 1, all = 1;
     for (int i = ty->rank - 1; i >= 0; i--) {
         t->stride[i] = is_free_dim(s, i) ? n : all;
         n *= is_free_dim(s, i) ? span_dim(l, ty, s, i) : 1;
         all *= ty->dim[i];
     }
-    t->rstride = n;
+    t->rstride = inside ? 1 : n;
 }
 
 static int
@@ -157,7 +177,7 @@ tile_of(Lower *l, Val v, Span s, DType dt, int bufs, Tile *out)
 {
     *out = (Tile){.dt = dt};
     tile_strides(l, v, s, out);
-    int64_t elems = out->rstride * per_of(l, s);
+    int64_t elems = row_elems(l, v, s) * per_of(l, s);
     if (s.role != RO_row)
         out->rstride = 0;
     return new_buffer(l, SP_sbuf, out->dt, parts_of(l, s), elems, bufs, &out->buf);
@@ -259,6 +279,12 @@ hbm_offset(const Lower *l, Val v, const View *w, Span s, bool row)
     return row ? affine_add(off, affine_scale(l->row0, rs)) : off;
 }
 
+static bool
+is_inside(const Tile *t) /* its rows lie inside: see rows_inside */
+{
+    return t->rstride == 1;
+}
+
 static void
 push_dim(Ap *ap, int64_t count, int64_t stride)
 {
@@ -273,9 +299,10 @@ push_dim(Ap *ap, int64_t count, int64_t stride)
         ap->ndim = MAX_AP_DIMS + 1; /* too many: move_rows will loop over some */
 }
 
-/* The row tile of v in HBM: partitions first, then rows per partition, then the free dims without those in skip. */
+/* The row tile of v in HBM: partitions first, then rows per partition, then the free dims without those in skip; with
+ * the rows last when the tile on chip has them inside. */
 static Ref
-hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, uint32_t skip, int parts, int64_t per)
+hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, uint32_t skip, int parts, int64_t per, bool inside)
 {
     const Type *t = val_type(l->g, v);
     Ref r = {.buf = buf};
@@ -283,10 +310,12 @@ hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, uint32_t skip, i
     view_uniform(t, w, s.spine, &rs);
     r.ap.off = hbm_offset(l, v, w, s, s.role == RO_row);
     r.ap.dim[r.ap.ndim++] = (ApDim){parts, l->gr->has_matmul ? rs : rs * per};
-    push_dim(&r.ap, per, l->gr->has_matmul ? rs * 128 : rs);
+    int64_t next = l->gr->has_matmul ? rs * 128 : rs;
+    push_dim(&r.ap, inside ? 1 : per, next);
     for (int i = 0; i < t->rank; i++)
         if (is_free_dim(s, i) && !(skip >> i & 1))
             push_dim(&r.ap, span_dim(l, t, s, i), w->stride[i]);
+    push_dim(&r.ap, inside ? per : 1, next);
     return r;
 }
 
@@ -297,10 +326,11 @@ chip_rows(const Lower *l, Val v, const Tile *t, Span s, uint32_t skip, int parts
     Ref r = {.buf = t->buf, .ap = {.off = t->off, .nparts = parts}};
     ApDim head = {1, 0}; /* push_dim never merges into the first dim: give it one to keep apart, then drop it */
     r.ap.dim[r.ap.ndim++] = head;
-    push_dim(&r.ap, per, t->rstride);
+    push_dim(&r.ap, is_inside(t) ? 1 : per, t->rstride);
     for (int i = 0; i < ty->rank; i++)
         if (is_free_dim(s, i) && !(skip >> i & 1))
             push_dim(&r.ap, span_dim(l, ty, s, i), t->stride[i]);
+    push_dim(&r.ap, is_inside(t) ? per : 1, t->rstride);
     r.ap.ndim--;
     for (uint32_t i = 0; i < r.ap.ndim && i + 1 < MAX_AP_DIMS; i++)
         r.ap.dim[i] = r.ap.dim[i + 1];
@@ -336,7 +366,8 @@ move_rows(Lower *l, Val v, const View *w, Val buf, Span s, const Tile *t, int pa
     const Type *ty = val_type(l->g, v);
     uint32_t looped = 0; /* dims */
     int loops = 0;
-    Ref hbm = hbm_rows(l, v, w, buf, s, looped, parts, per), chip = chip_rows(l, v, t, s, looped, parts, per);
+    Ref hbm = hbm_rows(l, v, w, buf, s, looped, parts, per, is_inside(t));
+    Ref chip = chip_rows(l, v, t, s, looped, parts, per);
     for (int i = 0; i < ty->rank && !fits_patterns(l, &hbm, &chip); i++) {
         Affine at;
         int64_t n = span_dim(l, ty, s, i);
@@ -347,7 +378,7 @@ move_rows(Lower *l, Val v, const View *w, Val buf, Span s, const Tile *t, int pa
         looped |= 1u << i;
         Affine from = affine_add(hbm.ap.off, affine_scale(at, w->stride[i]));
         Affine to = affine_add(chip.ap.off, affine_scale(at, t->stride[i]));
-        hbm = hbm_rows(l, v, w, buf, s, looped, parts, per);
+        hbm = hbm_rows(l, v, w, buf, s, looped, parts, per, is_inside(t));
         chip = chip_rows(l, v, t, s, looped, parts, per);
         hbm.ap.off = from;
         chip.ap.off = to;
@@ -365,7 +396,8 @@ load_rows(Lower *l, Val v, Span s, Tile *out)
     Val buf;
     TRY(view_in_hbm(l, v, &w, &buf));
     TRY(plain_tile(l, v, s, l->in_loop ? l->gr->bufs : 1, out));
-    Ref src = hbm_rows(l, v, &w, buf, s, 0, l->parts, l->per), dst = chip_rows(l, v, out, s, 0, l->parts, l->per);
+    Ref src = hbm_rows(l, v, &w, buf, s, 0, l->parts, l->per, is_inside(out));
+    Ref dst = chip_rows(l, v, out, s, 0, l->parts, l->per);
     DType dt = val_dtype(l->g, v);
     if (wants_transpose(&src, &dst, dt) && val_dtype(l->out, buf) == out->dt) {
         ApDim rows = src.ap.dim[0];
@@ -407,7 +439,7 @@ load_free(Lower *l, Val v, Span s, Tile *out)
     *out = (Tile){.dt = tile_dtype(l, v, s)};
     tile_strides(l, v, s, out);
     out->rstride = 0;
-    Ref src = hbm_rows(l, v, &w, buf, s, 0, 1, 1);
+    Ref src = hbm_rows(l, v, &w, buf, s, 0, 1, 1, false);
     if (parts > 1 && elems * dtypes[out->dt].bytes > TINY_BYTES)
         return spread(l, &src, out->dt, elems, parts, out);
     src.ap.dim[0] = (ApDim){parts, 0};

@@ -19,6 +19,7 @@
 #define TRY_GROUPS 8
 #define LISTED 200u /* members of a group that the text names */
 #define DMA_SHARE 0.1
+#define RUN_BYTES 256 /* of neighbouring f32 rows in one partition: from here on a DMA moves them as runs */
 #define ABOUT 1.03    /* as fast as the fastest: the model is no more exact than that */
 #define INSTR_US 0.04 /* what an instruction is worth avoiding: its fetch, and its share of the instruction memory */
 
@@ -49,7 +50,8 @@ widest_row(const Plan *p, const Group *gr)
     return most;
 }
 
-/* Some value's rows are neighbours in memory: its tiles move through a transpose, 128 rows at a time. */
+/* Some value's rows are neighbours in memory: its tiles move through a transpose, 128 rows at a time, or in runs of
+ * many rows per partition. */
 static bool
 is_scattered(const Plan *p, const Group *gr)
 {
@@ -213,8 +215,8 @@ first_guess(const Plan *p, const Hw *hw, Group *gr)
     gr->psum_bufs = 2;
     gr->resident = gr->has_matmul ? (int64_t)hw->sbuf_usable - WORK_BYTES : 0;
     cut_columns(p, gr);
-    gr->per_tile =
-        gr->has_matmul || is_scattered(p, gr) ? 1 : (int32_t)rows_for(gr->rows, widest_row(p, gr), TILE_BYTES);
+    int64_t per = gr->has_matmul ? 1 : rows_for(gr->rows, widest_row(p, gr), TILE_BYTES);
+    gr->per_tile = is_scattered(p, gr) && per * 4 < RUN_BYTES ? 1 : (int32_t)per;
 }
 
 /* One step smaller; false when there is none. */
@@ -329,7 +331,9 @@ improve(Plan *p, const CompileOptions *opt, Group *slot)
     Search s = {.p = p, .opt = opt};
     int64_t rows = MAX(slot->rows / 128, 1);
     Group first = *slot;
-    int32_t per = first.per_tile, pers[] = {per, per > 1 ? per / 2 : 0, is_scattered(p, slot) ? 0 : per * 2};
+    int32_t per = first.per_tile, pers[] = {per, per > 1 ? per / 2 : 0, per * 2};
+    if (is_scattered(p, slot))
+        pers[2] = per > 1; /* through a transpose */
     for (int k = 0; k < 6; k++) {
         Group gr = first;
         gr.per_tile = pers[k / 2];
