@@ -118,6 +118,7 @@ class Kernel:
         #: {k: j}: output k updates input j; those that the function does not return
         #: come after those that it returns
         self.aliases: dict[int, int] = dict(self.tensor_ir.aliases)
+        self._exponents = frozenset(self.tensor_ir.exponents)
         self._narrowed = [spec_of((s, d)).dtype for _, d, s in self.tile_ir.inputs]
 
     def __call__(self, /, *args: Any, **named: Any) -> Any:
@@ -240,6 +241,11 @@ class Kernel:
                     f"{info.dtype}, got {a.dtype}"
                 )
             a = a.astype(info.dtype)
+        if i in self._exponents and a.size and a.min() < 0:
+            raise ShapeError(
+                f"{self.name}: parameter '{info.name}' has negative exponents; "
+                "integers to negative integer powers are not allowed"
+            )
         return a
 
 

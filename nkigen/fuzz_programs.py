@@ -135,9 +135,7 @@ def elementwise(rng: Random, p: Program, v: Value) -> None:
     if v.exact:
         table += [("np.sign({})", True, 1.0), ("np.floor({})", True, v.size + 1)]
         table += [("{}.astype(np.int32)", True, v.size)]
-    text, exact, size = rng.choice(
-        [t for t in table if fits(t[2], t[1])] or table[:2]
-    )
+    text, exact, size = rng.choice([t for t in table if fits(t[2], t[1])] or table[:2])
     dtype = "i32" if "int32" in text else "f32"
     p.add(text.format(v.name), v.shape, dtype, exact, size)
 

@@ -8,7 +8,7 @@
  *       out as in NumPy; docs/accuracy.md has the bound of each op, and the exceptions.
  *
  *   float to integer          exact in the destination's range, saturates outside; nan becomes 0
- *   integer to integer        in range exact; out of range as the hardware does: saturates
+ *   integer to integer        exact: wraps
  */
 #include "pass/expand.h"
 
@@ -34,6 +34,14 @@ float_to_int(Expr *e, Val x, DType to)
     return x_rcast(e, toward_zero(e, n, x), to);
 }
 
+static bool
+holds_all_of(DType to, DType from)
+{
+    bool same_kind = dtypes[to].kind == dtypes[from].kind;
+    return same_kind ? dtypes[to].bytes >= dtypes[from].bytes
+                     : dtypes[to].kind == DK_int && dtypes[to].bytes > dtypes[from].bytes;
+}
+
 static Status
 expand_cast(Graph *g, const Op *op, Val x, Val *out)
 {
@@ -43,6 +51,8 @@ expand_cast(Graph *g, const Op *op, Val x, Val *out)
         *out = x;
     else if (to == DT_bool)
         *out = binc(&e, T_not_equal, x, 0);
+    else if (is_integer(from) && is_integer(to) && !holds_all_of(to, from))
+        *out = wrapped(&e, x, to);
     else if (!is_float(from) || is_float(to))
         *out = x_cast(&e, x, to);
     else {
@@ -220,51 +230,51 @@ concat_rest(const Graph *in, Graph *g, const Op *op, const Val *map, Val *out)
     return n == 1 ? ST_OK : t_concat(g, part, n, attr_int(in->cx, op->attr, A_axis, 0), op->loc, out);
 }
 
-/* ---- integers that the device would get wrong ---- */
+/* ---- integers ---- */
 
 static bool
 is_arithmetic(int op)
 {
-    return op == T_add || op == T_sub || op == T_mul || op == T_neg || op == T_square || op == T_floor_divide ||
-           op == T_remainder || op == T_power;
+    return op == T_add || op == T_sub || op == T_mul || op == T_neg || op == T_abs || op == T_square ||
+           op == T_floor_divide || op == T_remainder || op == T_power;
 }
 
 static bool
-is_order(int op)
+is_small_int(DType dt)
 {
-    return op == T_less || op == T_less_equal || op == T_greater || op == T_greater_equal || op == T_equal ||
-           op == T_not_equal || op == T_maximum || op == T_minimum || op == T_reduce_max || op == T_reduce_min ||
-           op == T_floor_divide || op == T_remainder;
+    return is_integer(dt) && dtypes[dt].bytes < 4;
 }
 
-static bool
-holds_all_of(DType to, DType from)
-{
-    bool same_kind = dtypes[to].kind == dtypes[from].kind;
-    return same_kind ? dtypes[to].bytes >= dtypes[from].bytes
-                     : dtypes[to].kind == DK_int && dtypes[to].bytes > dtypes[from].bytes;
-}
-
-/* The engines compute in f32 or in 32-bit words, and conversions saturate. What NumPy computes otherwise is refused. */
+/* Of 8 and 16 bits: the engines saturate what they store, so computed in words, then wrapped. */
 static Status
-check_integers(const Graph *in, const Op *op)
+expand_small(Expr *e, const Op *op, Val a, Val b, DType dt, Val *out)
 {
-    DType dt = op->nin ? val_dtype(in, op_val(in, op, 0)) : DT_none, to = op->nout ? val_dtype(in, op->out) : DT_none;
-    const char *name = tensor_dialect.ops[op->code].name;
-    if (!is_integer(dt))
-        return ST_OK;
-    if (dtypes[dt].bytes < 4 && is_arithmetic(op->code))
-        return fail(in->cx, ST_UNSUPPORTED, op->loc,
-                    "%s of %s saturates on the device where NumPy wraps around; convert to i32 first", name,
-                    dtypes[dt].name);
-    if (dt == DT_u32 && is_order(op->code))
-        return fail(in->cx, ST_UNSUPPORTED, op->loc,
-                    "%s of u32 is only exact below 2^24 on the device; convert to i32 or f32 first", name);
-    if (op->code == T_cast && is_integer(to) && !holds_all_of(to, dt))
-        return fail(in->cx, ST_UNSUPPORTED, op->loc,
-                    "conversion of %s to %s saturates on the device where NumPy wraps around; clip and go through f32",
-                    dtypes[dt].name, dtypes[to].name);
-    return ST_OK;
+    e->dt = DT_i32;
+    a = x_cast(e, a, DT_i32);
+    b = x_cast(e, b, DT_i32);
+    Val zero = num(e, 0), v;
+    switch (op->code) {
+    case T_neg:
+        v = sub(e, zero, a);
+        break;
+    case T_abs:
+        v = x_where(e, x_binary(e, T_less, a, zero), sub(e, zero, a), a);
+        break;
+    case T_square:
+        v = mul(e, a, a);
+        break;
+    case T_power:
+        v = expand_int_power(e, a, b);
+        break;
+    case T_floor_divide:
+    case T_remainder:
+        v = expand(e, op->code, a, b);
+        break;
+    default:
+        v = x_binary(e, (TOp)op->code, a, b);
+    }
+    *out = wrapped(e, v, dt);
+    return e->st;
 }
 
 static Status
@@ -280,11 +290,18 @@ rewrite_op(const Rewrite *rw, OpId o, Val *out)
         return concat_rest(in, g, op, rw->map, out);
     if (op->nin == 0)
         return rewrite_clone(rw, o, out);
-    TRY(check_integers(in, op));
     Val a = rw->map[op_val(in, op, 0).i], b = op->nin > 1 ? rw->map[op_val(in, op, 1).i] : a;
     if (op->code == T_cast)
         return expand_cast(g, op, a, out);
     Expr e = {.g = g, .loc = op->loc, .dt = (DType)t->dtype};
+    if (is_arithmetic(op->code) && is_small_int(e.dt)) {
+        TRY(expand_small(&e, op, a, b, e.dt, out));
+        return rewrite_shaped(rw, op, *out, out);
+    }
+    if (op->code == T_power && is_integer(e.dt)) { /* exact, where the engine's power is f32 */
+        *out = expand_int_power(&e, a, b);
+        return e.st == ST_OK ? rewrite_shaped(rw, op, *out, out) : e.st;
+    }
     if (op->code == T_reciprocal && !is_float((DType)t->dtype)) {
         *out = int_reciprocal(&e, a);
         return e.st;

@@ -194,6 +194,10 @@ divmod_words(Expr *e, Val a, Val b, bool want_rest)
 {
     Val q = {0}, r = {0};
     DType dt = e->dt;
+    if (dt == DT_u32) {
+        divmod_unsigned(e, a, b, &q, &r);
+        return want_rest ? r : q;
+    }
     e->dt = DT_i32;
     a = x_cast(e, a, DT_i32);
     b = x_cast(e, b, DT_i32);

@@ -1,7 +1,7 @@
 /* order.c - exact order of 32-bit integers.
  *
  * in:   a decomposed tensor graph
- * out:  the same function; comparisons, extremes and absolute values of i32 are right beyond 2^24
+ * out:  the same function; comparisons, extremes and absolute values of i32 and u32 are right beyond 2^24
  * rule: the vector engine compares and selects in f32, which holds integers up to 2^24. An order against a number below
  *       that is right anyway, since rounding keeps order; what the intervals of both operands leave open is taken from
  *       two halves: h = x / 2^16 to the nearest, of x as an f32, which keeps order too, and the rest l = x - 2^16 h in
@@ -19,7 +19,7 @@ typedef struct Order {
 static bool
 is_word(const Graph *g, Val v)
 {
-    return val_dtype(g, v) == DT_i32;
+    return val_dtype(g, v) == DT_i32 || val_dtype(g, v) == DT_u32;
 }
 
 static bool
@@ -39,33 +39,49 @@ with_number(Expr *e, TOp op, Val a, DType dt, double c)
     return x_binary(e, op, a, x_number(e, dt, c));
 }
 
-static Halves
-halves(Expr *e, Val x)
+/* A lower half may be negative: that of an unsigned word is moved up by 2^16 while it is one. */
+static Val
+word_to_half(Expr *e, Val l, DType dt)
 {
-    Val h = x_rcast(e, with_number(e, T_mul, x_cast(e, x, DT_f32), DT_f32, 1.0 / HALF), DT_i32);
-    Val l = x_binary(e, T_sub, x, with_number(e, T_mul, h, DT_i32, HALF));
+    if (dt == DT_i32)
+        return x_cast(e, l, DT_f32);
+    return with_number(e, T_add, x_cast(e, with_number(e, T_add, l, dt, HALF), DT_f32), DT_f32, -HALF);
+}
+
+static Val
+half_to_word(Expr *e, Val l, DType dt)
+{
+    if (dt == DT_i32)
+        return x_rcast(e, l, dt);
+    return with_number(e, T_sub, x_rcast(e, with_number(e, T_add, l, DT_f32, HALF), dt), dt, HALF);
+}
+
+static Halves
+halves(Expr *e, Val x, DType dt)
+{
+    Val h = x_rcast(e, with_number(e, T_mul, x_cast(e, x, DT_f32), DT_f32, 1.0 / HALF), dt);
+    Val l = x_binary(e, T_sub, x, with_number(e, T_mul, h, dt, HALF));
     h = x_cast(e, h, DT_f32);
-    l = x_cast(e, l, DT_f32);
-    return (Halves){h, l};
+    return (Halves){h, word_to_half(e, l, dt)};
 }
 
 /* An f32 with the sign of a - b: a difference of the upper halves outweighs that of the lower ones. */
 static Val
-difference(Expr *e, Val a, Val b)
+difference(Expr *e, Val a, Val b, DType dt)
 {
-    Halves x = halves(e, a), y = halves(e, b);
+    Halves x = halves(e, a, dt), y = halves(e, b, dt);
     Val high = with_number(e, T_mul, x_binary(e, T_sub, x.h, y.h), DT_f32, 2 * HALF);
     return x_binary(e, T_add, high, x_binary(e, T_sub, x.l, y.l));
 }
 
 static Val
-compare(Expr *e, TOp op, Val a, Val b, bool exact)
+compare(Expr *e, TOp op, Val a, Val b, DType dt, bool exact)
 {
     if (exact)
         return x_binary(e, op, a, b);
     if (op == T_equal || op == T_not_equal) /* a difference of integers wraps, but to 0 only from 0 */
-        return with_number(e, op, x_binary(e, T_sub, a, b), DT_i32, 0);
-    return with_number(e, op, difference(e, a, b), DT_f32, 0);
+        return with_number(e, op, x_binary(e, T_sub, a, b), dt, 0);
+    return with_number(e, op, difference(e, a, b, dt), DT_f32, 0);
 }
 
 static Val
@@ -91,13 +107,14 @@ static Val
 extreme(Expr *e, const Graph *in, const Op *op, Val x)
 {
     const Type *t = val_type(in, op->out);
-    Halves s = halves(e, x);
+    const DType dt = (DType)t->dtype;
+    Halves s = halves(e, x, dt);
     Val h = keep_dims(e, (TOp)op->code, s.h, in, op);
     Val out_of_range = x_number(e, DT_f32, op->code == T_reduce_max ? -2 * HALF : 2 * HALF);
     Val l = x_where(e, x_binary(e, T_equal, s.h, h), s.l, out_of_range);
     l = keep_dims(e, (TOp)op->code, l, in, op);
-    Val high = with_number(e, T_mul, x_rcast(e, h, DT_i32), DT_i32, HALF);
-    Val v = x_binary(e, T_add, high, x_rcast(e, l, DT_i32)), out = {0};
+    Val high = with_number(e, T_mul, x_rcast(e, h, dt), dt, HALF);
+    Val v = x_binary(e, T_add, high, half_to_word(e, l, dt)), out = {0};
     if (e->st == ST_OK)
         e->st = t_reshape(e->g, v, t->dim, t->rank, e->loc, &out);
     return out;
@@ -132,13 +149,14 @@ rewrite_op(const Rewrite *rw, OpId o, Val *out)
         return rewrite_clone(rw, o, out);
     Expr e = {.g = rw->g, .loc = op->loc};
     Val a = rw->map[va.i], b = rw->map[vb.i];
+    DType dt = val_dtype(in, va);
     bool exact = is_small(ia) || is_small(ib);
     if (op->code == T_abs)
         *out = magnitude(&e, a);
     else if (op->code == T_maximum || op->code == T_minimum)
-        *out = x_where(&e, compare(&e, op->code == T_maximum ? T_greater : T_less, a, b, exact), a, b);
+        *out = x_where(&e, compare(&e, op->code == T_maximum ? T_greater : T_less, a, b, dt, exact), a, b);
     else if (is_comparison(op->code))
-        *out = compare(&e, (TOp)op->code, a, b, exact);
+        *out = compare(&e, (TOp)op->code, a, b, dt, exact);
     else
         *out = extreme(&e, in, op, a);
     return e.st;

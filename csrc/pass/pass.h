@@ -86,4 +86,9 @@ is_source(const Graph *g, Val v)
     return code == T_input || code == T_const || code == T_full;
 }
 
+/* integers.c - rewriters of decompose for 32-bit integers */
+Val expand_int_power(Expr *e, Val x, Val n);
+Val wrapped(Expr *e, Val x, DType to); /* of any integer dtype: its lowest bits */
+void divmod_unsigned(Expr *e, Val a, Val b, Val *quotient, Val *rest);
+
 #endif

@@ -189,6 +189,38 @@ get_aliases(PyObject *self, void *Py_UNUSED(closure))
     return d;
 }
 
+/* By index; of tensor programs. */
+static PyObject *
+get_exponents(PyObject *self, void *Py_UNUSED(closure))
+{
+    const Graph *g = ((Program *)self)->graph;
+    Session *s = ((Program *)self)->session;
+    PyObject *list = PyList_New(0);
+    bool *is_exponent;
+    Status st;
+
+    if (!list || !g || g->dialect != &tensor_dialect)
+        return list;
+    if (!session_enter(s)) {
+        Py_DECREF(list);
+        return NULL;
+    }
+    st = t_exponents(g, &s->cx.scratch, &is_exponent);
+    for (uint32_t i = 0; list && st == ST_OK && i < g->inputs.n; i++) {
+        PyObject *index = is_exponent[i] ? PyLong_FromUnsignedLong(i) : NULL;
+
+        if (is_exponent[i] && (!index || PyList_Append(list, index) < 0))
+            Py_CLEAR(list);
+        Py_XDECREF(index);
+    }
+    if (st != ST_OK) {
+        Py_CLEAR(list);
+        raise_status(s, st, E_Internal);
+    }
+    session_leave(s);
+    return list;
+}
+
 /* ---- checks ---- */
 
 static PyObject *
@@ -497,6 +529,7 @@ static PyGetSetDef program_getset[] = {
     {"inputs", get_inputs, NULL, "(name, dtype, shape) per input.", NULL},
     {"outputs", get_outputs, NULL, "(name, dtype, shape) per output.", NULL},
     {"aliases", get_aliases, NULL, "{k: j}: output k updates input j.", NULL},
+    {"exponents", get_exponents, NULL, "Inputs that powers of integers take as exponents.", NULL},
     {"ops", get_ops, NULL, "Names of the ops in program order.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

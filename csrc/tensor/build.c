@@ -382,11 +382,26 @@ choose_loop(Graph *g, TOp *op, DType *dt, LocId loc)
     }
 }
 
+/* Exponents that are known: one for all, or a constant array. */
+static bool
+has_negative(const Graph *g, Val v)
+{
+    const Op *d = val_def(g, v);
+    double c;
+    if (is_splat(g, v, &c) || d->code != T_const)
+        return is_splat(g, v, &c) && c < 0;
+    DType dt = val_dtype(g, v);
+    const char *p = attr_find(g->cx, d->attr, A_data)->data->p;
+    for (int64_t i = type_numel(val_type(g, v)); i > 0; i--, p += dtypes[dt].bytes)
+        if (dtypes[dt].kind == DK_int && dtype_load_int(dt, p) < 0)
+            return true;
+    return false;
+}
+
 Status
 t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, LocId loc, Val *out)
 {
     DType dt;
-    double v;
     if (op == T_matmul)
         return t_matmul_np(g, a, b, loc, out);
     TRY(promote(g->cx, loc, val_dtype(g, a), weak_a, val_dtype(g, b), weak_b, &dt));
@@ -395,7 +410,7 @@ t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, LocId loc,
     TRY(choose_loop(g, &op, &dt, loc));
     TRY(t_convert(g, t_np_name(op), &a, weak_a, dt, loc));
     TRY(t_convert(g, t_np_name(op), &b, weak_b, dt, loc));
-    if (op == T_power && is_integer(dt) && is_splat(g, b, &v) && v < 0)
+    if (op == T_power && is_integer(dt) && has_negative(g, b))
         return fail(g->cx, ST_USER, loc, "power: integers to negative integer powers are not allowed");
     return t_binary(g, op, a, b, loc, out);
 }

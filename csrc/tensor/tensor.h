@@ -115,6 +115,9 @@ Status t_mean(Graph *g, Val a, const Over *over, LocId loc, Val *out);
 Status t_var(Graph *g, Val a, const Over *over, double ddof, LocId loc, Val *out);
 Status t_std(Graph *g, Val a, const Over *over, double ddof, LocId loc, Val *out);
 
+/* exponents.c */
+Status t_exponents(const Graph *g, Arena *a, bool **by_input); /* which inputs an integer power takes as exponents */
+
 /* fold.c - called by the builder for every pure op; *out stays 0 when there is nothing to fold */
 Status t_fold(Graph *g, TOp op, const Val *in, int nin, AttrId attr, TyId type, LocId loc, Val *out);
 bool is_splat(const Graph *g, Val v, double *value); /* v is a full op (through layout ops); value may be NULL */

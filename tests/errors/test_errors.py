@@ -312,22 +312,6 @@ def test_truncated_texts_never_crash():
             nkigen.parse(text[:n])
 
 
-U8, U32 = np.ones(3, np.uint8), np.ones(3, np.uint32)
-
-
-@pytest.mark.parametrize(
-    "fn, arrays, message",
-    [
-        (lambda a: a + a, [U8], "saturates on the device where NumPy wraps"),
-        (lambda a: a > a - a, [U32], "u32 is only exact below 2\\^24"),
-        (lambda a: a.astype(np.int8), [U32], "conversion of u32 to i8 saturates"),
-    ],
-)
-def test_integers_that_the_device_gets_wrong_are_refused(fn, arrays, message):
-    with pytest.raises(nkigen.UnsupportedError, match=message):
-        nkigen.compile(fn, *arrays)
-
-
 def test_int64_values_that_do_not_fit_are_refused():
     with pytest.warns(nkigen.NarrowingWarning):
         k = nkigen.compile(lambda x: x + 1, np.arange(5), cache=False)
