@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from nkigen.structure import (
     identifiers,
     match,
     match_static,
+    printable,
     unflatten,
 )
 
@@ -54,13 +56,14 @@ def spec_of(spec: Any) -> Spec:
     if isinstance(spec, Spec):
         return spec
     if is_spec_pair(spec):
-        shape = (spec[0],) if isinstance(spec[0], int) else tuple(spec[0])
-        if not all(_is_int(d) and 0 <= d < 2**63 for d in shape):
+        dims = spec[0] if isinstance(spec[0], (tuple, list)) else (spec[0],)
+        shape = tuple(operator.index(d) if _is_int(d) else -1 for d in dims)
+        if not all(0 <= d < 2**63 for d in shape):
             raise ShapeError(
                 "a shape is a tuple of non-negative integers below 2**63, got "
                 f"{spec[0]!r}"
             )
-        return Spec(tuple(int(d) for d in shape), _core.np_dtype(spec[1]))
+        return Spec(shape, _core.np_dtype(spec[1]))
     if isinstance(spec, _core.TracedArray):
         raise DTypeError("a parameter is an array or (shape, dtype), got a TracedArray")
     if isinstance(spec, (np.ndarray, np.generic)) or hasattr(type(spec), "__array__"):
@@ -103,7 +106,9 @@ def is_spec_pair(value: Any) -> bool:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return hasattr(type(value), "__index__") and not isinstance(
+        value, (bool, np.ndarray, _core.TracedArray)
+    )
 
 
 def _is_dtype(value: Any) -> bool:
@@ -212,7 +217,7 @@ def kernel_name(fn: Callable[..., Any]) -> str:
     name = getattr(fn, "__name__", None)
     if not isinstance(name, str) or not name:
         name = type(fn).__name__
-    return "kernel" if name == "<lambda>" else name
+    return "kernel" if name == "<lambda>" else printable(name)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections import OrderedDict
@@ -27,7 +28,7 @@ from nkigen.errors import (
     split_code,
     with_code,
 )
-from nkigen.structure import Tree, unflatten
+from nkigen.structure import Tree, printable, unflatten
 from nkigen.trace import TracedFunction, bind, trace_graph
 from nkigen.writeback import check_targets, write_back
 
@@ -56,6 +57,16 @@ STAGE_TOLERANCE = {
 
 _cache: OrderedDict[tuple, _core.Session] = OrderedDict()
 _cache_lock = threading.Lock()
+
+
+def _renew_cache_lock() -> None:
+    """In the child of a fork: the thread that held the lock is not there."""
+    global _cache_lock
+    _cache_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_cache_lock)
 
 
 class ArrayInfo(NamedTuple):
@@ -292,6 +303,8 @@ def compile(
     _choice("narrow", narrow, NARROW)
     if plan is not None and not isinstance(plan, str):
         raise DTypeError(f"plan is text, got {type(plan).__name__}")
+    if plan is not None:
+        plan = printable(plan).replace("\0", "\\x00")
     if not callable(fn):
         raise DTypeError(f"compile: expected a function, got {type(fn).__name__}")
     traced = fn if isinstance(fn, TracedFunction) else None

@@ -42,6 +42,7 @@ __all__ = [
     "has_arrays",
     "same",
     "identifiers",
+    "printable",
 ]
 
 #: containers in containers; deeper ones are taken for a mistake
@@ -121,7 +122,7 @@ def flatten_arguments(
     walk, items = _Walk(is_array, is_leaf), []
     for name, value in arguments.items():
         if name == var_keyword:
-            inner = tuple(walk.tree(v, k) for k, v in value.items())
+            inner = tuple(walk.tree(v, printable(k)) for k, v in value.items())
             items.append(Branch(dict, tuple(value), inner, name))
         else:
             items.append(walk.tree(value, name))
@@ -227,6 +228,16 @@ def identifiers(paths: Sequence[str]) -> list[str]:
     """
     taken: set[str] = set()
     return [_identifier(p, taken) for p in paths]
+
+
+def printable(text: str) -> str:
+    """Text that UTF-8 can hold: surrogates are escaped.
+
+    Example:
+        >>> printable("\\udcff")
+        '\\\\udcff'
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 # ---- walking

@@ -17,7 +17,7 @@ import numpy as np
 from nkigen import _core
 from nkigen.calls import Call, Spec, is_parameter, is_spec, kernel_name, spec_of
 from nkigen.errors import DTypeError, TraceError
-from nkigen.structure import Tree, flatten
+from nkigen.structure import Tree, flatten, printable
 
 __all__ = ["trace", "TracedFunction", "Traced", "bind", "trace_graph"]
 
@@ -60,7 +60,7 @@ class TracedFunction:
         self.fn = fn
         if name is not None and not isinstance(name, str):
             raise DTypeError(f"trace: a name is text, got {type(name).__name__}")
-        self.name = name or kernel_name(fn)
+        self.name = printable(name) if name else kernel_name(fn)
         self.input_specs = None if input_specs is None else tuple(input_specs)
         for i, spec in enumerate(self.input_specs or ()):
             for leaf in flatten(spec, f"input_specs[{i}]", is_parameter, is_spec)[1]:

@@ -26,7 +26,8 @@ static const char *const python_words[] = {
     "isinstance", "issubclass", "iter", "len", "list", "locals", "map", "max", "memoryview", "min",
     "next", "object", "oct", "open", "ord", "pow", "print", "property", "range", "repr", "reversed",
     "round", "set", "setattr", "slice", "sorted", "staticmethod", "str", "sum", "super", "tuple",
-    "vars", "zip", "nki", "nl", "nisa", "np", "base64", "ml_dtypes", "INF", "NAN"};
+    "vars", "zip", "aiter", "anext", "__debug__", "__import__", "__build_class__",
+    "nki", "nl", "nisa", "np", "base64", "ml_dtypes", "INF", "NAN"};
 
 static void
 line(Py *py, const char *s)

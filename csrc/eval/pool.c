@@ -3,7 +3,8 @@
  * The threads start with the first job and end with the run. They sleep between jobs and take tasks one at a time, as
  * the caller does; the caller waits only for tasks that have been taken, so a thread that the system does not
  * schedule costs nothing. Tasks of a job touch no common memory that one of them writes: which thread runs a task
- * changes no result. Where there is one CPU, no pthreads or no memory for them, the caller does it all.
+ * changes no result. Where there is one CPU, no pthreads or no memory for them, the caller does it all. So it does in
+ * the child of a fork, which has no other threads: a run that goes on there leaves the pool alone.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* sched_getaffinity */
@@ -25,6 +26,7 @@ struct Pool {
     pthread_cond_t work, done;
     pthread_t thread[MAX_THREADS];
     int nthreads;
+    pid_t process;            /* that has the threads */
     TaskFn *fn;
     void *env;
     int next, count;          /* tasks of the job: the next to be taken, all */
@@ -96,6 +98,7 @@ pool_start(Mem *mem)
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work, NULL);
     pthread_cond_init(&p->done, NULL);
+    p->process = getpid();
     start_threads(p, most);
     return p;
 }
@@ -107,10 +110,11 @@ pool_run(Machine *m, int count, TaskFn *fn, void *env)
         m->pool = pool_start(&m->cx->mem);
     m->pool_tried = true;
     Pool *p = m->pool;
-    for (int i = 0; !p && i < count; i++)
-        fn(env, i);
-    if (!p)
+    if (!p || p->process != getpid()) {
+        for (int i = 0; i < count; i++)
+            fn(env, i);
         return;
+    }
     pthread_mutex_lock(&p->lock);
     p->fn = fn;
     p->env = env;
@@ -127,8 +131,9 @@ void
 pool_free(Machine *m)
 {
     Pool *p = m->pool;
-    if (!p)
-        return;
+    m->pool = NULL;
+    if (!p || p->process != getpid())
+        return; /* in a child the memory stays: its mutex may be held */
     pthread_mutex_lock(&p->lock);
     p->stop = true;
     pthread_cond_broadcast(&p->work);
@@ -139,7 +144,6 @@ pool_free(Machine *m)
     pthread_cond_destroy(&p->work);
     pthread_mutex_destroy(&p->lock);
     mem_free(&m->cx->mem, p);
-    m->pool = NULL;
 }
 
 #else

@@ -88,20 +88,35 @@ static int
 bad_dtype(State *st, Session *s, PyObject *o)
 {
     char names[300];
-    PyObject *text = PyObject_Str(o);
-    const char *t = text ? PyUnicode_AsUTF8(text) : NULL;
+    PyObject *text = utf8_of(o);
 
+    if (!text)
+        return -1;
     dtype_names(names, sizeof(names));
-    if (!t) {
-        PyErr_Clear();
-        t = "this dtype";
-    }
     if (s)
-        raise_here(s, E_DType, "dtype %.100s is not supported; the dtypes are %s", t, names);
+        raise_here(s, E_DType, "dtype %.100s is not supported; the dtypes are %s", PyBytes_AS_STRING(text), names);
     else
-        raise_plain(st, E_DType, "dtype %.100s is not supported; the dtypes are %s", t, names);
-    Py_XDECREF(text);
+        raise_plain(st, E_DType, "dtype %.100s is not supported; the dtypes are %s", PyBytes_AS_STRING(text), names);
+    Py_DECREF(text);
     return -1;
+}
+
+static bool
+is_dtype_name(PyObject *o, DType *out)
+{
+    Py_ssize_t n;
+    const char *t = PyUnicode_Check(o) ? PyUnicode_AsUTF8AndSize(o, &n) : NULL;
+
+    PyErr_Clear(); /* text that is no UTF-8 names no dtype */
+    return t && dtype_from_name(t, (size_t)n, out) && *out != DT_none;
+}
+
+/* What NumPy says of an object that it does not take is ours to say; what the object raises is not. */
+static bool
+is_refusal(void)
+{
+    return PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError) ||
+           PyErr_ExceptionMatches(PyExc_SyntaxError);
 }
 
 int
@@ -109,16 +124,11 @@ dtype_of_object(State *st, Session *s, PyObject *o, DType *out)
 {
     PyArray_Descr *d = NULL;
 
-    if (PyUnicode_Check(o)) {
-        Py_ssize_t n;
-        const char *t = PyUnicode_AsUTF8AndSize(o, &n);
-
-        if (!t)
-            return -1;
-        if (dtype_from_name(t, (size_t)n, out) && *out != DT_none)
-            return 0;
-    }
+    if (is_dtype_name(o, out))
+        return 0;
     if (o == Py_None || !PyArray_DescrConverter(o, &d) || !d) {
+        if (PyErr_Occurred() && !is_refusal())
+            return -1;
         PyErr_Clear();
         return bad_dtype(st, s, o);
     }
@@ -341,21 +351,30 @@ is_index(PyObject *o)
     return PyIndex_Check(o) && !PySequence_Check(o);
 }
 
+/* An exception of the object's own __index__ is the user's and stays. */
 static int
 index_item(Session *s, const char *what, PyObject *o, bool bools, int64_t *out)
 {
+    PyObject *number, *text;
+    int overflow;
+
     if (!is_index(o) || (!bools && (PyBool_Check(o) || PyArray_IsScalar(o, Bool)))) {
         raise_here(s, E_DType, "%s: expected integers, got %.100s", what, Py_TYPE(o)->tp_name);
         return -1;
     }
-    *out = PyNumber_AsSsize_t(o, PyExc_OverflowError);
-    if (*out != -1 || !PyErr_Occurred())
-        return 0;
-    if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+    number = PyNumber_Index(o);
+    if (!number)
         return -1;
-    PyErr_Clear();
-    raise_here(s, E_Shape, "%s: a number out of range", what);
-    return -1;
+    *out = PyLong_AsLongLongAndOverflow(number, &overflow);
+    if (overflow) {
+        text = PyNumber_ToBase(number, 16); /* decimal digits of long integers are quadratic, and may be refused */
+        if (text)
+            raise_here(s, E_Shape, "%s: a number out of range: %.40s does not fit in 64 bits", what,
+                       PyUnicode_AsUTF8(text));
+        Py_XDECREF(text);
+    }
+    Py_DECREF(number);
+    return overflow ? -1 : 0;
 }
 
 int
@@ -369,12 +388,15 @@ indices_of(Session *s, const char *what, PyObject *o, bool bools, int64_t *out, 
         *n = 1;
         return index_item(s, what, o, bools, out);
     }
-    if (is_traced(o) || PyUnicode_Check(o) || !(seq = PySequence_Tuple(o))) {
-        PyErr_Clear();
+    if (is_traced(o) || PyUnicode_Check(o) || !(Py_TYPE(o)->tp_iter || PySequence_Check(o)) ||
+        (PyArray_Check(o) && PyArray_NDIM((PyArrayObject *)o) == 0)) {
         raise_here(s, E_DType, "%s: expected an integer or a sequence of integers, got %.100s", what,
                    Py_TYPE(o)->tp_name);
         return -1;
     }
+    seq = PySequence_Tuple(o);
+    if (!seq)
+        return -1;
     len = PyTuple_GET_SIZE(seq);
     if (len > MAX_RANK) {
         Py_DECREF(seq);

@@ -6,6 +6,9 @@
 #include "py/py.h"
 
 #include <string.h>
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
 
 Error
 error_of(Status st, Error user)
@@ -127,6 +130,15 @@ raise_here(Session *s, Error e, const char *fmt, ...)
     return NULL;
 }
 
+PyObject *
+utf8_of(PyObject *o)
+{
+    PyObject *text = PyObject_Str(o), *r = text ? PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace") : NULL;
+
+    Py_XDECREF(text);
+    return r;
+}
+
 /* ---- the user's current place ---- */
 
 static int32_t
@@ -212,18 +224,52 @@ here(Session *s)
 
 /* ---- one thread at a time inside a Ctx ---- */
 
+static long
+process_id(void)
+{
+#if defined(__unix__) || defined(__APPLE__)
+    return (long)getpid();
+#else
+    return 0;
+#endif
+}
+
+/* After a fork the lock may be held by a thread that only the parent has. The simulator alone runs without the GIL,
+ * and all it changes in a Ctx is the error and the count of bytes, so the Ctx is whole and only the lock is lost.
+ * Whoever holds a lock has set `process`: a holder of another process is none of ours. */
+static bool
+renew_lock(Session *s)
+{
+    PyThread_type_lock lock = PyThread_allocate_lock();
+
+    if (!lock) {
+        PyErr_NoMemory();
+        return false;
+    }
+    s->lock = lock; /* the old one stays: to free a lock that is held is undefined */
+    s->locked = false;
+    return PyThread_acquire_lock(lock, NOWAIT_LOCK);
+}
+
 bool
 session_enter(Session *s)
 {
     if (!PyThread_acquire_lock(s->lock, NOWAIT_LOCK)) {
-        if (s->locked && s->owner == PyThread_get_thread_ident()) {
-            raise_plain(s->st, E_Nkigen, "this kernel is already running in this thread");
+        bool mine = s->locked && s->owner == PyThread_get_thread_ident(), forked = s->process != process_id();
+
+        if (mine && !forked) {
+            raise_plain(s->st, E_Nkigen, "%s", "this kernel is already running in this thread");
             return false;
         }
-        Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(s->lock, WAIT_LOCK);
-        Py_END_ALLOW_THREADS
+        if (forked && !renew_lock(s))
+            return false;
+        if (!forked) {
+            Py_BEGIN_ALLOW_THREADS PyThread_acquire_lock(s->lock, WAIT_LOCK);
+            Py_END_ALLOW_THREADS
+        }
     }
     s->owner = PyThread_get_thread_ident();
+    s->process = process_id();
     s->locked = true;
     memset(&s->cx.err, 0, offsetof(ErrorInfo, msg) + 1);
     return true;

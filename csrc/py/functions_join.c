@@ -164,15 +164,17 @@ append_part(Session *s, PyObject *list, PyObject *x, int64_t axis, int64_t from,
 static PyObject *
 split_at(Session *s, const char *name, PyObject *x, int64_t axis, PyObject *where)
 {
-    PyObject *list, *seq = PySequence_Tuple(where);
+    PyObject *list, *seq;
     int64_t from = 0;
-    Py_ssize_t n = seq ? PyTuple_GET_SIZE(seq) : 0;
+    Py_ssize_t n;
 
-    if (!seq) {
-        PyErr_Clear();
+    if (!Py_TYPE(where)->tp_iter && !PySequence_Check(where))
         return raise_here(s, E_DType, "%s: expected a number of sections or indices, got %.100s", name,
                           Py_TYPE(where)->tp_name);
-    }
+    seq = PySequence_Tuple(where);
+    if (!seq)
+        return NULL;
+    n = PyTuple_GET_SIZE(seq);
     list = PyList_New(0);
     for (Py_ssize_t i = 0; list && i <= n; i++) {
         PyObject *item = i < n ? PyTuple_GET_ITEM(seq, i) : NULL;

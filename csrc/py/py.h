@@ -68,7 +68,8 @@ typedef struct Session {     /* one trace and at most one compile */
     PyObject *user_codes;    /* {address: code}: keeps alive what locations point to */
     PyObject *other_codes;   /* {address: code}: frames to skip */
     PyThread_type_lock lock; /* held while C code uses cx without the GIL */
-    unsigned long owner;     /* thread that holds the lock */
+    unsigned long owner;     /* thread that holds the lock, */
+    long process;            /* and its process */
     bool locked;
     PyObject *label; /* str: name of the traced function */
     Parameter *param; /* in order */
@@ -114,6 +115,7 @@ PyObject *raise_here(Session *s, Error e, const char *fmt, ...); /* at the user'
 PyObject *raise_plain(State *st, Error e, const char *fmt, ...); /* no location */
 PyObject *coded_message(int code, const char *msg);              /* str: "NKI-1001 ...", as NkigenError takes it */
 PyObject *loc_object(Session *s, LocId loc);                     /* (code, offset), (None, line, column) or None */
+PyObject *utf8_of(PyObject *o); /* str(o) as bytes, new; surrogates, which UTF-8 cannot hold, are escaped */
 LocId here(Session *s);                                          /* the user's current expression */
 bool session_enter(Session *s); /* takes the lock; false with an exception set when this thread already holds it */
 void session_leave(Session *s);

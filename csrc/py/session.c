@@ -38,27 +38,31 @@ session_init_graph(Session *s, const char *label)
 Session *
 session_new(State *st, PyObject *label)
 {
-    Session *s = (Session *)st->session->tp_alloc(st->session, 0);
-    const char *text = NULL;
+    PyObject *text = label ? utf8_of(label) : NULL;
+    Session *s = text || !label ? (Session *)st->session->tp_alloc(st->session, 0) : NULL;
     Status r;
 
-    if (!s)
+    if (!s) {
+        Py_XDECREF(text);
         return NULL;
+    }
     s->st = st;
     s->user_codes = PyDict_New();
     s->other_codes = PyDict_New();
     s->lock = PyThread_allocate_lock();
-    s->label = label ? Py_NewRef(label) : NULL;
-    if (!s->user_codes || !s->other_codes || !s->lock || (label && !(text = PyUnicode_AsUTF8(label)))) {
+    s->label = text ? PyUnicode_FromString(PyBytes_AS_STRING(text)) : NULL;
+    if (!s->user_codes || !s->other_codes || !s->lock || (label && !s->label)) {
         if (!PyErr_Occurred())
             PyErr_NoMemory();
+        Py_XDECREF(text);
         Py_DECREF(s);
         return NULL;
     }
     ctx_init(&s->cx);
     s->cx.mem.fail_after = st->fail_after;
     s->has_cx = true;
-    r = session_init_graph(s, text);
+    r = session_init_graph(s, text ? PyBytes_AS_STRING(text) : NULL);
+    Py_XDECREF(text);
     if (r != ST_OK) {
         raise_status(s, r, E_Internal);
         Py_DECREF(s);
@@ -162,22 +166,25 @@ static PyObject *
 session_input(PyObject *self, PyObject *args)
 {
     Session *s = (Session *)self;
-    const char *name;
     char plain[64];
-    PyObject *dtype, *shape;
+    PyObject *name, *dtype, *shape;
     int64_t dim[MAX_RANK];
     DType dt;
     int rank, scalar = 0;
     Val v;
 
-    if (!PyArg_ParseTuple(args, "sOO|p:input", &name, &dtype, &shape, &scalar) || !must_be_open(s))
+    if (!PyArg_ParseTuple(args, "UOO|p:input", &name, &dtype, &shape, &scalar) || !must_be_open(s))
         return NULL;
     if (dtype_of_object(s->st, NULL, dtype, &dt) < 0 || dims_of(s, "shape", shape, dim, &rank) < 0)
         return NULL;
     for (int i = 0; i < rank; i++)
         if (dim[i] < 0)
-            return raise_plain(s->st, E_Shape, "parameter '%s' has a negative dim: %lld", name, (long long)dim[i]);
-    plain_name(name, plain, sizeof(plain));
+            return raise_plain(s->st, E_Shape, "a parameter has a negative dim: %lld", (long long)dim[i]);
+    name = utf8_of(name);
+    if (!name)
+        return NULL;
+    plain_name(PyBytes_AS_STRING(name), plain, sizeof(plain));
+    Py_DECREF(name);
     return add_param(s, traced_array(s, t_input(s->graph, plain, dt, rank, dim, (LocId){0}, &v), v, scalar));
 }
 
@@ -204,7 +211,7 @@ result_value(Session *s, PyObject *o, Val *v)
     if (is_traced(o))
         return usable(s, o) ? traced_val(o, v) : -1;
     if (PyArray_Check(o))
-        return const_of_array(s, (PyArrayObject *)o, v);
+        return check_plain(s->st, NULL, "a result", o) < 0 ? -1 : const_of_array(s, (PyArrayObject *)o, v);
     raise_plain(s->st, E_Trace, "finish() expects arrays, got %.100s", Py_TYPE(o)->tp_name);
     return -1;
 }

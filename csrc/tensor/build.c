@@ -109,17 +109,14 @@ static Status
 check_dims(Graph *g, const char *what, int rank, const int64_t *dim, LocId loc)
 {
     char text[MAX_SHAPE_TEXT];
-    double n = 1;
     if (rank > MAX_RANK)
         return fail(g->cx, ST_UNSUPPORTED, loc, "%s: arrays of %d dimensions are not supported, at most %d", what, rank,
                     MAX_RANK);
-    for (int i = 0; i < rank; i++) {
+    for (int i = 0; i < rank; i++)
         if (dim[i] < 0)
             return fail(g->cx, ST_USER, loc, "%s: negative dimensions are not allowed: %s", what,
                         shape_text(text, rank, dim));
-        n *= (double)MAX(dim[i], 1);
-    }
-    if (n > (double)MAX_NUMEL)
+    if (is_too_large(rank, dim))
         return fail(g->cx, ST_USER, loc, "%s: an array of shape %s is too large", what, shape_text(text, rank, dim));
     return ST_OK;
 }

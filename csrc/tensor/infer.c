@@ -20,6 +20,15 @@ shape_text(char buf[MAX_SHAPE_TEXT], int rank, const int64_t *dim)
     return buf;
 }
 
+bool
+is_too_large(int rank, const int64_t *dim)
+{
+    double n = 1;
+    for (int i = 0; i < rank; i++)
+        n *= (double)dim[i];
+    return n > (double)MAX_NUMEL;
+}
+
 static const Type *
 in_type(const Graph *g, const Op *op, int i)
 {
@@ -40,14 +49,11 @@ result(Ctx *cx, const Op *op, DType dt, int rank, const int64_t *dim, TyId *out)
     if (rank > MAX_RANK)
         return fail(cx, ST_UNSUPPORTED, op->loc, "%s: arrays of %d dimensions are not supported, at most %d", np(op),
                     rank, MAX_RANK);
-    double n = 1;
-    for (int i = 0; i < rank; i++) {
+    for (int i = 0; i < rank; i++)
         if (dim[i] < 0)
             return fail(cx, ST_USER, op->loc, "%s: negative dimensions are not allowed: %s", np(op),
                         shape_text(text, rank, dim));
-        n *= (double)MAX(dim[i], 1);
-    }
-    if (n > (double)MAX_NUMEL)
+    if (is_too_large(rank, dim))
         return fail(cx, ST_USER, op->loc, "%s: an array of shape %s is too large", np(op), shape_text(text, rank, dim));
     return tensor_type(cx, dt, rank, dim, out);
 }

@@ -33,6 +33,7 @@ Status infer_matmul(Ctx *, const Graph *, const Op *, TyId *);    /* NumPy's rul
 Status infer_layout(Ctx *, const Graph *, const Op *, TyId *);    /* reshape transpose broadcast_to slice concat update */
 Status infer_attr(Ctx *, const Graph *, const Op *, TyId *);      /* full, const, input, cast: from attributes */
 const char *shape_text(char buf[MAX_SHAPE_TEXT], int rank, const int64_t *dim); /* returns buf */
+bool is_too_large(int rank, const int64_t *dim); /* more than MAX_NUMEL elements; type_make bounds the other dims of none */
 Status broadcast_dims(Ctx *, LocId loc, const char *what, const Type *a, const Type *b, int *rank, int64_t *dim);
 
 /* promote.c - NumPy 2's promotion. weak: a Python scalar, 'b', 'i', 'f' or 0 for an array.
