@@ -236,14 +236,23 @@ flag_of(Session *s, const char *name, PyObject *o, bool *out)
     return -1;
 }
 
+/* What an object's own __float__ or __index__ raises stays. */
 int
 real_of(Session *s, const char *name, PyObject *o, double *out)
 {
-    *out = is_traced(o) ? -1 : PyFloat_AsDouble(o);
-    if (!is_traced(o) && (*out != -1 || !PyErr_Occurred()))
+    const PyNumberMethods *as = Py_TYPE(o)->tp_as_number;
+
+    if (is_traced(o) || !as || !(as->nb_float || as->nb_index)) {
+        raise_here(s, E_DType, "%s: expected a number, got %.100s", name, Py_TYPE(o)->tp_name);
+        return -1;
+    }
+    *out = PyFloat_AsDouble(o);
+    if (*out != -1 || !PyErr_Occurred())
         return 0;
-    PyErr_Clear();
-    raise_here(s, E_DType, "%s: expected a number, got %.100s", name, Py_TYPE(o)->tp_name);
+    if (PyLong_Check(o)) {
+        PyErr_Clear();
+        raise_here(s, E_DType, "%s: the integer is too large for a float", name);
+    }
     return -1;
 }
 

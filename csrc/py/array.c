@@ -153,8 +153,9 @@ check_cast(Session *s, const char *what, DType from, DType to, PyObject *casting
     const char *rule = casting && PyUnicode_Check(casting) ? PyUnicode_AsUTF8(casting) : NULL;
     bool may = r && PyObject_IsTrue(r) > 0;
 
-    if (!r)
-        PyErr_Clear();
+    if (!r && !is_refusal())
+        return -1;
+    PyErr_Clear();
     Py_XDECREF(r);
     if (may)
         return 0;
