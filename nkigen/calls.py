@@ -63,7 +63,10 @@ def spec_of(spec: Any) -> Spec:
                 "a shape is a tuple of non-negative integers below 2**63, got "
                 f"{spec[0]!r}"
             )
-        return Spec(shape, _core.np_dtype(spec[1]))
+        try:
+            return Spec(shape, _core.np_dtype(spec[1]))
+        except NkigenError as e:
+            raise _misread(spec, e) from None
     if isinstance(spec, _core.TracedArray):
         raise DTypeError("a parameter is an array or (shape, dtype), got a TracedArray")
     if isinstance(spec, (np.ndarray, np.generic)) or hasattr(type(spec), "__array__"):
@@ -72,6 +75,15 @@ def spec_of(spec: Any) -> Spec:
     raise DTypeError(
         f"a parameter is an array or (shape, dtype), got {type(spec).__name__}"
     )
+
+
+def _misread(spec: Any, error: NkigenError) -> NkigenError:
+    """The error of a pair that reads as (shape, dtype), with the way out."""
+    if isinstance(spec[1], str):
+        error = error.inside(
+            f"{spec!r} reads as (shape, dtype), give two static values as a list"
+        )
+    return error
 
 
 def is_spec(value: Any) -> bool:

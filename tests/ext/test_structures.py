@@ -212,7 +212,7 @@ def test_parameters(value):
     [
         ([1, {"k": bytearray(2)}], r"s\[1\]\['k'\]: .*hashable, got a bytearray"),
         ({1, 2}, "s: .*got a set"),
-        (((2, 2), "f33"), "f33"),
+        (((2, 2), "f33"), r"'s': \(\(2, 2\), 'f33'\) reads as \(shape, dtype\), give two static values as a list.*f33"),
         (((-1, 2), "f32"), r"non-negative integers.*\(-1, 2\)"),
         (((2.5, 2), "f32"), r"non-negative integers.*\(2.5, 2\)"),
         ((2**63, "f32"), "2\\*\\*63"),
