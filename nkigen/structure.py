@@ -170,11 +170,15 @@ def match_static(path: str, compiled: Any, given: Any) -> None:
     Example:
         >>> match_static("eps", 1e-5, 1e-5)
     """
-    if not same(compiled, given):
-        raise StructureError(
-            f"{path} is static: compiled for {_short(compiled)}, got {_short(given)}; "
-            "compile again for another value"
-        )
+    if same(compiled, given):
+        return
+    other = _short(given)
+    if other == _short(compiled):
+        other = "another like it"
+    raise StructureError(
+        f"{path} is static: compiled for {_short(compiled)}, got {other}; "
+        "compile again for another value"
+    )
 
 
 def has_arrays(tree: Tree) -> bool:

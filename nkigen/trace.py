@@ -191,4 +191,5 @@ def _describe(value: Any, path: str = "result") -> str:
         return f"an empty {type(value).__name__}"
     article = "an" if type(value).__name__[0] in "aeiou" else "a"
     where = f" ({path})" if path != "result" else ""
-    return f"{article} {type(value).__name__}{where}"
+    none = " without arrays" if isinstance(value, (tuple, list, dict)) else ""
+    return f"{article} {type(value).__name__}{where}{none}"

@@ -163,11 +163,12 @@ def test_kernel_error(name, tmp_path):
         (lambda x: None, "returned None"),
         (lambda x: (), "an empty tuple"),
         (lambda x: 3, "an int"),
+        (lambda x: {"n": [3]}, "a dict without arrays"),
         (lambda x: {"y": [x, {1, 2}]}, r"a set \(result\['y'\]\[1\]\)"),
         (lambda x: (x for _ in range(2)), "a generator"),
         (lambda x: (x, object()), r"an object \(result\[1\]\)"),
     ],
-    ids=["none", "empty", "number", "set", "generator", "object"],
+    ids=["none", "empty", "number", "statics", "set", "generator", "object"],
 )
 def test_result_without_arrays_or_of_other_things(fn, part):
     with pytest.raises(errors.TraceError, match=part):

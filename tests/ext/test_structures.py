@@ -5,6 +5,7 @@ import enum
 import functools
 import math
 from collections import OrderedDict, defaultdict, namedtuple
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -578,3 +579,18 @@ def test_show_takes_static_arguments(capsys, tmp_path):
     assert main(["show", f"{file}:f", "eps=1", "8x4"]) == 2
     assert "by position come before" in capsys.readouterr().err
     assert parse_arguments(["w=8x4:bf16", "s=scalar:i32"]) == ([], {"w": ((8, 4), "bf16"), "s": ((), "i32")})
+
+
+def test_a_default_array_is_static():
+    k = nkigen.compile(lambda x, w=X: x * w, X)
+    assert np.array_equal(k(X), X * X) and np.array_equal(k(X, X.copy()), X * X)
+    with pytest.raises(errors.StructureError, match=r"compiled for an array of shape \(6, 16\), got another like it"):
+        k(X, X + 1)
+    assert np.array_equal(nkigen.compile(lambda x, w=X: x * w, X, X)(X, X + 1), X * (X + 1))
+
+
+def test_the_page_about_parameters(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "parameters.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    exec(compile(code, "parameters.md", "exec"), {"__name__": "page"})  # noqa: S102 - our own page
+    assert "layers[1]['w']" in capsys.readouterr().out
