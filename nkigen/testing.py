@@ -125,7 +125,8 @@ def verify_against_numpy(
 
     arrays, options: the function's arguments, as compile() takes them, and its options.
     Returns the compiled kernel. Raises AssertionError when the hardware verifier finds
-    a violation or an output differs by more than the dtype's tolerance.
+    a violation, or an output or a changed parameter differs by more than the dtype's
+    tolerance. The arrays that are given stay as they are.
 
     Example:
         >>> x = np.linspace(-1, 1, 64, dtype=np.float32)
@@ -143,10 +144,12 @@ def verify_against_numpy(
         )
     named = _parameters(nkigen.compile, options)
     plain, call, given = bind(fn, arrays, named)
-    expected = call.invoke(plain, [_wider(np.asarray(a)) for a in given])
-    _assert_structure(
-        kernel(*arrays, **named), expected, rtol=rtol, atol=atol, matmul=matmul
-    )
+    wide = [_wider(a) for a in map(np.asarray, given)]
+    copies = [np.array(a, subok=True) for a in given]
+    expected, actual = call.invoke(plain, wide), call.invoke(kernel, copies)
+    _assert_structure(actual, expected, rtol=rtol, atol=atol, matmul=matmul)
+    for j in kernel.aliases.values():
+        assert_close(copies[j], wide[j], rtol=rtol, atol=atol, matmul=matmul)
     return kernel
 
 
@@ -170,6 +173,6 @@ def _assert_structure(actual: Any, expected: Any, **limits: Any) -> None:
 
 
 def _wider(a: np.ndarray) -> np.ndarray:
-    """Floats in float64, so that the expected value has no rounding of its own."""
+    """A copy, floats in float64: the expected value has no rounding of its own."""
     floating = a.dtype.kind == "f" or a.dtype.name.startswith(("bfloat", "float8"))
-    return a.astype(np.float64) if floating else a
+    return a.astype(np.float64) if floating else a.copy()

@@ -594,3 +594,23 @@ def test_the_page_about_parameters(capsys):
     code = page.split("```python\n")[1].split("```")[0]
     exec(compile(code, "parameters.md", "exec"), {"__name__": "page"})  # noqa: S102 - our own page
     assert "layers[1]['w']" in capsys.readouterr().out
+
+
+def step(x, state, lr=0.5):
+    """In-place updates of arrays inside of containers."""
+    state["mean"] *= 0.9
+    state["layers"][0][:, :2] += x[:, :2] * lr
+    state["count"] += 1
+    return {"loss": (x + 1).sum(), "mean": state["mean"]}
+
+
+def test_arrays_in_containers_are_updated_in_place():
+    state = {"mean": X.copy(), "layers": [X.copy(), None], "count": np.arange(3, dtype=np.int32)}
+    k = verify_against_numpy(step, X, state)
+    assert state["count"].tolist() == [0, 1, 2] and np.array_equal(state["mean"], X)
+    assert {k.inputs[j].name for j in k.aliases.values()} == {"state['mean']", "state['layers'][0]", "state['count']"}
+    out = k(X, state)
+    assert out["mean"] is state["mean"] and state["count"].tolist() == [1, 2, 3]
+    assert_close(state["layers"][0][:, :2], X[:, :2] * 1.5)
+    with pytest.raises(errors.NkigenError, match=r"changes its parameter 'state\['layers'\]\[0\]'"):
+        k(X, {**state, "layers": [X.astype(np.float64), None]})
