@@ -184,10 +184,13 @@ is_one_step(int op)
 }
 
 static Status
-expand_op(Graph *g, const Op *op, Val a, Val b, Val *out)
+expand_op(const Rewrite *rw, const Op *op, Val a, Val b, Val *out)
 {
+    Graph *g = rw->g;
+    const Interval *of = rw->env;
     DType dt = val_dtype(g, a);
-    Expr e = {.g = g, .loc = op->loc, .dt = dt};
+    Expr e = {.g = g, .loc = op->loc, .dt = dt, .a = of[op_val(rw->in, op, 0).i]};
+    e.b = op->nin > 1 ? of[op_val(rw->in, op, 1).i] : e.a;
     if (!unary[op->code] && !binary[op->code])
         return fail(g->cx, ST_BUG, op->loc, "decompose: no rewriter for %s", tensor_dialect.ops[op->code].name);
     if (!is_float(dt) || dtypes[dt].bytes >= 4 || is_one_step(op->code)) {
@@ -312,7 +315,7 @@ rewrite_op(const Rewrite *rw, OpId o, Val *out)
         return split_reduction(&e, in, op, a, out);
     if (op->flags & F_CORE)
         return rewrite_clone(rw, o, out);
-    TRY(expand_op(g, op, a, b, out));
+    TRY(expand_op(rw, op, a, b, out));
     return rewrite_shaped(rw, op, *out, out);
 }
 
@@ -320,7 +323,9 @@ Status
 pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out)
 {
     Graph *g;
-    TRY(graph_rewrite(in, opt, rewrite_op, NULL, &g));
+    Interval *of;
+    TRY(intervals(in, &in->cx->scratch, &of));
+    TRY(graph_rewrite(in, opt, rewrite_op, of, &g));
     TRY(order_words(g, opt, &g));
     return graph_sweep(g, opt, out);
 }

@@ -32,6 +32,13 @@ div_exp(Expr *e, Val a, Val b)
     return mul(e, mul(e, a, root), root);
 }
 
+/* The reciprocal of no element overflows. */
+static bool
+is_safe_divisor(const Expr *e, Val b)
+{
+    return e->b.lo >= 0x1p-126 || e->b.hi <= -0x1p-126 || has_no_subnormals(e->g, b);
+}
+
 static bool
 is_per_row(const Graph *g, Val a, Val b)
 {
@@ -48,7 +55,7 @@ expand_div(Expr *e, Val a, Val b)
         return div_const(e, a, c);
     if (is_splat(e->g, a, &c) && c == 1)
         return x_unary(e, T_reciprocal, b);
-    if (is_safe_divisor(e->g, b))
+    if (is_safe_divisor(e, b))
         return mul(e, a, x_unary(e, T_reciprocal, b));
     if (is_exponential(e->g, b) && !is_per_row(e->g, a, b))
         return div_exp(e, a, b);
@@ -85,17 +92,31 @@ is_of_f16(const Graph *g, Val b)
     return op->code == T_cast && val_dtype(g, op_val(g, op, 0)) == DT_f16;
 }
 
+/* In the reach of Divisor without a scale. */
+static bool
+is_moderate(const Expr *e, Val b)
+{
+    Interval i = e->b;
+    bool positive = i.lo >= 0x1p-40 && i.hi <= 0x1p60, negative = i.lo >= -0x1p60 && i.hi <= -0x1p-40;
+    return positive || negative || is_of_f16(e->g, b);
+}
+
+/* No quotient is as large as 2**bits. */
+static bool
+is_quotient_below(const Expr *e, int bits)
+{
+    double most = MAX(fabs(e->a.lo), fabs(e->a.hi)), least = e->b.lo > 0 ? e->b.lo : e->b.hi < 0 ? -e->b.hi : 0;
+    return most < ldexp(least, bits);
+}
+
 static Divisor
 divisor(Expr *e, Val b)
 {
     Divisor d = {.b = b};
-    double c;
     if (e->st != ST_OK)
         return d;
     d.exact = is_short(e->g, b);
-    bool constant = is_splat(e->g, b, &c);
-    bool scaled = constant ? !(fabs(c) > 0x1p-40 && fabs(c) < 0x1p60) : !is_of_f16(e->g, b);
-    if (scaled) {
+    if (!is_moderate(e, b)) {
         Val size = x_unary(e, T_abs, b);
         d.up = scale_by_size(e, size, 0x1p-40, 0x1p110, 0x1p60, 0x1p-68);
         d.down = undo_scale(e, size, 0x1p-40, 0x1p-110, 0x1p60, 0x1p68);
@@ -151,7 +172,7 @@ divmod_float(Expr *e, Val a, Val b)
     Divisor d = divisor(e, b);
     Val r = d.up.i ? mul(e, a, d.up) : a, large = {0};
     m.first = mul(e, r, d.inverse);
-    for (int i = 0; i < 2; i++)
+    for (int i = is_quotient_below(e, 22) ? 2 : is_quotient_below(e, 33) ? 1 : 0; i < 2; i++)
         take_large(e, &d, &r, &large);
     Val q = expand_rint(e, mul(e, r, d.inverse)), qh = upper_half(e, q);
     r = take(e, r, qh, &d);
@@ -163,7 +184,8 @@ divmod_float(Expr *e, Val a, Val b)
     Val sr = x_unary(e, T_sign, r), sb = x_unary(e, T_sign, b);
     Val low = binc(e, T_less, mul(e, sr, sb), 0);
     m.exact = binc(e, T_less, x_unary(e, T_abs, m.first), 0x1p46);
-    m.quotient = add(e, sub(e, q, x_cast(e, low, e->dt)), large);
+    m.quotient = sub(e, q, x_cast(e, low, e->dt));
+    m.quotient = large.i ? add(e, m.quotient, large) : m.quotient;
     m.rest = x_where(e, low, add(e, r, b), r);
     return m;
 }

@@ -3,8 +3,8 @@
  * in:   f32 of any value
  * out:  NumPy's function over the whole range, relative to the result near the zeros, too
  * rule: the hardware has the sine of [-pi, pi] only. An angle becomes a number of turns modulo 1, high + low, by exact
- *       products of halves of x with digits of 1 / 2 pi; which digits matter depends on the size of x. Angles below
- *       2**16 (of f16) are reduced by multiples of pi instead, which is five times less work.
+ *       products of halves of x with digits of 1 / 2 pi; which digits matter depends on the size of x. Angles that are
+ *       known to be below 2**16 are reduced by multiples of pi instead, which is five times less work.
  */
 #include "pass/expand.h"
 
@@ -31,10 +31,13 @@ parity(Expr *e, Val n)
 }
 
 static bool
-is_below_2_16(const Graph *g, Val x)
+is_below_2_16(const Expr *e, Val x)
 {
-    const Op *op = val_def(g, x);
-    return op->code == T_cast && val_dtype(g, op_val(g, op, 0)) == DT_f16;
+    if (e->st != ST_OK)
+        return false;
+    const Op *op = val_def(e->g, x);
+    bool f16 = op->code == T_cast && val_dtype(e->g, op_val(e->g, op, 0)) == DT_f16;
+    return f16 || (e->a.lo >= -65536 && e->a.hi <= 65536);
 }
 
 static Val
@@ -180,7 +183,7 @@ unless_small(Expr *e, Val x, Val reduced)
 Val
 expand_sin(Expr *e, Val x)
 {
-    if (e->st == ST_OK && is_below_2_16(e->g, x))
+    if (is_below_2_16(e, x))
         return sin_small(e, x);
     Turns t = turns(e, x);
     return x_unary(e, T_sin_pi, unless_small(e, x, same_sine(e, t.hi, t.lo)));
@@ -189,7 +192,7 @@ expand_sin(Expr *e, Val x)
 Val
 expand_cos(Expr *e, Val x)
 {
-    if (e->st == ST_OK && is_below_2_16(e->g, x))
+    if (is_below_2_16(e, x))
         return cos_small(e, x);
     Turns t = turns(e, x);
     Val hi = modulo_1(e, addc(e, t.hi, 0.25));
@@ -200,10 +203,16 @@ expand_cos(Expr *e, Val x)
 Val
 expand_tan(Expr *e, Val x)
 {
-    Turns t = turns(e, x);
-    Val n = round_by(e, mulc(e, t.hi, 4), MAGIC);
-    Val r = mulc(e, add(e, sub(e, t.hi, mulc(e, n, 0.25)), t.lo), 2 * PI);
-    r = unless_small(e, x, r);
+    Val n, r;
+    if (is_below_2_16(e, x)) {
+        n = round_by(e, mulc(e, x, 2 / PI), MAGIC);
+        r = clamp(e, minus_pi(e, x, mulc(e, n, 0.5)), -1, 1);
+    } else {
+        Turns t = turns(e, x);
+        n = round_by(e, mulc(e, t.hi, 4), MAGIC);
+        r = mulc(e, add(e, sub(e, t.hi, mulc(e, n, 0.25)), t.lo), 2 * PI);
+        r = unless_small(e, x, r);
+    }
     Val odd = binc(e, T_less, parity(e, n), 0);
     Val s = x_unary(e, T_sin_pi, r), c = x_unary(e, T_sin_pi, subfrom(e, PI / 2, x_unary(e, T_abs, r)));
     Val top = x_where(e, odd, mulc(e, c, -1), s), bottom = x_where(e, odd, s, c);

@@ -2,12 +2,12 @@
  *
  * in:   a value of a tensor graph
  * out:  yes, or no for "cannot tell"
- * rule: looks a bounded number of ops back along one chain
+ * rule: looks a bounded number of ops back along one chain; says what intervals (interval.c) cannot: gaps around 0, and
+ *       whether a 0 may be negative
  */
 #include "pass/pass.h"
 
 #include <math.h>
-#include <string.h>
 
 #define REACH 12
 #define SCAN_MAX 65536 /* elements of a constant that are looked at */
@@ -81,39 +81,21 @@ is_never_negative(const Graph *g, Val v)
 }
 
 static bool
-is_safe_number(double c)
+is_normal(double c)
 {
     return c == 0 || !(fabs(c) < 0x1p-126);
 }
 
 static bool
-is_safe_constant(const Graph *g, const Op *op)
+is_normal_constant(const Graph *g, const Op *op)
 {
     const Type *t = val_type(g, op->out);
     int64_t n = type_numel(t);
     const unsigned char *p = attr_find(g->cx, op->attr, A_data)->data->p;
     for (int64_t i = 0; i < n && n <= SCAN_MAX; i++)
-        if (!is_safe_number(dtype_load((DType)t->dtype, p + i * dtypes[t->dtype].bytes)))
+        if (!is_normal(dtype_load((DType)t->dtype, p + i * dtypes[t->dtype].bytes)))
             return false;
     return n <= SCAN_MAX;
-}
-
-/* The sum of e**(x - the largest x of the same axes): a term of it is 1. */
-static bool
-is_softmax_sum(const Graph *g, Val v)
-{
-    Val s = bare(g, operand(g, v, 0), true);
-    if (val_def(g, s)->code != T_exp)
-        return false;
-    s = bare(g, operand(g, s, 0), true);
-    if (val_def(g, s)->code != T_sub)
-        return false;
-    Val x = operand(g, s, 0), most = bare(g, operand(g, s, 1), true);
-    if (val_def(g, most)->code != T_reduce_max || bare(g, operand(g, most, 0), true).i != bare(g, x, true).i)
-        return false;
-    const int64_t *a, *b;
-    int n = attr_ints(g->cx, val_def(g, v)->attr, A_axes, &a), m = attr_ints(g->cx, val_def(g, most)->attr, A_axes, &b);
-    return n == m && memcmp(a, b, (size_t)n * sizeof(*a)) == 0;
 }
 
 bool
@@ -123,28 +105,21 @@ is_exponential(const Graph *g, Val v)
 }
 
 bool
-is_safe_divisor(const Graph *g, Val v)
+has_no_subnormals(const Graph *g, Val v)
 {
     double c;
-    Val other;
     if (is_splat(g, v, &c))
-        return is_safe_number(c);
+        return is_normal(c);
     v = bare(g, v, false);
     const Op *op = val_def(g, v);
     switch (op->code) {
     case T_cast: /* of f16, whose least is 2**-24, of integers and of flags */
-        return val_dtype(g, op_val(g, op, 0)) == DT_f16 || !is_float(val_dtype(g, op_val(g, op, 0))) ||
-               is_safe_divisor(g, op_val(g, op, 0));
+        v = op_val(g, op, 0);
+        return val_dtype(g, v) == DT_f16 || !is_float(val_dtype(g, v)) || val_def(g, bare(g, v, false))->code == T_sqrt;
     case T_const:
-        return is_safe_constant(g, op);
+        return is_normal_constant(g, op);
     case T_sqrt:
         return true; /* at least 2**-75 */
-    case T_add:
-        return beside_constant(g, v, 0x1p-100, &other) && is_never_negative(g, other);
-    case T_maximum:
-        return beside_constant(g, v, 0x1p-100, &other);
-    case T_reduce_sum:
-        return is_softmax_sum(g, v);
     default:
         return false;
     }

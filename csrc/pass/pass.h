@@ -63,7 +63,8 @@ Status intervals(const Graph *g, Arena *a, Interval **by_val);
 typedef struct Expr {
     Graph *g;
     LocId loc;
-    DType dt; /* for the pass to use */
+    DType dt;      /* for the pass to use, as are these: */
+    Interval a, b; /* what the operands of the op may be */
     Status st;
 } Expr;
 Val x_unary(Expr *e, TOp op, Val a);
@@ -76,7 +77,7 @@ Val x_where(Expr *e, Val c, Val a, Val b);
 /* known.c - certain from the few ops that made a value */
 bool is_never_negative(const Graph *g, Val v); /* v >= 0 or nan, and not -0 */
 bool is_exponential(const Graph *g, Val v);    /* e**x, as rounded */
-bool is_safe_divisor(const Graph *g, Val v);   /* |v| is 0, infinite, nan or from 2**-126 on */
+bool has_no_subnormals(const Graph *g, Val v); /* |v| is 0, infinite, nan or from 2**-126 on */
 
 /* Not computed: a parameter or a constant. */
 static inline bool

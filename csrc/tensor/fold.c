@@ -2,7 +2,7 @@
  *
  * in:   an op about to be made: its operands, attributes and result type
  * out:  a value that equals it in every bit NumPy defines, or none
- * rule: constant time, looks one op deep, keeps the type, makes the graph no larger. x + 0.0
+ * rule: constant time, looks one op deep, keeps the type, makes the graph no slower. x + 0.0
  *       stays: it turns -0.0 into 0.0; x - x stays on floats: it may be nan.
  */
 #include "tensor/tensor.h"
@@ -600,6 +600,16 @@ fold_layout(const Site *s)
     return ST_OK;
 }
 
+/* A sum begins with 0, so that of -0 alone is 0. */
+static Status
+fold_sum_of_one(const Site *s)
+{
+    Val zero, x = s->in[0];
+    TRY(t_full(s->g, (DType)s->t->dtype, 0, NULL, 0, s->loc, &zero));
+    TRY(t_reshape(s->g, x, s->t->dim, s->t->rank, s->loc, &x));
+    return t_binary(s->g, T_add, x, zero, s->loc, s->out);
+}
+
 static Status
 fold_reduce(const Site *s)
 {
@@ -613,6 +623,8 @@ fold_reduce(const Site *s)
         count *= a->dim[axes[i]];
     if (count == 0)
         return fold_real(s, 0);
+    if (count == 1 && s->op == T_reduce_sum && is_float((DType)s->t->dtype))
+        return fold_sum_of_one(s);
     if (count == 1)
         return t_reshape(g, s->in[0], s->t->dim, s->t->rank, s->loc, s->out);
     if (!full_num(g, s->in[0], &num))

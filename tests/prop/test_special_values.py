@@ -244,3 +244,33 @@ def test_narrow_deg2rad_rounds_once():
     x = special_values(FLOATS["f16"])
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(nkigen.compile(np.deg2rad, x)(x), np.deg2rad(x))
+
+
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_known_angles_are_cheap(name):
+    """Below 2**16, by np.clip for instance, the reduction is short and as exact."""
+    fn = getattr(np, name)
+    x = accuracy._samples(FLOATS["f32"], 1, 5000)[0]
+    x = np.concatenate([x, np.linspace(-6e4, 6e4, 20001, dtype=np.float32)])
+
+    def clipped(x):
+        return fn(np.clip(x, np.float32(-6e4), np.float32(6e4)))
+
+    kernel = nkigen.compile(clipped, x, cache=False)
+    whole = nkigen.compile(fn, x, cache=False)
+    assert kernel.cost.instruction_count < whole.cost.instruction_count / 3
+    with np.errstate(all="ignore"):
+        want = clipped(x)
+    off = accuracy.ulps(kernel(x), want, BOUNDS[name], x)
+    off = off[np.abs(want) < 4096]
+    assert off.max() <= BOUNDS[name].f32
+
+
+def test_known_quotients_are_cheap():
+    def count(fn):
+        return nkigen.compile(fn, ((128, 64), "f32")).cost.instruction_count
+
+    bounded = count(
+        lambda x: np.clip(x, np.float32(-1e5), np.float32(1e5)) % np.float32(3)
+    )
+    assert bounded < count(lambda x: x % np.float32(3)) - 10
