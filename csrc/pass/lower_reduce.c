@@ -86,6 +86,20 @@ wants_negated(const Lower *l, const Op *op)
            tile_dtype(l, op->out, l->p->span[op->out.i]) == DT_f32;
 }
 
+/* What is reduced may be walked in any order: long strides first, so that dims of a turned tile merge. */
+static void
+sort_trailing(Instr *in)
+{
+    for (int i = in->rank - in->trailing + 1; i < in->rank; i++)
+        for (int k = i; k > in->rank - in->trailing && in->arg[1].stride[k - 1] < in->arg[1].stride[k]; k--) {
+            int64_t count = in->count[k], stride = in->arg[1].stride[k];
+            in->count[k] = in->count[k - 1];
+            in->arg[1].stride[k] = in->arg[1].stride[k - 1];
+            in->count[k - 1] = count;
+            in->arg[1].stride[k - 1] = stride;
+        }
+}
+
 /* Index space: dims that stay (rows per partition among them), then those reduced. */
 static void
 reduce_space(const Lower *l, const Op *op, const Tile *src, const Tile *dst, bool over_rows, Instr *in)
@@ -115,30 +129,66 @@ reduce_space(const Lower *l, const Op *op, const Tile *src, const Tile *dst, boo
             in->trailing += gone;
         }
     in->rank = n;
+    sort_trailing(in);
+}
+
+/* Dims of a pattern that the reduced ones take. */
+static int
+trailing_dims(const Instr *in)
+{
+    int n = 0;
+    int64_t next = 0;
+    for (int i = in->rank - in->trailing; i < in->rank; i++) {
+        int64_t stride = in->arg[1].stride[i];
+        if (in->count[i] == 1)
+            continue;
+        n += n == 0 || next != stride * in->count[i];
+        next = stride;
+    }
+    return n;
+}
+
+/* The instruction that gathers what `in` reduces, C order by its index space, into a new buffer: its arg[0]. */
+static Status
+gather(Lower *l, const Instr *in, DType dt, Instr *copy)
+{
+    int64_t n = 1;
+    *copy = *in;
+    copy->op = K_tensor_copy;
+    copy->trailing = copy->nat = 0;
+    copy->arg[0] = (Tile){.dt = dt};
+    for (int i = in->rank - 1; i >= 0; i--) {
+        copy->arg[0].stride[i] = n;
+        n *= in->count[i];
+    }
+    copy->arg[0].rstride = n;
+    TRY(new_buffer(l, SP_sbuf, dt, in->parts, n * in->per, 1, &copy->arg[0].buf));
+    return emit_instr(l, copy);
+}
+
+/* One tensor_reduce; of a copy when there are more dims to reduce than a pattern has. */
+static Status
+emit_reduce(Lower *l, Instr *in)
+{
+    Instr copy;
+    if (trailing_dims(in) > (int)l->hw->ap_free_dims) {
+        TRY(gather(l, in, in->arg[1].dt, &copy));
+        in->arg[1] = copy.arg[0];
+    }
+    return emit_instr(l, in);
 }
 
 /* Integers: exact sums by halving, on the engine with native integers. */
 static Status
 sum_integers(Lower *l, const Op *op, Tile *src, const Tile *dst)
 {
-    Instr in;
+    Instr in, copy;
     reduce_space(l, op, src, dst, false, &in);
     int64_t n = 1, kept = in.per;
     for (int i = 0; i < in.rank; i++)
         *(i < in.rank - in.trailing ? &kept : &n) *= in.count[i];
-    Val buf;
-    TRY(new_buffer(l, SP_sbuf, dst->dt, in.parts, kept * n, 1, &buf));
-    Instr copy = in; /* gather [kept, n] */
-    copy.op = K_tensor_copy;
-    copy.trailing = 0;
-    copy.arg[0] = (Tile){.buf = buf, .dt = dst->dt};
-    int64_t st = 1;
-    for (int i = in.rank - 1; i >= 0; i--) {
-        copy.arg[0].stride[i] = st;
-        st *= in.count[i];
-    }
-    copy.arg[0].rstride = st;
-    TRY(emit_instr(l, &copy));
+    TRY(gather(l, &in, dst->dt, &copy)); /* as [kept, n] */
+    Val buf = copy.arg[0].buf;
     for (int64_t m = n; m > 1; m = (m + 1) / 2) {
         int64_t h = (m + 1) / 2;
         Instr add = {.op = K_tensor_tensor, .nargs = 3, .parts = in.parts, .per = kept, .rank = 1, .count = {m - h}};
@@ -195,7 +245,7 @@ lower_reduce(Lower *l, const Op *op)
     for (int i = in.rank - in.trailing; i < in.rank; i++)
         reduced *= in.count[i];
     if (reduced > 1)
-        return emit_instr(l, &in);
+        return emit_reduce(l, &in);
     n->negated = false; /* nothing to reduce: a copy */
     in.op = K_tensor_copy;
     in.trailing = in.nat = 0;
@@ -289,7 +339,7 @@ acc_add(Lower *l, const Op *op)
     TRY(new_buffer(l, SP_sbuf, acc.dt, l->parts, kept_elems(l, op), 1, &part.arg[0].buf));
     part.arg[0].off = affine_const(0);
     part.at[part.nat++] = AT_INT(A_op, kinds[op->code].alu);
-    TRY(emit_instr(l, &part));
+    TRY(emit_reduce(l, &part));
     return accumulate(l, op, &in, &part.arg[0]);
 }
 

@@ -1,15 +1,18 @@
 """Whatever fits in HBM has a tiling: NumPy == reference == each stage == simulator."""
 
+import sys
 import warnings
+from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
 
 import nkigen
 
+sys.path.insert(0, str(Path(__file__).parent))
+from tilings import tiling_program  # noqa: E402
+
 TARGETS = ("trn1", "trn2", "trn3")
-bf16 = ml_dtypes.bfloat16
 
 
 def array(*shape, dtype=np.float32):
@@ -109,6 +112,18 @@ CASES = {
         ),
         array(1, 7, 3, 7, 2, 4, 1, 3),
     ),
+    "most of six dims": (
+        lambda x: np.exp(x)[:3, :3, :3, :3, :3, :3].max(),
+        array(4, 4, 4, 4, 4, 4),
+    ),
+    "all rows of six dims": (
+        lambda x: np.exp(x)[:, :3, :3, :3, :3, :3, :3].sum((0, 1, 2, 3, 4, 5, 6)),
+        array(130, 4, 4, 4, 4, 4, 4),
+    ),
+    "turned and reduced": (
+        lambda x: x.transpose(3, 0, 5, 2, 1, 6, 4).min((0, 1, 2, 4, 5, 6)),
+        array(2, 5, 1, 3, 1, 4, 5),
+    ),
     "neighbouring rows": (lambda x: (x * 2 - x.max(0)).T + 1, array(3, 65541)),
     "inner part of tiles": (
         lambda x: np.tile(x, (3, 3))[60:-60, 60:-60],
@@ -198,3 +213,15 @@ def test_short_rows(name, row_bytes, max_ops):
         same("simulator", np.asarray(kernel(*arrays)), want, 1e-5)
         stage = np.asarray(kernel.run_stage("tilable", *arrays))
         same("tilable", stage, want, 1e-5)
+
+
+#: limits of the plan: (bytes of a row, ops in a group), and the elements of an array
+LIMITS = ((0, 0, 300000), (128, 2, 3000), (1024, 1, 60000))
+
+
+@pytest.mark.parametrize("row_bytes, max_ops, elements", LIMITS)
+def test_random_programs(row_bytes, max_ops, elements):
+    """`python tests/prop/tilings.py N SEED` runs as many more as it is asked for."""
+    for seed in range(40):
+        program = tiling_program(seed, elements)
+        program.check(TARGETS[seed % 3], row_bytes, max_ops, stages=seed % 8 == 0)
