@@ -4,10 +4,13 @@
  * out:  the same function; of ops that no spine suits only layout ops and concats remain, which fuse moves within HBM
  * rule: element-wise ops and products get operands of their own shape, then any run of dims will do as rows.
  *       Reductions go axis by axis, the last first, and a long axis in two steps: runs of it, then what they left.
+ *       Products of many small matrices are sums of element-wise products, a matrix in each partition.
  */
 #include "pass/plan.h"
 
-#define RUN_BYTES 8192 /* of a long axis that is reduced at once: the shortest row limit that groups are formed under */
+#define MATRICES 128     /* as many keep all partitions busy, where the tensor engine would take them one by one */
+#define MATRIX_WORK 4096 /* multiplications of one: 64 ns of the vector engine, where the tensor engine needs 1000 */
+#define RUN_BYTES 8192   /* of a long axis that is reduced at once: the shortest row limit of groups */
 
 /* ---- operands of their own shape ---- */
 static Status
@@ -144,6 +147,64 @@ stepwise(const Rewrite *rw, OpId o, Val *out)
     return wide ? t_cast(rw->g, *out, dt, op->loc, out) : ST_OK;
 }
 
+/* ---- products of many small matrices ---- */
+/* How many matrices of operand 1 a product meets one after the other: dims of the batch next to the rows along which it
+ * has one matrix are rows as well. */
+static int64_t
+matrices(const Type *res, const Type *b)
+{
+    int i = res->rank - 3, shift = res->rank - b->rank;
+    int64_t n = 1;
+    while (i >= 0 && (i < shift || b->dim[i - shift] == 1))
+        i--;
+    for (; i >= 0; i--)
+        n *= res->dim[i];
+    return n;
+}
+
+static bool
+has_small_matrices(const Graph *g, const Op *op)
+{
+    if (op->code != T_matmul || !is_float(val_dtype(g, op->out)))
+        return false;
+    const Type *t = val_type(g, op->out), *a = val_type(g, op_val(g, op, 0)), *b = val_type(g, op_val(g, op, 1));
+    int64_t m = t->dim[t->rank - 2], n = t->dim[t->rank - 1], k = a->dim[a->rank - 1];
+    bool small = m <= MATRIX_WORK && n <= MATRIX_WORK && k <= MATRIX_WORK && m * n * k <= MATRIX_WORK;
+    return small && k > 0 && t->rank < MAX_RANK && matrices(t, b) >= MATRICES;
+}
+
+/* v in f32, with a dim of size 1 before dim `at` from the end. */
+static Status
+with_dim(Graph *g, Val v, int at, LocId loc, Val *out)
+{
+    int64_t dim[MAX_RANK];
+    TRY(t_cast(g, v, DT_f32, loc, out));
+    const Type *t = val_type(g, *out);
+    for (int i = 0; i <= t->rank; i++)
+        dim[i] = i < t->rank - at ? t->dim[i] : i == t->rank - at ? 1 : t->dim[i - 1];
+    return t_reshape(g, *out, dim, t->rank + 1, loc, out);
+}
+
+/* [m, k, 1] times [1, k, n], summed over k. */
+static Status
+multiply_and_sum(const Rewrite *rw, OpId o, Val *out)
+{
+    const Op *op = graph_op(rw->in, o);
+    int64_t axis = val_type(rw->in, op->out)->rank - 1;
+    Val a, b;
+    TRY(with_dim(rw->g, rw->map[op_val(rw->in, op, 0).i], 0, op->loc, &a));
+    TRY(with_dim(rw->g, rw->map[op_val(rw->in, op, 1).i], 2, op->loc, &b));
+    TRY(t_binary(rw->g, T_mul, a, b, op->loc, out));
+    TRY(t_reduce(rw->g, T_reduce_sum, *out, &axis, 1, false, op->loc, out));
+    return t_cast(rw->g, *out, val_dtype(rw->in, op->out), op->loc, out);
+}
+
+static Status
+spread_matrices(const Rewrite *rw, OpId o, Val *out)
+{
+    return has_small_matrices(rw->in, graph_op(rw->in, o)) ? multiply_and_sum(rw, o, out) : rewrite_clone(rw, o, out);
+}
+
 static Status
 make_tilable(const Rewrite *rw, OpId o, Val *out)
 {
@@ -157,5 +218,14 @@ make_tilable(const Rewrite *rw, OpId o, Val *out)
 Status
 pass_tilable(const Graph *in, const CompileOptions *opt, Graph **out)
 {
-    return graph_rewrite(in, opt, make_tilable, NULL, out);
+    Graph *spread;
+    bool any = false;
+    FOR_OPS(in, o)
+        any = any || has_small_matrices(in, graph_op(in, o));
+    if (!any)
+        return graph_rewrite(in, opt, make_tilable, NULL, out);
+    TRY(graph_rewrite(in, opt, spread_matrices, NULL, &spread));
+    Status st = graph_rewrite(spread, opt, make_tilable, NULL, out);
+    graph_free(spread);
+    return st;
 }
