@@ -89,16 +89,15 @@ row_bytes(const Graph *g, Val v, Span s)
     return free_elems(t, s) * MAX(dtypes[t->dtype].bytes, 2); /* a pattern counts up to 65535 elements */
 }
 
-/* The spine of a product must hold its rows or its columns, the outer loop neither; one row counts as held by the batch
- * dims before it. */
+/* The spine of a product must hold its rows or its columns, the outer loop neither; dims of size 1 behind the spine
+ * count as held. */
 static bool
 holds_matrix_dim(const Type *t, Range spine, Range outer)
 {
-    if (outer.hi > t->rank - 2)
-        return false;
-    if (spine.hi == t->rank - 2 && spine.lo < spine.hi && t->dim[t->rank - 2] == 1)
-        return true;
-    return spine.lo < spine.hi && spine.hi >= t->rank - 1;
+    int hi = spine.hi;
+    while (hi < t->rank - 1 && t->dim[hi] == 1)
+        hi++;
+    return outer.hi <= t->rank - 2 && spine.lo < spine.hi && hi >= t->rank - 1;
 }
 
 /* A product comes in chunks of columns and reads its row operand in steps: its rows may be long. */

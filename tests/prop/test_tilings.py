@@ -180,6 +180,11 @@ CASES = {
         array(2, 128, 2, 7),
         array(2, 1, 30, 7, 7),
     ),
+    "rows before dims of one": (
+        lambda x, w: (x @ w) * 0.5,
+        array(40, 4, 17, 1, 1, 17),
+        array(17, 1),
+    ),
     "many small matrices": (
         lambda a, b: np.concatenate([a, a * 2], 2) @ b * 0.5,
         array(6000, 2, 3),
