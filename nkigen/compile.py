@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nkigen import _core
+from nkigen.check import bounds, explain
 from nkigen.calls import Call, Spec, kernel_name, plain_array, scalar_of, spec_of
 from nkigen.display import Cost, Violation, kernel_html
 from nkigen.errors import (
@@ -42,18 +43,6 @@ CACHE_BYTES = 512 << 20
 
 #: repr() of a kernel shows so many parameters
 REPR_INPUTS = 8
-
-#: a stage against the first one: allowed error per dtype, of the largest finite value
-STAGE_TOLERANCE = {
-    "f64": 1e-9,
-    "f32": 1e-4,
-    "f16": 2e-2,
-    "bf16": 6e-2,
-    "fp8_e4m3": 3e-1,
-    "fp8_e4m3fn": 3e-1,
-    "fp8_e5m2": 6e-1,
-    "fp8_e3m4": 2e-1,
-}
 
 _cache: OrderedDict[tuple, _core.Session] = OrderedDict()
 _cache_lock = threading.Lock()
@@ -454,8 +443,7 @@ def _data(given: Any, spec: Spec, i: int) -> np.ndarray:
 
 
 def _check_stages(kernel: Kernel, data: list[np.ndarray]) -> None:
-    expected = _as_tuple(kernel.tensor_ir.run(*data))
-    least = _coarsest_tolerance(str(kernel.tensor_ir))
+    expected = bounds(kernel.tensor_ir, data)
     for name, program in kernel.stages.items():
         if program.kind == "plan":
             continue
@@ -471,48 +459,12 @@ def _check_stages(kernel: Kernel, data: list[np.ndarray]) -> None:
             raise VerifyError(
                 f"stage {name}: its text changes when it is parsed and printed"
             )
-        for i, (got, want) in enumerate(
-            zip(_as_tuple(program.run(*data)), expected, strict=True)
-        ):
-            _compare_stage(name, i, got, want, least)
-
-
-def _coarsest_tolerance(text: str) -> float:
-    """What the roundings inside of a program excuse: that of its coarsest dtype."""
-    return max((t for d, t in STAGE_TOLERANCE.items() if f": {d}[" in text), default=0)
+        results = _as_tuple(program.run(*data))
+        for i, (got, bound) in enumerate(zip(results, expected, strict=True)):
+            problem = explain(bound, got)
+            if problem:
+                raise VerifyError(f"stage {name}, output {i}: {problem}")
 
 
 def _as_tuple(out: Any) -> tuple:
     return out if isinstance(out, tuple) else (out,)
-
-
-def _compare_stage(
-    name: str, i: int, got: np.ndarray, want: np.ndarray, least: float
-) -> None:
-    where = f"stage {name}, output {i}"
-    if got.shape != want.shape:
-        raise VerifyError(
-            f"{where}: shape {got.shape}, the first stage gives {want.shape}"
-        )
-    limit = STAGE_TOLERANCE.get(_core.dtype_name(got.dtype))
-    if limit is None:
-        if not np.array_equal(got, want.astype(got.dtype)):
-            bad = int(np.count_nonzero(got != want.astype(got.dtype)))
-            raise VerifyError(
-                f"{where}: {bad} of {got.size} elements differ from the first stage"
-            )
-        return
-    limit = max(limit, least)
-    a, b = got.astype(np.float64), want.astype(got.dtype).astype(np.float64)
-    finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-        raise VerifyError(f"{where}: NaN or infinities differ from the first stage")
-    if not finite.any():
-        return
-    scale = max(float(np.abs(b[finite]).max()), 1e-30)
-    worst = float(np.abs(a[finite] - b[finite]).max())
-    if not worst <= limit * scale:
-        raise VerifyError(
-            f"{where}: max error {worst:.3g} against the first stage "
-            f"(relative {worst / scale:.3g}, limit {limit:.3g})"
-        )

@@ -369,7 +369,21 @@ program_run(PyObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     if (is_tile(p))
         return simulate_run(p->session, p->graph, item, n, most);
-    return program_is_legal(p) ? reference_run(p->session, p->graph, item, n, most) : NULL;
+    return program_is_legal(p) ? reference_run(p->session, p->graph, item, n, most, NULL) : NULL;
+}
+
+static PyObject *
+program_watch(PyObject *self, PyObject *args)
+{
+    Program *p = (Program *)self;
+    PyObject *const *item = ((PyTupleObject *)args)->ob_item;
+    Py_ssize_t n = PyTuple_GET_SIZE(args);
+
+    if (!p->graph || is_tile(p))
+        return raise_plain(p->session->st, E_Unsupported, "only tensor programs can be watched");
+    if (n < 1 || !PyCallable_Check(item[0]))
+        return raise_plain(p->session->st, E_DType, "watch: the first argument is a function");
+    return program_is_legal(p) ? reference_run(p->session, p->graph, item + 1, n - 1, 0, item[0]) : NULL;
 }
 
 static int
@@ -507,6 +521,9 @@ static PyMethodDef program_methods[] = {
      "Tensor programs run in NumPy, tile programs in the simulator. A program that was parsed may take 2^28 units of\n"
      "work and 1024 for each element of its arrays, unless max_work says otherwise: an element touched is one unit, an\n"
      "instruction 256. Compiled programs have no limit of their own."},
+    {"watch", program_watch, METH_VARARGS,
+     "watch($self, function, /, *arrays)\n--\n\nRun a tensor program and show every result; the ids of the outputs.\n\n"
+     "function(op, attributes, operand ids, result id, value, ids that nobody reads any more)"},
     {"verify", program_verify, METH_NOARGS,
      "verify($self, /)\n--\n\nThe rules this program breaks, a list of Violation; empty when it is legal."},
     {"cost", program_cost, METH_NOARGS, "cost($self, /)\n--\n\nModelled Cost of a tile program."},

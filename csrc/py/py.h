@@ -274,8 +274,10 @@ PyObject *program_richcompare(PyObject *a, PyObject *b, int op);
 Py_hash_t program_hash(PyObject *self);
 
 /* reference.c - tensor IR through NumPy; arrays as given, checked against the inputs' types */
-/* max_work: elements computed, 0: no limit */
-PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work);
+/* max_work: elements computed, 0: no limit. watch: NULL, or called with every result; then the ids of the outputs are
+ * returned, not their values. */
+PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work,
+                        PyObject *watch);
 
 /* simulate.c - tile IR through the simulator, without the GIL */
 PyObject *simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work);

@@ -3,7 +3,7 @@
  * in:   a tensor graph and one array per input
  * out:  fresh arrays; each op's result has exactly the dtype and shape of its IR value
  * rule: a value is freed after its last use. Sums and products of the narrow floats are computed in f32 and rounded
- *       once. Floating-point warnings are off: NaN and infinities flow.
+ *       once. Floating-point warnings are off: NaN and infinities flow. Who watches gets every result.
  */
 #include "py/py.h"
 
@@ -15,7 +15,8 @@ typedef struct Interp {
     PyObject **value; /* by Val; NULL: not computed or dead */
     uint32_t *last;   /* by Val: the last op that reads it; outputs live on */
     PyObject *const *args;
-    uint32_t now; /* the op that runs */
+    uint32_t now;     /* the op that runs */
+    PyObject *watch; /* called with every result; NULL: nobody watches */
 } Interp;
 
 /* ---- building arguments ---- */
@@ -336,6 +337,54 @@ find_last_uses(Interp *in)
         in->last[g->outputs.p[i].i] = UINT32_MAX;
 }
 
+/* The op's attributes that are numbers, by name. */
+static PyObject *
+attributes(Interp *in, const Op *op)
+{
+    PyObject *d = PyDict_New();
+    int n;
+    const AttrItem *item = attr_items(&in->s->cx, op->attr, &n);
+
+    for (int i = 0; d && i < n; i++) {
+        AttrKind kind = attr_kind((Key)item[i].key);
+        PyObject *v = kind == AK_ints                     ? int_tuple(item[i].ints, item[i].n)
+                      : kind == AK_int || kind == AK_bool ? PyLong_FromLongLong(item[i].i)
+                                                          : Py_NewRef(Py_None);
+        int r = v ? PyDict_SetItemString(d, attr_name((Key)item[i].key), v) : -1;
+
+        Py_XDECREF(v);
+        if (r < 0)
+            Py_CLEAR(d);
+    }
+    return d;
+}
+
+/* watch(op, attributes, operands, result, value, operands that nobody reads after this) */
+static int
+show(Interp *in, OpId o)
+{
+    const Op *op = graph_op(in->g, o);
+    PyObject *operands = PyTuple_New(op->nin), *dead = PyList_New(0), *attrs = attributes(in, op), *r = NULL;
+    bool ok = operands && dead && attrs;
+
+    for (int i = 0; ok && i < op->nin; i++) {
+        uint32_t v = op_val(in->g, op, i).i;
+        PyObject *id = PyLong_FromUnsignedLong(v);
+
+        ok = id && (in->last[v] != o.i || PyList_Append(dead, id) == 0);
+        if (id)
+            PyTuple_SET_ITEM(operands, i, id);
+    }
+    if (ok)
+        r = PyObject_CallFunction(in->watch, "sOOkOO", op_def(in->g, op)->name, attrs, operands,
+                                  (unsigned long)op->out.i, in->value[op->out.i], dead);
+    Py_XDECREF(operands);
+    Py_XDECREF(dead);
+    Py_XDECREF(attrs);
+    Py_XDECREF(r);
+    return r ? 0 : -1;
+}
+
 static int
 walk(Interp *in)
 {
@@ -352,6 +401,8 @@ walk(Interp *in)
         if (!r)
             return -1;
         in->value[op->out.i] = r;
+        if (in->watch && show(in, o) < 0)
+            return -1;
         for (int i = 0; i < op->nin; i++) {
             uint32_t v = op_val(g, op, i).i;
 
@@ -396,6 +447,22 @@ outputs(Interp *in)
 }
 
 static PyObject *
+output_ids(const Graph *g)
+{
+    PyObject *t = PyTuple_New(g->outputs.n);
+
+    for (uint32_t i = 0; t && i < g->outputs.n; i++) {
+        PyObject *id = PyLong_FromUnsignedLong(g->outputs.p[i].i);
+
+        if (!id)
+            Py_CLEAR(t);
+        else
+            PyTuple_SET_ITEM(t, i, id);
+    }
+    return t;
+}
+
+static PyObject *
 errstate(State *st)
 {
     PyObject *fn = PyObject_GetAttrString(st->np, "errstate"), *none = PyTuple_New(0), *r = NULL;
@@ -437,7 +504,7 @@ interpret(Interp *in)
     if (entered) {
         find_last_uses(in);
         if (walk(in) == 0)
-            r = outputs(in);
+            r = in->watch ? output_ids(in->g) : outputs(in);
         if (leave_context(ctx) < 0)
             Py_CLEAR(r);
     }
@@ -479,11 +546,11 @@ is_within(Session *s, const Graph *g, int64_t max_work)
 }
 
 PyObject *
-reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work)
+reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work, PyObject *watch)
 {
     uint32_t nin = g->inputs.n;
     PyObject **array, *r = NULL;
-    Interp in = {.s = s, .g = g};
+    Interp in = {.s = s, .g = g, .watch = watch};
 
     if (n != (Py_ssize_t)nin)
         return raise_plain(s->st, E_DType, "expected %u arrays, got %zd", nin, n);
