@@ -304,20 +304,21 @@ imm_scal(double v)
     return (Scal){.is_imm = true, .imm = v};
 }
 
-/* x * scale + bias, step by step; false when the chain is of another form. */
+/* x * a * b as x * (a * b): nothing that over- or underflows on the way comes back. */
+static bool
+may_merge_factors(const Scal *a, const Scal *b)
+{
+    return a->is_imm && b->is_imm && (fabs(a->imm) <= 1) == (fabs(b->imm) <= 1);
+}
+
+/* x * scale + bias, step by step; false when the chain is of another form, as (x + b) * s is: its sum may cancel. */
 static bool
 affine_step(ActIn *a, Alu op, const Scal *s, bool rev)
 {
     if (op == ALU_multiply && !a->has_bias) {
-        if (a->has_scale && !(a->scale.is_imm && s->is_imm))
+        if (a->has_scale && !may_merge_factors(&a->scale, s))
             return false;
         a->scale = a->has_scale ? imm_scal(a->scale.imm * s->imm) : *s;
-        a->has_scale = true;
-        return true;
-    }
-    if (op == ALU_multiply && a->bias.is_imm && s->is_imm && (!a->has_scale || a->scale.is_imm)) {
-        a->scale = imm_scal((a->has_scale ? a->scale.imm : 1.0) * s->imm);
-        a->bias = imm_scal(a->bias.imm * s->imm);
         a->has_scale = true;
         return true;
     }
