@@ -294,7 +294,7 @@ fn_round(Session *s, const char *name, PyObject *const *a)
 }
 
 static PyObject *
-astype(Session *s, const char *name, PyObject *o, PyObject *dtype, bool copy)
+astype(Session *s, const char *name, PyObject *o, PyObject *dtype, PyObject *order, bool copy)
 {
     PyObject *x = as_traced(s, name, o), *r = NULL;
     DType dt;
@@ -304,11 +304,13 @@ astype(Session *s, const char *name, PyObject *o, PyObject *dtype, bool copy)
     if (!x)
         return NULL;
     if (dtype_of_object(s->st, s, dtype, &dt) == 0 && traced_val(x, &v) == 0) {
+        bool keep = keeps_order(order, x, true), same = traced_type(x)->dtype == dt && (keep || is_c_order(x));
+
         st = t_cast(s->graph, v, dt, here(s), &v);
         if (st != ST_OK)
             raise_status(s, st, E_Shape);
         else
-            r = !copy && traced_type(x)->dtype == dt ? Py_NewRef(x) : traced_copy(s, x, v, true);
+            r = !copy && same ? Py_NewRef(x) : traced_copy(s, x, v, keep);
     }
     Py_DECREF(x);
     return r;
@@ -318,7 +320,7 @@ astype(Session *s, const char *name, PyObject *o, PyObject *dtype, bool copy)
 PyObject *
 fn_astype(Session *s, const char *name, PyObject *const *a)
 {
-    return astype(s, name, a[0], a[1], a[2] != Py_False);
+    return astype(s, name, a[0], a[1], NULL, a[2] != Py_False);
 }
 
 /* Parameters: a dtype order casting subok copy. */
@@ -331,7 +333,7 @@ fn_m_astype(Session *s, const char *name, PyObject *const *a)
         return NULL;
     if (given(a[3]) && check_cast(s, name, (DType)traced_type(a[0])->dtype, dt, a[3]) < 0)
         return NULL;
-    return astype(s, name, a[0], a[1], a[5] != Py_False);
+    return astype(s, name, a[0], a[1], a[2], a[5] != Py_False);
 }
 
 static PyObject *
@@ -340,10 +342,8 @@ copy(Session *s, const char *name, PyObject *o, PyObject *order, bool keep)
     PyObject *x = as_traced(s, name, o), *r = NULL;
     Val v;
 
-    if (order)
-        keep = PyUnicode_Check(order) && PyUnicode_CompareWithASCIIString(order, "C") != 0;
     if (x && traced_val(x, &v) == 0)
-        r = traced_copy(s, x, v, keep);
+        r = traced_copy(s, x, v, keeps_order(order, x, keep));
     Py_XDECREF(x);
     return r;
 }

@@ -122,6 +122,15 @@ fn_moveaxis(Session *s, const char *name, PyObject *const *a)
 
 /* ---- shapes ---- */
 
+bool
+is_c_order(PyObject *x)
+{
+    int64_t stride[MAX_RANK];
+
+    traced_strides(x, stride);
+    return strides_are_c(traced_type(x), stride);
+}
+
 /* Whether 'A' means Fortran order for an array. */
 static bool
 is_fortran(PyObject *x)
@@ -142,6 +151,20 @@ static bool
 order_is(PyObject *order, const char *what)
 {
     return order && PyUnicode_Check(order) && PyUnicode_CompareWithASCIIString(order, what) == 0;
+}
+
+bool
+keeps_order(PyObject *order, PyObject *x, bool absent)
+{
+    if (!given(order))
+        return absent;
+    return order_is(order, "K") || (order_is(order, "A") && is_fortran(x));
+}
+
+static bool
+wants_fortran(PyObject *order, PyObject *x)
+{
+    return order_is(order, "F") || (order_is(order, "A") && is_fortran(x));
 }
 
 /* Elements in Fortran order: those of the transposed array in C order, into the transposed shape. */
@@ -172,7 +195,7 @@ reshape(Session *s, const char *name, PyObject *x, PyObject *const *a)
 
     if (dims_of(s, name, a[1], dim, &n) < 0)
         return NULL;
-    r = order_is(a[2], "A") && is_fortran(x) ? reshape_fortran(s, x, dim, n) : view_reshape(s, x, dim, n);
+    r = wants_fortran(a[2], x) ? reshape_fortran(s, x, dim, n) : view_reshape(s, x, dim, n);
     if (r && a[3] == Py_False && !((Traced *)r)->base && !((Traced *)x)->scalar) {
         Py_DECREF(r);
         return raise_here(s, E_Shape, "%s: with copy=False the array cannot have this shape: it would be a copy", name);
@@ -202,21 +225,32 @@ fn_m_reshape(Session *s, const char *name, PyObject *const *a)
     return view_with(s, name, args, reshape);
 }
 
-/* The axes from the largest stride to the smallest: the elements as they lie in memory. */
+/* The axes from the largest stride to the smallest: the elements as they lie in memory. As in NumPy's iterator an axis
+ * without a stride stays where it is. */
 static PyObject *
 as_in_memory(Session *s, PyObject *x)
 {
-    int64_t stride[MAX_RANK], perm[MAX_RANK];
+    int64_t stride[MAX_RANK], inner[MAX_RANK], perm[MAX_RANK]; /* inner: from the smallest stride on */
     int rank = traced_type(x)->rank;
 
     traced_strides(x, stride);
     for (int i = 0; i < rank; i++) {
+        int64_t own = llabs(stride[rank - 1 - i]);
         int to = i;
 
-        for (; to > 0 && llabs(stride[perm[to - 1]]) < llabs(stride[i]); to--)
-            perm[to] = perm[to - 1];
-        perm[to] = i;
+        for (int k = i - 1; k >= 0; k--) {
+            int64_t other = llabs(stride[inner[k]]);
+
+            if (own && other && other <= own)
+                break;
+            if (own && other)
+                to = k;
+        }
+        memmove(&inner[to + 1], &inner[to], sizeof(int64_t) * (size_t)(i - to));
+        inner[to] = rank - 1 - i;
     }
+    for (int i = 0; i < rank; i++)
+        perm[i] = inner[rank - 1 - i];
     return rank ? view_transpose(s, x, perm, rank) : Py_NewRef(x);
 }
 
@@ -227,7 +261,7 @@ ravel(Session *s, const char *Py_UNUSED(name), PyObject *x, PyObject *const *a)
     int64_t n = type_numel(traced_type(x));
     PyObject *t, *r;
 
-    if (order_is(a[1], "A") && is_fortran(x))
+    if (wants_fortran(a[1], x))
         return reshape_fortran(s, x, &n, 1);
     t = order_is(a[1], "K") ? as_in_memory(s, x) : Py_NewRef(x);
     r = t ? view_reshape(s, t, &n, 1) : NULL;

@@ -255,6 +255,8 @@ typedef PyObject *Handler(Session *s, const char *name, PyObject *const *a);
 #define FN(id, handler, sig) Handler fn_##handler;
 #define METHOD(id, handler, sig, doc) Handler fn_##handler;
 #include "py/functions.def"
+bool is_c_order(PyObject *x);                                    /* in memory, as NumPy would have it */
+bool keeps_order(PyObject *order, PyObject *x, bool absent);      /* whether a copy of x is in the order of x, else C */
 Status at_least(Session *s, Val x, int rank, Val *v); /* axes of size 1 in front; functions_layout.c */
 
 /* program.c */

@@ -448,6 +448,23 @@ get_device(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
     return PyUnicode_FromString("cpu");
 }
 
+/* NumPy lets these be set; what to do instead is the closure. */
+static int
+set_member(PyObject *self, PyObject *Py_UNUSED(value), void *way)
+{
+    raise_here(((Traced *)self)->session, E_Unsupported, "%s", (const char *)way);
+    return -1;
+}
+
+static PyObject *
+traced_reversed(PyObject *self, PyObject *Py_UNUSED(args))
+{
+    PyObject *items = PySequence_List(self), *r = items && PyList_Reverse(items) == 0 ? PyObject_GetIter(items) : NULL;
+
+    Py_XDECREF(items);
+    return r;
+}
+
 static PyObject *
 traced_namespace(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
@@ -478,6 +495,7 @@ static PyMethodDef traced_methods[] = {
     {"tolist", traced_item, METH_NOARGS, "tolist($self, /)\n--\n\nAlways a TraceError: the values are not known."},
     {"__array__", (PyCFunction)(void (*)(void))traced_content, METH_VARARGS | METH_KEYWORDS,
      "__array__($self, /, dtype=None, *, copy=None)\n--\n\nAlways a TraceError: the content is not known."},
+    {"__reversed__", traced_reversed, METH_NOARGS, "__reversed__($self, /)\n--\n\nThe parts, the last one first."},
     {"__array_namespace__", (PyCFunction)(void (*)(void))traced_namespace, METH_VARARGS | METH_KEYWORDS,
      "__array_namespace__($self, /, *, api_version=None)\n--\n\nThe module numpy."},
     {"__array_ufunc__", (PyCFunction)(void (*)(void))traced_array_ufunc, METH_VARARGS | METH_KEYWORDS,
@@ -488,21 +506,23 @@ static PyMethodDef traced_methods[] = {
 };
 
 static PyGetSetDef traced_getset[] = {
-    {"shape", get_shape, NULL, "Dims, a tuple of int.", NULL},
+    {"shape", get_shape, set_member, "Dims, a tuple of int.", "shape is not set; x.reshape(...) is a view of that shape"},
     {"ndim", get_ndim, NULL, "Number of dims.", NULL},
     {"size", get_size, NULL, "Number of elements.", NULL},
-    {"dtype", get_dtype, NULL, "NumPy dtype; bf16 and fp8 are those of ml_dtypes.", NULL},
+    {"dtype", get_dtype, set_member, "NumPy dtype; bf16 and fp8 are those of ml_dtypes.",
+     "dtype is not set; x.astype(...) converts"},
     {"itemsize", get_itemsize, NULL, "Bytes per element.", NULL},
     {"nbytes", get_nbytes, NULL, "Bytes of all elements.", NULL},
-    {"strides", get_strides, NULL, "Bytes to step per axis, as NumPy would have laid the array out.", NULL},
+    {"strides", get_strides, set_member, "Bytes to step per axis, as NumPy would have laid the array out.",
+     "strides are not set; a traced array has no memory"},
     {"base", get_base, NULL, "The array whose elements a view sees; None for an array with its own.", NULL},
     {"T", get_T, NULL, "All axes reversed.", NULL},
     {"mT", get_mT, NULL, "The last two axes exchanged.", NULL},
-#define ABSENT_MEMBER(name, error, what, way) {#name, absent_##name, NULL, what "; " way ".", NULL},
+#define ABSENT_MEMBER(name, error, what, way) {#name, absent_##name, set_member, what "; " way ".", what "; " way},
 #include "py/absent.def"
     {"device", get_device, NULL, "'cpu', as numpy.ndarray has it.", NULL},
-    {"imag", get_imag, NULL, "Zeros: there are no complex dtypes.", NULL},
-    {"real", get_real, NULL, "The array itself.", NULL},
+    {"imag", get_imag, set_member, "Zeros: there are no complex dtypes.", "imag is not set; there are no complex dtypes"},
+    {"real", get_real, set_member, "The array itself.", "real is not set; x[...] = value writes all elements"},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -196,11 +196,45 @@ def test_unknown_attributes():
     nkigen.trace(lambda x: x + hasattr(x, "nonsense")).graph(((4,), "f32"))
 
 
+@pytest.mark.parametrize("name", ["shape", "dtype", "strides", "real", "imag", "flat", "data", "flags"])
+def test_members_that_are_not_set(name):
+    with pytest.raises((nkigen.UnsupportedError, nkigen.TraceError), match="; ") as e:
+        nkigen.trace(lambda x: (setattr(x, name, x), x)[1]).graph(((4,), "f32"))
+    assert e.value.lineno
+
+
+ARRAYS = {
+    "plain": lambda x: x, "transposed": lambda x: x.T, "swapped": lambda x: np.swapaxes(x, 1, 2), "moved": lambda x: np.moveaxis(x, 0, 1),
+    "result of transposed": lambda x: x.T + 1, "mixed": lambda x: x.T * x.T.copy(), "row": lambda x: x[1], "column": lambda x: x[:, :, 1],
+    "stepped": lambda x: x[:, ::2].T, "broadcast": lambda x: np.broadcast_to(x[:, :1], (2, 3, 4)), "one axis": lambda x: x[0, 0],
+    "copy": lambda x: x.T.copy(order="K"), "reshaped": lambda x: x.T.reshape(6, 4), "fortran": lambda x: x.reshape(4, 6, order="F"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("order", "CFAK")
+@pytest.mark.parametrize("name", ARRAYS)
+def test_orders(name, order):
+    """The order of elements is that of the memory NumPy would have given the array."""
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    fns = [
+        lambda x: ARRAYS[name](x).ravel(order), lambda x: ARRAYS[name](x).flatten(order), lambda x: np.ravel(ARRAYS[name](x), order=order),
+        lambda x: ARRAYS[name](x).copy(order=order).ravel("K"), lambda x: ARRAYS[name](x).astype(np.int32, order=order).ravel("K"),
+    ]  # fmt: skip
+    if order != "K":
+        fns += [lambda x: ARRAYS[name](x).reshape(-1, 2, order=order), lambda x: np.reshape(ARRAYS[name](x), (2, -1), order=order)]
+    for fn in fns:
+        try:
+            program = nkigen.trace(fn).graph((x.shape, x.dtype))
+        except nkigen.UnsupportedError:
+            continue
+        assert np.array_equal(program.run(x), fn(x))
+
+
 def test_members_that_work():
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     fns = [
         lambda x: x.conj() + x.conjugate(), lambda x: x.imag + x.real, lambda x: copy.copy(x) * 2,
-        lambda x: copy.deepcopy(x) * 2, lambda x: x.__array_namespace__().exp(x), lambda x: x + len(x.device),
+        lambda x: copy.deepcopy(x) * 2, lambda x: np.stack(list(reversed(x))), lambda x: x.__array_namespace__().exp(x), lambda x: x + len(x.device),
     ]  # fmt: skip
     for fn in fns:
         assert np.allclose(nkigen.compile(fn, x)(x), fn(x))
