@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nkigen import _core
+from nkigen.buffers import buffers
 from nkigen.calls import Call, Spec, is_parameter, is_spec, kernel_name, spec_of
 from nkigen.errors import DTypeError, TraceError
 from nkigen.structure import Tree, flatten, printable
@@ -146,12 +147,22 @@ def trace_graph(
             session.input(n, s.dtype, s.shape, isinstance(g, np.generic))
             for n, s, g in zip(call.names(), specs, given, strict=True)
         ]
-        result = call.invoke(fn, arrays)
+        with buffers(session):
+            result = _invoke(fn, call, arrays)
         results, outputs = _results(fn, result, bool(session.changed))
         session.finish(tuple(outputs))
     finally:
         session.close()
     return Traced(session, results)
+
+
+def _invoke(fn: Callable[..., Any], call: Call, arrays: Sequence[Any]) -> Any:
+    try:
+        return call.invoke(fn, arrays)
+    except ValueError as e:
+        if isinstance(e.__cause__, TraceError):  # NumPy's own text hides it
+            raise e.__cause__ from None
+        raise
 
 
 def _results(

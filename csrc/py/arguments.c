@@ -295,11 +295,15 @@ values_of(Session *s, const char *name, PyObject *seq, Val **out)
 PyObject *
 as_traced(Session *s, const char *name, PyObject *o)
 {
+    PyObject *x;
     Val v;
 
     if (is_traced(o))
         return usable(s, o) ? Py_NewRef(o) : NULL;
-    return traced_operand(s, name, o, &v) < 0 ? NULL : traced_new(s, v);
+    x = live_array(s, o);
+    if (x || PyErr_Occurred())
+        return x;
+    return traced_operand(s, name, o, &v) < 0 ? NULL : traced_array(s, ST_OK, v, !PyArray_Check(o));
 }
 
 PyObject *

@@ -290,6 +290,45 @@ array_of_list(Session *s, const char *what, PyObject *list)
     return NULL;
 }
 
+/* What a function of nkigen.buffers says of an array; NULL without an exception for None. */
+static PyObject *
+ask_buffers(PyObject **known, const char *name, PyObject *o)
+{
+    PyObject *module, *r;
+
+    if (!*known) {
+        module = PyImport_ImportModule("nkigen.buffers");
+        *known = module ? PyObject_GetAttrString(module, name) : NULL;
+        Py_XDECREF(module);
+    }
+    r = *known ? PyObject_CallOneArg(*known, o) : NULL;
+    if (r == Py_None)
+        Py_CLEAR(r);
+    return r;
+}
+
+static bool
+may_be_buffer(PyObject *o)
+{
+    PyObject *base = PyArray_Check(o) ? PyArray_BASE((PyArrayObject *)o) : NULL;
+
+    return PyArray_Check(o) && (!PyArray_CheckExact(o) || (base && PyArray_Check(base)));
+}
+
+PyObject *
+live_array(Session *s, PyObject *o)
+{
+    return may_be_buffer(o) ? ask_buffers(&s->st->live, "live", o) : NULL;
+}
+
+PyObject *
+target_array(Session *s, PyObject *o)
+{
+    if (is_traced(o))
+        return Py_NewRef(o);
+    return may_be_buffer(o) ? ask_buffers(&s->st->target, "target", o) : NULL;
+}
+
 int
 operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak)
 {
@@ -299,8 +338,17 @@ operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak)
     *weak = 0;
     if (is_traced(o))
         return usable(s, o) ? traced_val(o, out) : -1;
-    if (PyArray_Check(o))
+    if (PyArray_Check(o)) {
+        a = live_array(s, o);
+        if (!a && PyErr_Occurred())
+            return -1;
+        if (a) {
+            r = usable(s, a) ? traced_val(a, out) : -1;
+            Py_DECREF(a);
+            return r;
+        }
         return check_plain(s->st, s, what, o) < 0 ? -1 : const_of_array(s, (PyArrayObject *)o, out);
+    }
     if (PyArray_IsScalar(o, Generic)) { /* before float: numpy.float64 is one */
         a = PyArray_FromScalar(o, NULL);
         r = a ? const_of_array(s, (PyArrayObject *)a, out) : -1;

@@ -320,27 +320,40 @@ out_of(PyObject *kwargs)
     return PyTuple_GET_ITEM(out, 0);
 }
 
-/* The result of a ufunc, written to `out`. */
+static PyObject *
+call_into(Session *s, PyObject *ufunc, PyObject *const *args, Py_ssize_t n, PyObject *kwargs, PyObject *target)
+{
+    const char *name = ((PyUFuncObject *)ufunc)->name;
+    PyObject *kw, *r = NULL;
+
+    if (((Traced *)target)->scalar)
+        return raise_here(s, E_DType, "%s: out is a NumPy scalar, expected an array", name);
+    kw = usable(s, target) ? PyDict_Copy(kwargs) : NULL;
+    if (kw && PyDict_DelItemString(kw, "out") == 0)
+        r = call_ufunc(s, ufunc, "__call__", args, n, kw);
+    if (r && traced_store(s, name, target, r) < 0)
+        Py_CLEAR(r);
+    Py_XDECREF(kw);
+    return r;
+}
+
+/* The result of a ufunc, written to `out`, which is returned. */
 static PyObject *
 call_with_out(Session *s, PyObject *ufunc, PyObject *const *args, Py_ssize_t n, PyObject *kwargs, PyObject *out)
 {
-    PyObject *kw = PyDict_Copy(kwargs), *r = NULL;
-    const char *name = ((PyUFuncObject *)ufunc)->name;
+    PyObject *target = target_array(s, out), *r = NULL;
 
-    if (!is_traced(out))
-        r = raise_here(s, E_Trace,
-                       "%s: the result is traced and cannot be written to a NumPy array that was made outside of the "
-                       "kernel; make the array inside of it, or pass it in as a parameter",
-                       name);
-    else if (((Traced *)out)->scalar)
-        r = raise_here(s, E_DType, "%s: out is a NumPy scalar, expected an array", name);
-    else if (usable(s, out) && kw && PyDict_DelItemString(kw, "out") == 0)
-        r = call_ufunc(s, ufunc, "__call__", args, n, kw);
-    if (r && traced_store(s, name, out, r) < 0)
-        Py_CLEAR(r);
+    if (target)
+        r = call_into(s, ufunc, args, n, kwargs, target);
+    else if (!PyErr_Occurred())
+        raise_here(s, E_Trace,
+                   "%s: the result is traced and cannot be written to a NumPy array that was made outside of the "
+                   "kernel; make the array inside of it with numpy.zeros, ones, empty, full or array, or pass it in as "
+                   "a parameter",
+                   ((PyUFuncObject *)ufunc)->name);
+    Py_XDECREF(target);
     if (r)
         Py_SETREF(r, Py_NewRef(out));
-    Py_XDECREF(kw);
     return r;
 }
 

@@ -168,6 +168,9 @@ assigned_array(Session *s, PyObject *value, DType dt)
         any |= is_traced(PySequence_Fast_GET_ITEM(value, i));
     if (any)
         return stacked(s, value, dt);
+    a = live_array(s, value);
+    if (a || PyErr_Occurred())
+        return a;
     a = list ? array_of_list(s, "assignment", value) : Py_NewRef(value);
     if (!a || !PyArray_CheckExact(a) || dtype_of_descr(s->st, PyArray_DESCR((PyArrayObject *)a)) == DT_none)
         return a;

@@ -290,6 +290,8 @@ core_exec(PyObject *module)
         DO((st)->np);                                                                                                  \
         DO((st)->ops);                                                                                                 \
         DO((st)->no_value);                                                                                            \
+        DO((st)->live);                                                                                                \
+        DO((st)->target);                                                                                              \
         DO((st)->ufuncs);                                                                                              \
         DO((st)->functions);                                                                                           \
         DO((st)->skip);                                                                                                \

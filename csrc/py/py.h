@@ -43,6 +43,7 @@ typedef struct State { /* of the module */
     PyObject *np_dtype[DT_COUNT]; /* PyArray_Descr */
     PyObject *reference[T_COUNT]; /* what the reference interpreter calls; NULL for the ops it knows itself */
     PyObject *np, *ops;           /* modules numpy and nkigen.ops; ops is imported when first needed */
+    PyObject *live, *target;      /* functions of nkigen.buffers, imported when first needed */
     PyObject *no_value;           /* numpy._NoValue */
     PyObject *same_kind;          /* str: the casting rule of ufuncs and joins */
     PyObject *ufuncs;             /* dict: ufunc -> its TOp, 0 when it has none */
@@ -127,6 +128,10 @@ int dtype_of_object(State *st, Session *s, PyObject *o, DType *out); /* text, Nu
 int check_cast(Session *s, const char *what, DType from, DType to, PyObject *casting); /* NULL: what NumPy reduces with */
 PyObject *np_type_object(const State *st, DType dt);                 /* new reference to the descr */
 int const_of_array(Session *s, PyArrayObject *a, Val *out);          /* a strong array constant */
+/* The TracedArray that an array made inside of the kernel has become by a traced write (nkigen.buffers), new; NULL
+ * without an exception: it has not. */
+PyObject *live_array(Session *s, PyObject *o);
+PyObject *target_array(Session *s, PyObject *o); /* the same, and makes it one: what a write to `o` changes */
 int check_plain(State *st, Session *s, const char *what, PyObject *o); /* no subclass of ndarray with rules of its own */
 PyObject *array_of_list(Session *s, const char *what, PyObject *list); /* numpy.array of it; typed errors */
 /* A Python or NumPy object as an operand; weak as in promote(). Raises at the user's line. */
@@ -181,6 +186,9 @@ PyObject *view_transpose(Session *s, PyObject *of, const int64_t *perm, int n); 
 PyObject *view_reshape(Session *s, PyObject *of, const int64_t *dim, int n);    /* a copy where NumPy copies */
 PyObject *view_broadcast(Session *s, PyObject *of, const int64_t *dim, int n);  /* read-only */
 PyObject *view_restrided(Session *s, PyObject *view, const int64_t *stride); /* other strides of axes of size 1 */
+/* memory.c - a view given by offset and strides, in elements of its owner */
+PyObject *view_of_memory(Session *s, PyObject *owner, int64_t offset, int rank, const int64_t *dim,
+                         const int64_t *stride);
 int traced_write(Session *s, PyObject *o, Val v); /* v: of the type of o */
 bool is_writable(Session *s, PyObject *o);        /* else an exception is set */
 

@@ -208,10 +208,12 @@ is_changed(const Session *s, int64_t j)
 static int
 result_value(Session *s, PyObject *o, Val *v)
 {
+    char weak;
+
     if (is_traced(o))
         return usable(s, o) ? traced_val(o, v) : -1;
     if (PyArray_Check(o))
-        return check_plain(s->st, NULL, "a result", o) < 0 ? -1 : const_of_array(s, (PyArrayObject *)o, v);
+        return check_plain(s->st, NULL, "a result", o) < 0 ? -1 : operand_of(s, "a result", o, v, &weak);
     raise_plain(s->st, E_Trace, "finish() expects arrays, got %.100s", Py_TYPE(o)->tp_name);
     return -1;
 }
@@ -287,6 +289,42 @@ session_changed(PyObject *self, void *Py_UNUSED(closure))
             Py_CLEAR(list);
     }
     return list;
+}
+
+/* An owner with the elements of an array, laid out as they are. */
+static PyObject *
+session_constant(PyObject *self, PyObject *array)
+{
+    Session *s = (Session *)self;
+    PyObject *r;
+    Val v;
+
+    if (!PyArray_Check(array) || !must_be_open(s))
+        return PyErr_Occurred() ? NULL : raise_plain(s->st, E_DType, "constant() expects an array");
+    if (const_of_array(s, (PyArrayObject *)array, &v) < 0)
+        return NULL;
+    r = traced_like(s, ST_OK, v, &array, 1);
+    if (r)
+        ((Traced *)r)->scalar = false;
+    return r;
+}
+
+static PyObject *
+session_view(PyObject *self, PyObject *args)
+{
+    Session *s = (Session *)self;
+    PyObject *owner, *shape, *strides;
+    int64_t dim[MAX_RANK], stride[MAX_RANK];
+    long long offset;
+    int n, m;
+
+    if (!PyArg_ParseTuple(args, "O!LOO:view", s->st->traced, &owner, &offset, &shape, &strides) || !usable(s, owner))
+        return NULL;
+    if (dims_of(s, "shape", shape, dim, &n) < 0 || dims_of(s, "strides", strides, stride, &m) < 0)
+        return NULL;
+    if (n != m)
+        return raise_plain(s->st, E_Shape, "view() expects as many strides as dims");
+    return view_of_memory(s, owner, offset, n, dim, stride);
 }
 
 static PyObject *
@@ -392,6 +430,10 @@ static PyMethodDef session_methods[] = {
      "scalar: a NumPy scalar, which is immutable."},
     {"finish", session_finish, METH_O,
      "finish($self, outputs, /)\n--\n\nDeclare the results, a tuple of arrays, and end the trace."},
+    {"constant", session_constant, METH_O,
+     "constant($self, array, /)\n--\n\nA TracedArray with the elements of an array."},
+    {"view", session_view, METH_VARARGS,
+     "view($self, owner, offset, shape, strides, /)\n--\n\nThe view that NumPy says so, in elements of its owner."},
     {"close", session_close, METH_NOARGS, "close($self, /)\n--\n\nEnd the trace without results."},
     {"compile", session_compile, METH_VARARGS,
      "compile($self, target, narrow, plan, /)\n--\n\nRun the pipeline; once per session."},

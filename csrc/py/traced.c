@@ -256,6 +256,10 @@ unknown(PyObject *self, const char *what, const char *hint)
                       hint);
 }
 
+#define NO_ELEMENTS                                                                                                    \
+    "use .astype to convert elements; to write it into an array, make that inside of the kernel with numpy.zeros, "    \
+    "ones, empty, full or array, called as attributes of numpy"
+
 static int
 nb_bool(PyObject *self)
 {
@@ -267,13 +271,13 @@ nb_bool(PyObject *self)
 static PyObject *
 nb_int(PyObject *self)
 {
-    return unknown(self, "the integer value", "use .astype to convert elements");
+    return unknown(self, "the integer value", NO_ELEMENTS);
 }
 
 static PyObject *
 nb_float(PyObject *self)
 {
-    return unknown(self, "the float value", "use .astype to convert elements");
+    return unknown(self, "the float value", NO_ELEMENTS);
 }
 
 static PyObject *
@@ -291,7 +295,7 @@ traced_item(PyObject *self, PyObject *Py_UNUSED(args))
 static PyObject *
 traced_content(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
-    return unknown(self, "the content", "a function that needs a NumPy array of it cannot be traced");
+    return unknown(self, "the content", NO_ELEMENTS);
 }
 
 static Py_hash_t
