@@ -26,8 +26,9 @@ MAKERS = (
     *("zeros", "ones", "empty", "full", "array", "arange", "eye", "identity", "tri"),
     *("zeros_like", "ones_like", "empty_like", "full_like", "linspace", "copy"),
 )
-#: functions of numpy that hand arrays on
-CONVERTERS = ("asarray", "asanyarray", "ascontiguousarray")
+#: functions of numpy that hand arrays on; asanyarray is not one of them, because numpy's
+#: own functions call it as numpy.asanyarray and go on to what only ndarrays do
+CONVERTERS = ("asarray", "ascontiguousarray")
 
 _local = threading.local()
 _lock = threading.Lock()
@@ -100,6 +101,8 @@ class Buffer(np.ndarray):
     ) -> Any:
         if not _has_traced((args, kwargs)):
             return super().__array_function__(func, types, args, kwargs)
+        if func is np.copyto and args:
+            _enliven(args[0])
         args, kwargs = _seen((args, kwargs))
         return func(*args, **kwargs)
 
@@ -255,7 +258,8 @@ def _maker(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         session = _session()
         if session is None:
             return original(*args, **kwargs)
-        if name == "array" and args and _has_traced(args[0]):
+        is_array = name == "array" and args and "subok" not in kwargs
+        if is_array and _has_traced(args[0]):
             return _traced_array(*args, **kwargs)
         result = original(*args, **kwargs)
         shared = args and isinstance(args[0], np.ndarray) and name == "array"

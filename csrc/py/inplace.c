@@ -229,3 +229,72 @@ traced_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
     Py_XDECREF(target);
     return r;
 }
+
+/* ---- functions that write ---- */
+
+/* Whether `o` is an array whose elements may be written; else an exception is set. */
+static bool
+is_target(Session *s, const char *name, PyObject *o)
+{
+    if (!((Traced *)o)->scalar)
+        return is_writable(s, o);
+    raise_here(s, E_DType, "%s: a NumPy scalar is immutable, expected an array", name);
+    return false;
+}
+
+static PyObject *
+write_all(Session *s, const char *name, PyObject *target, PyObject *value)
+{
+    PyObject *v = is_target(s, name, target) ? assigned_array(s, value, (DType)traced_type(target)->dtype) : NULL;
+    int r = v ? assign(s, target, v) : -1;
+
+    Py_XDECREF(v);
+    return r < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+PyObject *
+fn_fill(Session *s, const char *name, PyObject *const *a)
+{
+    return write_all(s, name, a[0], a[1]);
+}
+
+/* Python scalars take any dtype of their kind or a higher one. */
+static int
+check_copy(Session *s, const char *name, PyObject *src, PyObject *casting, DType to)
+{
+    Val v;
+    char weak;
+    DType from;
+
+    if (casting && PyUnicode_Check(casting) && PyUnicode_CompareWithASCIIString(casting, "unsafe") == 0)
+        return 0;
+    if (given(casting) && !(PyUnicode_Check(casting) && PyUnicode_CompareWithASCIIString(casting, "same_kind") == 0)) {
+        raise_here(s, E_Unsupported, "%s: casting is 'same_kind' or 'unsafe'", name);
+        return -1;
+    }
+    if (operand_of(s, name, src, &v, &weak) < 0)
+        return -1;
+    from = val_dtype(s->graph, v);
+    if (same_kind(s->st, from, to) || (weak == 'i' && is_integer(to)))
+        return 0;
+    raise_here(s, E_DType, "%s: cannot copy %s to an array of %s (casting rule 'same_kind')", name, dtypes[from].name,
+               dtypes[to].name);
+    return -1;
+}
+
+/* Parameters: dst src casting where. */
+PyObject *
+fn_copyto(Session *s, const char *name, PyObject *const *a)
+{
+    PyObject *target = target_array(s, a[0]), *r = NULL;
+
+    if (target && check_copy(s, name, a[1], a[2], (DType)traced_type(target)->dtype) == 0)
+        r = write_all(s, name, target, a[1]);
+    else if (!target && !PyErr_Occurred())
+        raise_here(s, E_Trace,
+                   "%s: traced elements cannot be written to a NumPy array that was made outside of the kernel; make "
+                   "the array inside of it, or pass it in as a parameter",
+                   name);
+    Py_XDECREF(target);
+    return r;
+}

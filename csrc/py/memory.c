@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct Axis { /* of the view, longer than 1 and not broadcast */
+typedef struct Axis {     /* of the view, longer than 1 and not broadcast */
     int64_t stride, size; /* stride > 0 */
     int at;               /* which axis of the view */
     int digit;
@@ -233,8 +233,9 @@ divided(Session *s, PyObject *c, Radix *r)
         if (c && !solve(r, traced_type(c)))
             Py_CLEAR(c);
         if (!c && !PyErr_Occurred())
-            raise_here(s, E_Unsupported, "a view of this kind on an array that was made inside of the kernel is not "
-                                         "supported after a traced write to it; use slices, reshape and transpose");
+            raise_here(s, E_Unsupported,
+                       "a view of this kind on an array that was made inside of the kernel is not "
+                       "supported after a traced write to it; use slices, reshape and transpose");
     }
     return c;
 }

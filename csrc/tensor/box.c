@@ -166,13 +166,15 @@ t_fold_slice_of_update(Graph *g, Val x, AttrId attr, LocId loc, Val *out)
 {
     Box box = box_of(g, &(Op){.attr = attr}), rel;
     Val base = x;
-    for (int i = 0; i < LOOK_BACK && val_def(g, base)->code == T_update; i++) {
-        const Op *u = val_def(g, base);
+    int n = 0;
+    for (const Op *u = val_def(g, base); u->code == T_update; u = val_def(g, base)) {
         Box written = box_of(g, u);
         if (box_within(&written, &box, &rel))
             return t_slice(g, op_val(g, u, 1), rel.start, rel.step, rel.size, loc, out);
         if (!box_is_disjoint(&written, &box))
             break;
+        if (++n == LOOK_BACK)
+            return ST_OK; /* a slice of something in the middle would look on from there */
         base = op_val(g, u, 0);
     }
     if (base.i == x.i)

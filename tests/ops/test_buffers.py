@@ -1,6 +1,7 @@
 """Arrays made inside of a kernel take traced elements; NumPy is untouched elsewhere."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -157,6 +158,31 @@ def test_many_rows():
     text = nkigen._core.run_pass("canonicalize", str(program), "trn2")
     assert text.count("concat") == 1
     assert "update" not in text
+
+
+@pytest.mark.parametrize("kind", ["written", "added", "read"])
+def test_tracing_is_linear(kind):
+    """Ops per row do not grow with the rows: nothing looks back over all writes."""
+
+    def program(n):
+        def fn(x):
+            buf = np.zeros((n, 2), f)
+            for i in range(n):
+                if kind == "written":
+                    buf[i] = x[i] * f(3)
+                elif kind == "added":
+                    buf[i] += x[i]
+                else:
+                    buf[i] = x[i] + buf[i // 2]
+            return buf
+
+        start = time.perf_counter()
+        graph = nkigen.trace(fn).graph(((n, 2), "f32"))
+        return len(graph.ops) / n, time.perf_counter() - start
+
+    small, large = program(300), program(3000)
+    assert large[0] <= small[0] + 1
+    assert large[1] <= 10 * 4 * small[1]
 
 
 # ---- NumPy is untouched ----

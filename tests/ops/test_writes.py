@@ -185,7 +185,18 @@ def product(x):
     return y, z
 
 
-FUNCTIONS = [alias, row, flat, helper, transposed, overlap, strided, copied_reshape, scalars, zero_d, parts, copies,
+def filled(x):
+    y = x * 1
+    y[1].fill(7)
+    np.copyto(y[:, 2:], x[0, :2])
+    np.copyto(y[0], 3)
+    z = np.zeros(4, f)
+    np.copyto(z, x[1])
+    y[2].fill(x[0, 1])
+    return y, z
+
+
+FUNCTIONS = [filled, alias, row, flat, helper, transposed, overlap, strided, copied_reshape, scalars, zero_d, parts, copies,
              assigned, truth, product]  # fmt: skip
 
 
@@ -361,6 +372,8 @@ def do(source):
         ("y[y > 2] = 1", I, NkigenError, "an index that is a traced array is not supported"),
         ("np.add(y, 1.5, out=y)", I, DTypeError, "add: the result is f64 and cannot be written to an array of i32"),
         ("np.add(y, y, out=y[:2])", I, ShapeError, r"shape \(4,\) and cannot be written to an array of shape \(2,\)"),
+        ("np.copyto(y, np.ones(4))", I, DTypeError, "copyto: cannot copy f64 to an array of i32"),
+        ("np.broadcast_to(y, (2, 4)).fill(1)", I, ShapeError, "assignment destination is read-only"),
         ("y[0] = 'a'", I, DTypeError, "an operand of type str"),
     ],
 )

@@ -1,7 +1,7 @@
 """The op update: random chains of writes and reads of parts, through canonicalize and in place."""
 
 import numpy as np
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 import nkigen
@@ -57,6 +57,7 @@ def as_tuple(x):
     return x if isinstance(x, tuple) else (x,)
 
 
+@settings(max_examples=150)
 @given(chains())
 def test_updates_resolve(chain):
     text, shape = chain
