@@ -20,14 +20,85 @@ static const struct {
 #include "py/functions.def"
 };
 
-PyObject *
-call_function(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
+/* A traced result and a NumPy array of somebody else. */
+static PyObject *
+raise_foreign_out(Session *s, const char *name)
+{
+    return raise_here(s, E_Trace,
+                      "%s: the result is traced and cannot be written to a NumPy array that was made outside of the "
+                      "kernel; make the array inside of it with numpy.zeros, ones, empty, full or array, or pass it in "
+                      "as a parameter",
+                      name);
+}
+
+static PyObject *
+call_row(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
 {
     PyObject *bound[MAX_PARAMS] = {0}, *rest = NULL, *r = NULL;
 
     if (bind_arguments(s, rows[row].name, rows[row].sig, args, n, kwargs, bound, &rest) == 0)
         r = rows[row].fn(s, rows[row].name, bound);
     Py_XDECREF(rest);
+    return r;
+}
+
+/* out= by name of a function that has it, borrowed; NULL without one. */
+static PyObject *
+out_of_function(int row, PyObject *kwargs)
+{
+    PyObject *out = kwargs && strstr(rows[row].sig, " out!") ? PyDict_GetItemString(kwargs, "out") : NULL;
+
+    if (out && PyTuple_Check(out) && PyTuple_GET_SIZE(out) == 1) /* from a ufunc's method */
+        out = PyTuple_GET_ITEM(out, 0);
+    return given(out) ? out : NULL;
+}
+
+/* Writes a function's result to `target`, which has its shape. */
+static int
+store_result(Session *s, const char *name, PyObject *target, PyObject *r)
+{
+    const Type *to = traced_type(target), *ty = traced_type(r);
+    char have[MAX_SHAPE_TEXT], want[MAX_SHAPE_TEXT];
+
+    if (to->rank == ty->rank && memcmp(to->dim, ty->dim, sizeof(int64_t) * ty->rank) == 0)
+        return traced_store(s, name, target, r);
+    raise_here(s, E_Shape, "%s: the result has shape %s, out has shape %s", name, shape_text(want, ty->rank, ty->dim),
+               shape_text(have, to->rank, to->dim));
+    return -1;
+}
+
+static PyObject *
+call_into_target(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs, PyObject *target)
+{
+    const char *name = rows[row].name;
+    PyObject *kw, *r = NULL;
+
+    if (((Traced *)target)->scalar)
+        return raise_here(s, E_DType, "%s: out is a NumPy scalar, expected an array", name);
+    kw = usable(s, target) ? PyDict_Copy(kwargs) : NULL;
+    if (kw && PyDict_DelItemString(kw, "out") == 0)
+        r = call_row(s, row, args, n, kw);
+    if (r && store_result(s, name, target, r) < 0)
+        Py_CLEAR(r);
+    Py_XDECREF(kw);
+    return r;
+}
+
+PyObject *
+call_function(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
+{
+    PyObject *out = out_of_function(row, kwargs), *target, *r = NULL;
+
+    if (!out)
+        return call_row(s, row, args, n, kwargs);
+    target = target_array(s, out);
+    if (target)
+        r = call_into_target(s, row, args, n, kwargs, target);
+    else if (!PyErr_Occurred())
+        raise_foreign_out(s, rows[row].name);
+    Py_XDECREF(target);
+    if (r)
+        Py_SETREF(r, Py_NewRef(out));
     return r;
 }
 
@@ -273,8 +344,8 @@ operands_of_loop(Session *s, PyObject *ufunc, const char *name, PyObject *const 
 
 /* In the loop that dtype= and casting= choose. */
 static PyObject *
-call_chosen(Session *s, PyObject *ufunc, TOp op, const char *name, PyObject *const *args, Py_ssize_t n,
-            PyObject *dtype, PyObject *casting)
+call_chosen(Session *s, PyObject *ufunc, TOp op, const char *name, PyObject *const *args, Py_ssize_t n, PyObject *dtype,
+            PyObject *casting)
 {
     PyObject *result, *cast = operands_of_loop(s, ufunc, name, args, n, dtype, casting, &result), *r = NULL;
 
@@ -346,11 +417,7 @@ call_with_out(Session *s, PyObject *ufunc, PyObject *const *args, Py_ssize_t n, 
     if (target)
         r = call_into(s, ufunc, args, n, kwargs, target);
     else if (!PyErr_Occurred())
-        raise_here(s, E_Trace,
-                   "%s: the result is traced and cannot be written to a NumPy array that was made outside of the "
-                   "kernel; make the array inside of it with numpy.zeros, ones, empty, full or array, or pass it in as "
-                   "a parameter",
-                   ((PyUFuncObject *)ufunc)->name);
+        raise_foreign_out(s, ((PyUFuncObject *)ufunc)->name);
     Py_XDECREF(target);
     if (r)
         Py_SETREF(r, Py_NewRef(out));

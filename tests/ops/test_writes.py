@@ -182,6 +182,11 @@ def product(x):
     np.add(z, 1, out=z)
     np.negative(z[1], out=z[0])
     np.exp(x[0] * 0, out=z[1:])
+    np.sum(x, axis=0, out=z[0])
+    x[:, :2].max(axis=1, out=z[:, 3])
+    np.clip(z, 0, 9, out=z)
+    np.add.reduce(x[:, 1:], out=z[2, 1:])
+    np.concatenate([x[0, :2], x[1, :2]], out=z[1])
     return y, z
 
 
@@ -372,6 +377,7 @@ def do(source):
         ("y[y > 2] = 1", I, NkigenError, "an index that is a traced array is not supported"),
         ("np.add(y, 1.5, out=y)", I, DTypeError, "add: the result is f64 and cannot be written to an array of i32"),
         ("np.add(y, y, out=y[:2])", I, ShapeError, r"shape \(4,\) and cannot be written to an array of shape \(2,\)"),
+        ("np.sum(y, out=y)", I, ShapeError, r"sum: the result has shape \(\), out has shape \(4,\)"),
         ("np.copyto(y, np.ones(4))", I, DTypeError, "copyto: cannot copy f64 to an array of i32"),
         ("np.broadcast_to(y, (2, 4)).fill(1)", I, ShapeError, "assignment destination is read-only"),
         ("y[0] = 'a'", I, DTypeError, "an operand of type str"),
