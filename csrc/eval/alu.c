@@ -1,6 +1,6 @@
 /* alu.c - the two-operand operators and the reductions over arrays.
  *
- * One rounding per operator: every loop computes a single operator, so that no compiler contracts two of them. maximum
+ * One rounding per operator; the build forbids contraction, so every CPU and optimisation level gives these bits. maximum
  * and minimum propagate NaN as NumPy does; comparisons and logic give 1 or 0. Sums are pairwise in f32.
  */
 #include "eval/machine.h"
@@ -48,9 +48,9 @@ BINARY(greater_equal, x >= y ? 1.0f : 0.0f)
 BINARY(greater, x > y ? 1.0f : 0.0f)
 BINARY(less_equal, x <= y ? 1.0f : 0.0f)
 BINARY(less, x < y ? 1.0f : 0.0f)
-BINARY(logical_and, (x != 0.0f) & (y != 0.0f) ? 1.0f : 0.0f)
-BINARY(logical_or, (x != 0.0f) | (y != 0.0f) ? 1.0f : 0.0f)
-BINARY(logical_xor, (x != 0.0f) ^ (y != 0.0f) ? 1.0f : 0.0f)
+BINARY(logical_and, ((x != 0.0f) & (y != 0.0f)) ? 1.0f : 0.0f)
+BINARY(logical_or, ((x != 0.0f) | (y != 0.0f)) ? 1.0f : 0.0f)
+BINARY(logical_xor, ((x != 0.0f) ^ (y != 0.0f)) ? 1.0f : 0.0f)
 
 /* Unary operators ignore their second operand. */
 static void

@@ -1,7 +1,8 @@
 /* math.c - the activation functions over arrays of f32.
  *
  * exp works in f32 and is within 1 ulp; the others compute in f64 and round once, so they are within 1 ulp too, at 0,
- * infinities, NaN and subnormals as well. All are free of branches, so that compilers vectorize the loops. sin is NaN
+ * infinities, NaN and subnormals as well. All are free of branches, so that compilers vectorize the loops, and of calls
+ * to libm, whose results depend on the CPU: with contraction forbidden every build gives the same bits. sin is NaN
  * outside [-pi, pi], where the hardware's result is meaningless: misuse is seen.
  */
 #include "eval/machine.h"
@@ -368,7 +369,36 @@ map_rsqrt(float *d, const float *a, int64_t n)
     map_act_rsqrt(d, a, n);
 }
 
-/* The exponents that kernels use, without powf. */
+/* ---- powers ---- */
+
+/* x^y as C's pow has it, special cases included: e^(y log|x|) in f64, rounded once, with the sign of an odd power. The
+ * logarithms of 0 and infinity are numbers that no exponent but 0 makes small. */
+INLINE float
+pow_f32(float x, float y)
+{
+    const double magic = 6755399441055744.0, huge = 1e300;
+    double b = x, e = y, a = b < 0 ? -b : b, n = e < 0 ? -e : e;
+    n = n > 16777216.0 ? 16777216.0 : n; /* from there on all are even */
+    double part = (n + magic) - magic - n, half = (0.5 * n + magic) - magic - 0.5 * n; /* 0: whole; +-0.5: odd */
+    double l = log_f64(a > 1e-300 ? (a < INFINITY ? a : 1.0) : 1.0);
+    l = a > 0 ? l : -huge;
+    l = a < INFINITY ? l : huge;
+    double t = e * l;
+    t = t == t ? t : 0.0; /* 1 to an infinite power; what else is NaN is so below */
+    double p = exp_f64(clamp_f64(t, -200, 200)), q = b < 0 ? part : 0.0;
+    q = a < INFINITY ? q : 0.0;
+    p = q == 0 ? p : NAN;
+    uint64_t sign = f64_bits(b) & 0x8000000000000000u;
+    sign = half * half == 0.25 ? sign : 0;
+    p = f64_from_bits(f64_bits(p) | sign);
+    p = b == b ? p : NAN;
+    p = e == e ? p : NAN;
+    p = e == 0 ? 1.0 : p;
+    p = b == 1 ? 1.0 : p;
+    return (float)p;
+}
+
+/* Exponents that are a product, as NumPy has them. */
 static bool
 map_power_const(float *d, const float *a, float y, int64_t n)
 {
@@ -378,20 +408,28 @@ map_power_const(float *d, const float *a, float y, int64_t n)
         map_act_square(d, a, n);
     else if (y == -1.0f)
         map_act_reciprocal(d, a, n);
-    else if (y == 3.0f)
-        for (int64_t i = 0; i < n; i++)
-            d[i] = (float)((double)a[i] * a[i] * a[i]);
     else
         return false;
     return true;
 }
 
-void
+CLONES void
 map_power(float *d, const float *a, const float *b, int64_t n, AluMode mode)
 {
-    if (mode == VS && map_power_const(d, a, *b, n))
-        return;
     const float x = *a, y = *b;
-    for (int64_t i = 0; i < n; i++)
-        d[i] = powf(mode == SV ? x : a[i], mode == VS ? y : b[i]);
+    if (mode == VS && map_power_const(d, a, y, n))
+        return;
+    if (mode == VV) {
+        IVDEP
+        for (int64_t i = 0; i < n; i++)
+            d[i] = pow_f32(a[i], b[i]);
+    } else if (mode == VS) {
+        IVDEP
+        for (int64_t i = 0; i < n; i++)
+            d[i] = pow_f32(a[i], y);
+    } else {
+        IVDEP
+        for (int64_t i = 0; i < n; i++)
+            d[i] = pow_f32(x, b[i]);
+    }
 }
