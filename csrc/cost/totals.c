@@ -2,9 +2,11 @@
  *
  * in:   a verified tile program, before or after allocation
  * out:  exact counts and bytes (loop bodies times their iterations), busy time per engine, peaks
- * rule: one walk over the program text
+ * rule: one walk over the program text; counts that do not fit 64 bits are ST_LIMIT
  */
 #include "cost/cost.h"
+
+#define MAX_TIMES ((int64_t)1 << 53) /* executions of an op; exact as a double */
 
 typedef struct Walk {
     const Graph *g;
@@ -12,7 +14,15 @@ typedef struct Walk {
     Arena arena;
     VEC(int64_t) times; /* iterations of the open loops, multiplied */
     double tensor_us;   /* tensor work at its peak */
+    bool overflow;
 } Walk;
+
+static void
+add(Walk *w, int64_t *sum, int64_t each, int64_t times)
+{
+    int64_t n;
+    w->overflow |= __builtin_mul_overflow(each, times, &n) || __builtin_add_overflow(*sum, n, sum);
+}
 
 static void
 count_instr(Walk *w, OpId o, int64_t times)
@@ -22,15 +32,15 @@ count_instr(Walk *w, OpId o, int64_t times)
     InstrCost c = cost_instr(g, op);
     Cost *out = w->out;
 
-    out->instr[op->code] += times;
-    out->instr_total += times;
-    out->hbm_read += c.hbm_read * times;
-    out->hbm_write += c.hbm_write * times;
+    add(w, &out->instr[op->code], 1, times);
+    add(w, &out->instr_total, 1, times);
+    add(w, &out->hbm_read, c.hbm_read, times);
+    add(w, &out->hbm_write, c.hbm_write, times);
     out->engine_us[instr_engine(g, op)] += c.issue_us * (double)times;
     if (op->code == K_nc_matmul) {
         DType dt = val_dtype(g, op_val(g, op, KM_moving));
-        out->flops += c.flops * times;
-        w->tensor_us += (double)(c.flops * times) / cost_matmul_peak(hw_get(g->target), dt);
+        add(w, &out->flops, c.flops, times);
+        w->tensor_us += (double)c.flops * (double)times / cost_matmul_peak(hw_get(g->target), dt);
     }
 }
 
@@ -40,7 +50,7 @@ count_buffer(Walk *w, const Op *op)
     int kind = (int)attr_int(w->g->cx, op->attr, A_kind, BK_tile);
 
     if (kind == BK_input || kind == BK_output)
-        w->out->hbm_min += buffer_bytes(val_type(w->g, op->out));
+        add(w, &w->out->hbm_min, buffer_bytes(val_type(w->g, op->out)), 1);
 }
 
 static Status
@@ -54,13 +64,17 @@ walk_program(Walk *w)
             count_buffer(w, op);
         } else if (op->code == K_loop) {
             VEC_PUSH(w->g->cx, &w->arena, &w->times, times);
-            times *= attr_int(w->g->cx, op->attr, A_count, 0);
+            int64_t count = attr_int(w->g->cx, op->attr, A_count, 0);
+            w->overflow |= __builtin_mul_overflow(times, count, &times) || times > MAX_TIMES;
         } else if (op->code == K_end) {
             if (w->times.n)
                 times = w->times.p[--w->times.n];
         } else {
             count_instr(w, o, times);
         }
+        if (w->overflow)
+            return fail(w->g->cx, ST_LIMIT, op->loc, "this runs more often than can be counted: more than 2^53 times, "
+                        "or it moves more than 2^63 bytes");
     }
     return ST_OK;
 }

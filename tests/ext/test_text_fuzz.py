@@ -205,3 +205,23 @@ def test_command(capsys):
     assert "64 text" in capsys.readouterr().out
     assert main(["fuzz", "programs", "2"]) == 0
     assert "2 agreed" in capsys.readouterr().out
+
+
+def nest(depth, count):
+    body = ["tensor_copy %b[0+4, 0: 8*1], %a[0+4, 0: 8*1]", "tensor_copy %a[0+4, 0: 8*1], %b[0+4, 0: 8*1]"]
+    head = [f"%i{k} = loop {{count={count}}}" for k in range(depth)]
+    return tile(X, Y, A, A.replace("%a", "%b"), LOAD, *head, *body, *["end"] * depth, STORE)
+
+
+def test_deep_nests_are_priced_at_once():
+    begin = time.process_time()
+    cost = nkigen.parse(nest(16, 3)).cost()
+    assert time.process_time() - begin < 5
+    assert cost.instruction_count == 2 * 3**16 + 2
+    one = nkigen.parse(nest(1, 3**10)).cost().time_us
+    assert nkigen.parse(nest(16, 3)).cost().time_us == pytest.approx(3**6 * one, rel=0.5)
+
+
+def test_counts_that_do_not_fit_are_no_cost():
+    with pytest.raises(nkigen.HardwareLimitError, match="more often than can be counted"):
+        nkigen.parse(nest(16, 100)).cost()
