@@ -86,6 +86,8 @@ KERNELS: list[tuple[Callable, list]] = [
 def corpus(folders: Sequence[str | Path] = ()) -> list[str]:
     """Every stage of a set of kernels for three targets, and the texts in `folders`.
 
+    A plan begins with a comment that names its kernel and target.
+
     Example:
         >>> len(corpus()) > 100
         True
@@ -97,8 +99,8 @@ def corpus(folders: Sequence[str | Path] = ()) -> list[str]:
             for target in TARGETS:
                 kernel = nkigen.compile(fn, *specs, target=target)
                 for stage in kernel.stages.values():
-                    if stage.kind != "plan":
-                        texts[str(stage)] = None
+                    head = f"# {fn.__name__} {target}\n" if stage.kind == "plan" else ""
+                    texts[head + str(stage)] = None
     for folder in folders:
         for path in sorted(Path(folder).rglob("*.txt")):
             for part in path.read_text().split("# >>> expect"):
@@ -287,6 +289,26 @@ def _arrays(program: Any) -> list[np.ndarray] | None:
     ]
 
 
+PLAN = re.compile(r"# (\w+) (trn[123])\n")
+
+
+def _carry_out(text: str) -> str:
+    """Compile the kernel that the text's first line names with the rest as its plan."""
+    head = PLAN.match(text)
+    assert head
+    fn, specs = next((k for k in KERNELS if k[0].__name__ == head[1]), KERNELS[0])
+    plan = text[head.end() :]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nkigen.compile(fn, *specs, target=head[2], plan=plan, cache=False)
+    except InternalError:
+        raise
+    except (NkigenError, MemoryError) as e:
+        return type(e).__name__
+    return "accepted"
+
+
 def exercise(text: str, thorough: bool = True) -> str:
     """Do with a text all that one can do; how it ended: "accepted" or an error's class.
 
@@ -297,11 +319,13 @@ def exercise(text: str, thorough: bool = True) -> str:
         >>> exercise("tensor @f {")
         'ParseError'
     """
+    if PLAN.match(text):
+        return _carry_out(text)
     try:
         program = nkigen.parse(text)
     except InternalError:
         raise
-    except (NkigenError, MemoryError, UnicodeEncodeError) as e:
+    except (NkigenError, MemoryError) as e:
         return type(e).__name__
     printed = str(program)
     if str(nkigen.parse(printed)) != printed:

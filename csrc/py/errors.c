@@ -139,6 +139,18 @@ utf8_of(PyObject *o)
     return r;
 }
 
+const char *
+text_of(State *st, PyObject *str, Py_ssize_t *n)
+{
+    const char *p = PyUnicode_AsUTF8AndSize(str, n);
+
+    if (!p && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
+        PyErr_Clear();
+        raise_plain(st, E_Parse, "the text holds a surrogate without its other half: it is no Unicode text");
+    }
+    return p;
+}
+
 /* ---- the user's current place ---- */
 
 static int32_t

@@ -20,16 +20,6 @@ state_of_type(PyTypeObject *t)
     return PyType_GetModuleState(t);
 }
 
-/* A str with lone surrogates is no text that anybody could have saved. */
-static PyObject *
-not_unicode(State *st)
-{
-    if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
-        return NULL;
-    PyErr_Clear();
-    return raise_plain(st, E_Parse, "the text holds a surrogate without its other half: it is no Unicode text");
-}
-
 static PyObject *
 core_parse(PyObject *module, PyObject *text)
 {
@@ -43,9 +33,9 @@ core_parse(PyObject *module, PyObject *text)
 
     if (!PyUnicode_Check(text))
         return raise_plain(st, E_DType, "parse: expected str, got %.100s", Py_TYPE(text)->tp_name);
-    p = PyUnicode_AsUTF8AndSize(text, &n);
+    p = text_of(st, text, &n);
     if (!p)
-        return not_unicode(st);
+        return NULL;
     s = session_new(st, NULL);
     if (!s)
         return NULL;

@@ -114,6 +114,7 @@ Error error_of(Status st, Error user);
 PyObject *raise_status(Session *s, Status st, Error user);       /* from s->cx.err; `user` is what ST_USER means here */
 PyObject *raise_here(Session *s, Error e, const char *fmt, ...); /* at the user's current line */
 PyObject *raise_plain(State *st, Error e, const char *fmt, ...); /* no location */
+const char *text_of(State *st, PyObject *str, Py_ssize_t *n);    /* IR or plan text, a str, as UTF-8; E_Parse: it is none */
 PyObject *coded_message(int code, const char *msg);              /* str: "NKI-1001 ...", as NkigenError takes it */
 PyObject *loc_object(Session *s, LocId loc);                     /* (code, offset), (None, line, column) or None */
 PyObject *utf8_of(PyObject *o); /* str(o) as bytes, new; surrogates, which UTF-8 cannot hold, are escaped */

@@ -139,6 +139,15 @@ def test_names_that_other_names_are_made_of():
     assert len(set(declared)) == len(declared) == len(lines) + 2
 
 
+@pytest.mark.parametrize(
+    "plan, message",
+    [("plan trn2 {\0", "NUL, after 11 bytes"), ("plan trn2 \udc80{", "surrogate"), ("plan trn2 {\xff", "expected `plan trn2 {`")],
+)
+def test_plans_are_text(plan, message):
+    with pytest.raises(nkigen.ParseError, match=message):
+        nkigen.compile(lambda x: x + 1, ARRAY, plan=plan)
+
+
 # ---- work
 
 LONG = tile(X, Y, A, LOAD, "%i = loop {count=2147483647}", "tensor_copy %a[0+4, 0: 8*1], %a[0+4, 0: 8*1]", "end", STORE)
