@@ -279,45 +279,44 @@ buffer_work(const Store *s)
     return INSTR_WORK + (s->kind == BK_output ? s->row : s->parts * (s->row / 64));
 }
 
-/* The work of all executions, loop trips included, or just over `most`. */
-static int64_t
+static Work
 count_work(const Machine *m, int64_t most)
 {
-    int64_t times[MAX_NEST + 1] = {1}, sum = 0;
+    int64_t times[MAX_NEST + 1] = {1};
     int depth = 0;
-    for (uint32_t i = 1; i < m->g->ops.n && sum <= most; i++) {
+    Work w = {0, 0};
+    for (uint32_t i = 1; i < m->g->ops.n; i++) {
         const Instr *in = &m->code[i];
         int64_t work = INSTR_WORK;
         if (in->code == K_loop) {
             times[depth + 1] = times_within(times[depth], MAX(in->count, 0), most + 1);
             depth++;
         } else if (in->code == K_end) {
-            sum += times_within(times[depth--], LOOP_WORK, most + 1);
+            int64_t trips = times_within(times[depth--], LOOP_WORK, most + 1);
+            w.all = MIN(w.all + trips, most + 1);
             continue;
         }
         if (in->code == K_buffer)
             work = buffer_work(&m->store[in->var]);
         else if (in->fn)
             work = in->work;
-        sum += times_within(times[depth], work, most + 1);
+        w.once += MIN(work, OP_WORK);
+        work = times_within(times[depth], work, most + 1);
+        w.all = MIN(w.all + work, most + 1);
     }
-    return sum;
+    return w;
 }
 
 Status
-tile_check_work(const Graph *g, int64_t most)
+tile_work(const Graph *g, int64_t most, Work *out)
 {
     Machine m = {.cx = g->cx, .g = g};
     arena_init(&m.arena, &g->cx->mem);
     Status st = graph_check(g);
     if (st == ST_OK)
         st = decode(&m);
-    most = MIN(most, INT64_MAX / 4);
-    if (st == ST_OK && count_work(&m, most) > most)
-        st = fail(g->cx, ST_LIMIT, (LocId){0},
-                  "running this program takes more than %lld units of work (an element touched is one, an instruction "
-                  "%d); allow more with max_work",
-                  (long long)most, INSTR_WORK);
+    if (st == ST_OK)
+        *out = count_work(&m, MIN(most, INT64_MAX / 4));
     arena_free(&m.arena);
     return st;
 }

@@ -16,9 +16,11 @@ typedef struct EvalOptions {
     void *poll_env;
 } EvalOptions;
 
-/* ST_LIMIT when a run takes more than `most` units of work: elements touched, and INSTR_WORK per instruction. Linear in
- * the program; allocates nothing of its buffers. */
-Status tile_check_work(const Graph *g, int64_t most);
+/* Units of work: elements touched, and INSTR_WORK per instruction. `all`: of a run, or just over `most`; `once`: of every
+ * op executed once, OP_WORK at most for each. Linear in the program; allocates nothing of its buffers. */
+typedef struct Work { int64_t once, all; } Work;
+enum { OP_WORK = 1 << 20 };
+Status tile_work(const Graph *g, int64_t most, Work *out);
 /* in[i] / out[k]: C-order arrays of the program's input i / output k, in the buffers' dtypes. Buffers with addresses
  * live in the modelled SBUF and PSUM; before allocation every buffer has memory of its own. */
 Status tile_eval(const Graph *g, const void *const *in, void *const *out, const EvalOptions *opt);

@@ -9,7 +9,7 @@
 
 #define MAX_VIOLATIONS 100
 /* Units of work that a parsed program may take unless asked for more: a loop of 2^31 iterations is no kernel. */
-#define WORK_BASE ((int64_t)1 << 28)
+#define WORK_BASE ((int64_t)1 << 26)
 #define WORK_PER_ELEMENT 1024 /* of the arrays it is given */
 
 static bool
@@ -334,14 +334,27 @@ elements_of(PyObject *args)
     return (int64_t)(n < 1e12 ? n : 1e12);
 }
 
-/* 0: no limit */
+bool
+work_allowed(Session *s, WorkLimit limit, double once, double all)
+{
+    double most = (double)limit.most + (limit.text ? 2 * once : 0);
+
+    if (all <= most)
+        return true;
+    raise_plain(s->st, E_HardwareLimit,
+                "running this program takes %s%.4g units of work (an element touched is one, an instruction %d), "
+                "%.4g are allowed; allow more with max_work",
+                all > 2e18 ? "more than " : "", MIN(all, 2e18), INSTR_WORK, most);
+    return false;
+}
+
 static int
-work_limit(Program *p, PyObject *args, PyObject *kwargs, int64_t *most)
+work_limit(Program *p, PyObject *args, PyObject *kwargs, WorkLimit *limit)
 {
     PyObject *given = kwargs ? PyDict_GetItemString(kwargs, "max_work") : NULL;
     double v;
 
-    *most = p->foreign ? WORK_BASE + WORK_PER_ELEMENT * elements_of(args) : 0;
+    *limit = (WorkLimit){p->foreign ? WORK_BASE + WORK_PER_ELEMENT * elements_of(args) : 0, p->foreign};
     if (kwargs && PyDict_GET_SIZE(kwargs) != (given != NULL)) {
         PyErr_SetString(PyExc_TypeError, "run() takes arrays and the keyword max_work");
         return -1;
@@ -351,7 +364,7 @@ work_limit(Program *p, PyObject *args, PyObject *kwargs, int64_t *most)
     v = PyFloat_AsDouble(given);
     if (v == -1 && PyErr_Occurred())
         return -1;
-    *most = v < 1 ? 1 : v < 9e18 ? (int64_t)v : INT64_MAX;
+    *limit = (WorkLimit){v < 1 ? 1 : v < 9e18 ? (int64_t)v : 0, false};
     return 0;
 }
 
@@ -361,15 +374,15 @@ program_run(PyObject *self, PyObject *args, PyObject *kwargs)
     Program *p = (Program *)self;
     PyObject *const *item = ((PyTupleObject *)args)->ob_item;
     Py_ssize_t n = PyTuple_GET_SIZE(args);
-    int64_t most;
+    WorkLimit limit;
 
     if (!p->graph)
         return raise_plain(p->session->st, E_Unsupported, "a plan does not run");
-    if (work_limit(p, args, kwargs, &most) < 0)
+    if (work_limit(p, args, kwargs, &limit) < 0)
         return NULL;
     if (is_tile(p))
-        return simulate_run(p->session, p->graph, item, n, most);
-    return program_is_legal(p) ? reference_run(p->session, p->graph, item, n, most, NULL) : NULL;
+        return simulate_run(p->session, p->graph, item, n, limit);
+    return program_is_legal(p) ? reference_run(p->session, p->graph, item, n, limit, NULL) : NULL;
 }
 
 static PyObject *
@@ -383,7 +396,7 @@ program_watch(PyObject *self, PyObject *args)
         return raise_plain(p->session->st, E_Unsupported, "only tensor programs can be watched");
     if (n < 1 || !PyCallable_Check(item[0]))
         return raise_plain(p->session->st, E_DType, "watch: the first argument is a function");
-    return program_is_legal(p) ? reference_run(p->session, p->graph, item + 1, n - 1, 0, item[0]) : NULL;
+    return program_is_legal(p) ? reference_run(p->session, p->graph, item + 1, n - 1, (WorkLimit){0, false}, item[0]) : NULL;
 }
 
 static int
@@ -518,9 +531,9 @@ static PyMethodDef program_methods[] = {
     {"run", (PyCFunction)(void (*)(void))program_run, METH_VARARGS | METH_KEYWORDS,
      "run($self, /, *arrays, max_work=None)\n--\n\nRun on one array per input; an array, or a tuple of them when there "
      "are several outputs.\n\n"
-     "Tensor programs run in NumPy, tile programs in the simulator. A program that was parsed may take 2^28 units of\n"
-     "work and 1024 for each element of its arrays, unless max_work says otherwise: an element touched is one unit, an\n"
-     "instruction 256. Compiled programs have no limit of their own."},
+     "Tensor programs run in NumPy, tile programs in the simulator. A program that was parsed may take 2^26 units of\n"
+     "work, 1024 for each element of its arrays and twice what its ops take when each is executed once, unless max_work\n"
+     "says otherwise: an element touched is one unit, an instruction 256. Compiled programs have no limit."},
     {"watch", program_watch, METH_VARARGS,
      "watch($self, function, /, *arrays)\n--\n\nRun a tensor program and show every result; the ids of the outputs.\n\n"
      "function(op, attributes, operand ids, result id, value, ids that nobody reads any more)"},

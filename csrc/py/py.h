@@ -269,6 +269,11 @@ bool keeps_order(PyObject *order, PyObject *x, bool absent);      /* whether a c
 Status at_least(Session *s, Val x, int rank, Val *v); /* axes of size 1 in front; functions_layout.c */
 
 /* program.c */
+typedef struct WorkLimit { /* of a run */
+    int64_t most; /* units of eval.h; 0: no limit */
+    bool text;    /* and twice what all ops take that are executed once */
+} WorkLimit;
+bool work_allowed(Session *s, WorkLimit limit, double once, double all); /* false with an exception set */
 extern PyType_Spec program_spec;
 PyObject *program_new(Session *s, const Graph *g, const char *name, const char *text);
 bool program_is_legal(Program *p); /* verifies what came as text; false with an exception set */
@@ -285,13 +290,13 @@ PyObject *program_richcompare(PyObject *a, PyObject *b, int op);
 Py_hash_t program_hash(PyObject *self);
 
 /* reference.c - tensor IR through NumPy; arrays as given, checked against the inputs' types */
-/* max_work: elements computed, 0: no limit. watch: NULL, or called with every result; then the ids of the outputs are
+/* watch: NULL, or called with every result; then the ids of the outputs are
  * returned, not their values. */
-PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work,
+PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, WorkLimit limit,
                         PyObject *watch);
 
 /* simulate.c - tile IR through the simulator, without the GIL */
-PyObject *simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work);
+PyObject *simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, WorkLimit limit);
 int program_io(Session *s, const Graph *g, bool outputs, Val **v); /* how many; tile IR: its buffers by index */
 PyArrayObject *array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const char *name);
 

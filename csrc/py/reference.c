@@ -530,23 +530,23 @@ op_work(const Graph *g, const Op *op)
 }
 
 static bool
-is_within(Session *s, const Graph *g, int64_t max_work)
+is_within(Session *s, const Graph *g, WorkLimit limit)
 {
-    double work = 0;
+    double once = 0, all = 0;
 
-    if (max_work <= 0)
+    if (!limit.most)
         return true;
-    FOR_OPS(g, o)
-        work += 256 + op_work(g, graph_op(g, o));
-    if (work <= (double)max_work)
-        return true;
-    raise_plain(s->st, E_HardwareLimit, "running this program takes %.4g units of work, %lld are allowed; allow more "
-                "with max_work", work, (long long)max_work);
-    return false;
+    FOR_OPS(g, o) {
+        double work = INSTR_WORK + op_work(g, graph_op(g, o));
+
+        all += work;
+        once += MIN(work, OP_WORK);
+    }
+    return work_allowed(s, limit, once, all);
 }
 
 PyObject *
-reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work, PyObject *watch)
+reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, WorkLimit limit, PyObject *watch)
 {
     uint32_t nin = g->inputs.n;
     PyObject **array, *r = NULL;
@@ -554,7 +554,7 @@ reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, i
 
     if (n != (Py_ssize_t)nin)
         return raise_plain(s->st, E_DType, "expected %u arrays, got %zd", nin, n);
-    if (!is_within(s, g, max_work))
+    if (!is_within(s, g, limit))
         return NULL;
     array = PyMem_Calloc((size_t)nin + 1, sizeof(*array));
     in.value = PyMem_Calloc((size_t)g->vals.n + 1, sizeof(*in.value));

@@ -255,28 +255,29 @@ simulate(Session *s, const Graph *g, Run *r)
 
 /* Before anything is allocated for it. */
 static bool
-is_within(Session *s, const Graph *g, int64_t max_work)
+is_within(Session *s, const Graph *g, WorkLimit limit)
 {
+    Work w;
     Status st;
 
-    if (max_work <= 0)
+    if (!limit.most)
         return true;
     if (!session_enter(s))
         return false;
-    st = tile_check_work(g, max_work);
+    st = tile_work(g, INT64_MAX / 4, &w);
     session_leave(s);
     if (st != ST_OK)
         raise_status(s, st, E_Verify);
-    return st == ST_OK;
+    return st == ST_OK && work_allowed(s, limit, (double)w.once, (double)w.all);
 }
 
 PyObject *
-simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, int64_t max_work)
+simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, WorkLimit limit)
 {
     Run r = {0};
     PyObject *out = NULL;
 
-    if (is_within(s, g, max_work) && prepare(s, g, args, n, &r) == 0)
+    if (is_within(s, g, limit) && prepare(s, g, args, n, &r) == 0)
         out = simulate(s, g, &r);
     close_run(&r);
     return out;

@@ -116,7 +116,8 @@ def test_bits_are_the_stored_ones(hashes, request):
     if request.config.getoption("--update-golden"):
         STORED.write_text(json.dumps(hashes, indent=1) + "\n")
     stored = json.loads(STORED.read_text())
-    assert {k for k in hashes if hashes[k] != stored.get(k)} == set()
+    changed = {k for k in hashes if hashes[k] != stored.get(k)}
+    assert not changed, "other bits than stored: a build that computes differently, or --update-golden if that is meant"
     assert hashes.keys() == stored.keys()
 
 
