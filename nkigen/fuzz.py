@@ -186,6 +186,16 @@ def _numbers(rng: Random, text: str, other: str) -> str:
     return text[: m.start()] + str(new) + text[m.end() :]
 
 
+def _everywhere(rng: Random, text: str, other: str) -> str:
+    """One number replaced wherever it stands: what belongs together stays so."""
+    found = NUMBER.findall(text)
+    if not found:
+        return _tokens(rng, text, other)
+    old = rng.choice(found)
+    new = rng.choice([rng.choice(EDGES), int(old[:40]) + 1, 2 * int(old[:40]), 1])
+    return re.sub(rf"(?<![\w%]){old}(?![\w.])", str(new), text)
+
+
 def _floats(rng: Random, text: str, other: str) -> str:
     found = list(re.finditer(r"(?<==)-?\d{1,9}\.\d{1,20}(e[-+]?\d+)?", text))
     if not found:
@@ -244,7 +254,7 @@ def _interface(rng: Random, text: str, other: str) -> str:
 
 MUTATORS = [
     _lines, _lines, _tokens, _tokens, _tokens, _numbers, _numbers, _numbers, _floats,
-    _bytes, _splice, _nest, _interface, _interface,
+    _everywhere, _everywhere, _bytes, _splice, _nest, _interface, _interface,
 ]  # fmt: skip
 
 
