@@ -189,6 +189,12 @@ def test_length_alone_is_no_reason():
     assert np.array_equal(nkigen.parse(text).run(x), x)
 
 
+def test_products_run_as_text():
+    a = np.ones((4096, 32), np.float32)
+    lines = ["%t = transpose %x {perm=[1, 0]} : f32[32, 4096]", "%y = matmul %x, %t : f32[4096, 4096]"]
+    assert nkigen.parse(tensor(*lines).replace("f32[4, 8]", "f32[4096, 32]")).run(a).max() == 32
+
+
 def test_compiled_programs_have_no_limit():
     kernel = nkigen.compile(lambda x: x + 1, ARRAY)
     assert np.array_equal(kernel.tile_ir.run(ARRAY), ARRAY + 1)
