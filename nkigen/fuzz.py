@@ -65,6 +65,14 @@ def _integers(i: Any, b: Any) -> Any:
     return np.where(b, i * 3, i // 2), i.sum(0)
 
 
+def _updates(x: Any, y: Any) -> Any:
+    rows = x * 2
+    rows[1] = y[0]
+    y[::2, 3] = x[0, :2]
+    x += y[:, :1]
+    return rows
+
+
 def _layout(x: Any) -> Any:
     wide = np.tile(x[::-1, 3:].reshape(25, -1)[:4], (1, 2))
     return np.concatenate([x[::2], wide[:, :23]], 0).T
@@ -80,6 +88,7 @@ KERNELS: list[tuple[Callable, list]] = [
     (_constants, [_f32(4, 20)]),
     (_integers, [((9, 7), "i32"), ((9, 7), "bool")]),
     (_layout, [_f32(20, 23)]),
+    (_updates, [_f32(4, 8), _f32(4, 8)]),
 ]
 
 
@@ -273,7 +282,7 @@ def mutate(rng: Random, texts: Sequence[str]) -> str:
 
 # ---- what is done with a mutant
 
-TENSOR_PASSES = ["canonicalize", "narrow", "idiom", "decompose", "outputs"]
+TENSOR_PASSES = "canonicalize narrow idiom decompose guard outputs tilable".split()
 TILE_PASSES = ["schedule", "allocate"]
 
 
@@ -353,7 +362,9 @@ def exercise(text: str, thorough: bool = True) -> str:
         _typed(lambda: program.run(*arrays, max_work=MAX_WORK))
     if thorough:
         for name in TILE_PASSES if tile else TENSOR_PASSES:
-            _typed(_core.run_pass, name, text, "trn2")
+            text = _typed(_core.run_pass, name, text, "trn2")
+            if text is None:
+                break
     return "VerifyError" if found else "accepted"
 
 
