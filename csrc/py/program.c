@@ -396,7 +396,9 @@ program_watch(PyObject *self, PyObject *args)
         return raise_plain(p->session->st, E_Unsupported, "only tensor programs can be watched");
     if (n < 1 || !PyCallable_Check(item[0]))
         return raise_plain(p->session->st, E_DType, "watch: the first argument is a function");
-    return program_is_legal(p) ? reference_run(p->session, p->graph, item + 1, n - 1, (WorkLimit){0, false}, item[0]) : NULL;
+    if (!program_is_legal(p))
+        return NULL;
+    return reference_run(p->session, p->graph, item + 1, n - 1, (WorkLimit){0, false}, item[0]);
 }
 
 static int

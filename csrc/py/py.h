@@ -290,8 +290,7 @@ PyObject *program_richcompare(PyObject *a, PyObject *b, int op);
 Py_hash_t program_hash(PyObject *self);
 
 /* reference.c - tensor IR through NumPy; arrays as given, checked against the inputs' types */
-/* watch: NULL, or called with every result; then the ids of the outputs are
- * returned, not their values. */
+/* watch: NULL, or called with every result; then the ids of the outputs are returned, not their values. */
 PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, WorkLimit limit,
                         PyObject *watch);
 

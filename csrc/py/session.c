@@ -335,33 +335,15 @@ session_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* None or text, as the compiler wants it: it ends where a NUL is. */
-static int
-plan_text(Session *s, PyObject *plan, const char **text)
-{
-    Py_ssize_t n;
-
-    *text = NULL;
-    if (plan == Py_None)
-        return 0;
-    *text = text_of(s->st, plan, &n);
-    if (*text && strlen(*text) != (size_t)n) {
-        raise_plain(s->st, E_Parse, "the plan holds a NUL, after %zu bytes", strlen(*text));
-        return -1;
-    }
-    return *text ? 0 : -1;
-}
-
 static PyObject *
 session_compile(PyObject *self, PyObject *args)
 {
     Session *s = (Session *)self;
     CompileOptions opt = {0};
     const char *target, *narrow;
-    PyObject *plan;
     Status st;
 
-    if (!PyArg_ParseTuple(args, "ssO:compile", &target, &narrow, &plan) || plan_text(s, plan, &opt.plan) < 0)
+    if (!PyArg_ParseTuple(args, "ssz:compile", &target, &narrow, &opt.plan))
         return NULL;
     opt.target = target_from_name(target, strlen(target));
     if (opt.target < 0)

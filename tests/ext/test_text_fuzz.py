@@ -139,12 +139,9 @@ def test_names_that_other_names_are_made_of():
     assert len(set(declared)) == len(declared) == len(lines) + 2
 
 
-@pytest.mark.parametrize(
-    "plan, message",
-    [("plan trn2 {\0", "NUL, after 11 bytes"), ("plan trn2 \udc80{", "surrogate"), ("plan trn2 {\xff", "expected `plan trn2 {`")],
-)
-def test_plans_are_text(plan, message):
-    with pytest.raises(nkigen.ParseError, match=message):
+@pytest.mark.parametrize("plan", ["plan trn2 {\0", "plan trn2 \udc80{", "plan trn2 {\xff"])
+def test_plans_are_text(plan):
+    with pytest.raises(nkigen.ParseError, match="plan: expected `plan trn2 {`"):
         nkigen.compile(lambda x: x + 1, ARRAY, plan=plan)
 
 
