@@ -176,13 +176,13 @@ def test_tracing_is_linear(kind):
                     buf[i] = x[i] + buf[i // 2]
             return buf
 
-        start = time.perf_counter()
+        start = time.process_time()
         graph = nkigen.trace(fn).graph(((n, 2), "f32"))
-        return len(graph.ops) / n, time.perf_counter() - start
+        return len(graph.ops) / n, time.process_time() - start
 
     small, large = program(300), program(3000)
     assert large[0] <= small[0] + 1
-    assert large[1] <= 10 * 4 * small[1]
+    assert large[1] <= 10 * 5 * small[1] + 0.1
 
 
 # ---- NumPy is untouched ----
