@@ -107,40 +107,86 @@ traced_val(PyObject *o, Val *out)
 
 /* ---- handles ---- */
 
+/* Dims and strides of an array, an axis of size 1 put in at `axis` (< 0: none); false for what has none. */
+static bool
+layout_of(PyObject *o, int axis, Type *type, int64_t *stride)
+{
+    Type ty;
+    int64_t had[MAX_RANK];
+
+    if (is_traced(o)) {
+        ty = *traced_type(o);
+        traced_strides(o, had);
+    } else if (PyArray_Check(o) && PyArray_NDIM((PyArrayObject *)o) <= MAX_RANK) {
+        PyArrayObject *a = (PyArrayObject *)o;
+
+        ty = (Type){.rank = (uint8_t)PyArray_NDIM(a)};
+        for (int k = 0; k < PyArray_NDIM(a); k++) {
+            ty.dim[k] = PyArray_DIM(a, k);
+            had[k] = PyArray_STRIDE(a, k); /* bytes: only their order counts */
+        }
+    } else {
+        return false;
+    }
+    *type = (Type){.rank = (uint8_t)MIN(ty.rank + (axis >= 0), MAX_RANK)};
+    for (int k = 0, from = 0; k < type->rank; k++) {
+        type->dim[k] = k == axis ? 1 : ty.dim[from];
+        stride[k] = k == axis ? 0 : had[from++];
+    }
+    return true;
+}
+
+static bool
+is_c_ordered(PyObject *o)
+{
+    if (is_traced(o))
+        return !((Traced *)o)->stride;
+    return !PyArray_Check(o) || PyArray_IS_C_CONTIGUOUS((PyArrayObject *)o);
+}
+
 /* The result of an op in the memory order that NumPy gives it: that of its operands. */
 static Status
-order_like(Session *s, Traced *t, PyObject *const *in, int n)
+order_like(Session *s, Traced *t, PyObject *const *in, Py_ssize_t n, int axis)
 {
-    Laid laid[3];
-    Type type[3];
-    int64_t stride[3][MAX_RANK], out[MAX_RANK];
-    bool plain = true;
+    const Type *ty = traced_type((PyObject *)t);
+    int64_t (*stride)[MAX_RANK], out[MAX_RANK];
+    bool plain = ty->rank < 2;
+    Laid *laid;
+    Type *type;
     int m = 0;
 
-    for (int i = 0; i < n; i++) {
-        if (is_traced(in[i])) {
-            type[m] = *traced_type(in[i]);
-            traced_strides(in[i], stride[m]);
-            plain &= !((Traced *)in[i])->stride;
-        } else if (PyArray_Check(in[i]) && PyArray_NDIM((PyArrayObject *)in[i]) <= MAX_RANK) {
-            PyArrayObject *a = (PyArrayObject *)in[i];
-
-            type[m] = (Type){.rank = (uint8_t)PyArray_NDIM(a)};
-            for (int k = 0; k < PyArray_NDIM(a); k++) {
-                type[m].dim[k] = PyArray_DIM(a, k);
-                stride[m][k] = PyArray_STRIDE(a, k); /* bytes: only their order counts */
-            }
-            plain &= PyArray_IS_C_CONTIGUOUS(a);
-        } else {
-            continue;
-        }
-        laid[m] = (Laid){&type[m], stride[m]};
-        m++;
+    if (!plain) {
+        plain = true;
+        for (Py_ssize_t i = 0; i < n && plain; i++)
+            plain = is_c_ordered(in[i]);
     }
     if (plain)
         return ST_OK;
-    strides_keep(laid, m, traced_type((PyObject *)t)->rank, traced_type((PyObject *)t)->dim, out);
+    NEW(&s->cx, &s->cx.scratch, laid, n);
+    NEW(&s->cx, &s->cx.scratch, type, n);
+    NEW(&s->cx, &s->cx.scratch, stride, n);
+    for (Py_ssize_t i = 0; i < n; i++)
+        if (layout_of(in[i], axis, &type[m], stride[m])) {
+            laid[m] = (Laid){&type[m], stride[m]};
+            m++;
+        }
+    strides_keep(laid, m, ty->rank, ty->dim, out);
     return keep_strides(s, t, out);
+}
+
+PyObject *
+traced_joined(Session *s, PyObject *r, PyObject *seq, int axis)
+{
+    PyObject *items = r && !is_traced(seq) ? PySequence_Tuple(seq) : NULL;
+    Status st = ST_OK;
+
+    if (items)
+        st = order_like(s, (Traced *)r, ((PyTupleObject *)items)->ob_item, PyTuple_GET_SIZE(items), axis);
+    Py_XDECREF(items);
+    if (!PyErr_Occurred() && st == ST_OK)
+        return r;
+    Py_XDECREF(r);
+    return PyErr_Occurred() ? NULL : failed(s, st);
 }
 
 PyObject *
@@ -148,7 +194,7 @@ traced_like(Session *s, Status st, Val v, PyObject *const *in, int n)
 {
     PyObject *r = st == ST_OK ? traced_new(s, v) : failed(s, st);
 
-    if (r && (st = order_like(s, (Traced *)r, in, n)) != ST_OK) {
+    if (r && (st = order_like(s, (Traced *)r, in, n, -1)) != ST_OK) {
         Py_DECREF(r);
         return failed(s, st);
     }

@@ -51,7 +51,9 @@ fn_concatenate(Session *s, const char *name, PyObject *const *a)
             st = t_reshape(s->graph, v[i], (int64_t[]){type_numel(type_of(s, v[i]))}, 1, loc, &v[i]);
     else if (a[1] && plain_int_of(s, name, a[1], &axis) < 0)
         return NULL;
-    return st == ST_OK ? join(s, name, v, n, axis, a[3], a[4]) : raise_status(s, st, E_Shape);
+    if (st != ST_OK)
+        return raise_status(s, st, E_Shape);
+    return traced_joined(s, join(s, name, v, n, axis, a[3], a[4]), a[0], -1);
 }
 
 /* x with a new axis of size 1; fails unless the result has the shape of `like` (NULL: any). */
@@ -90,7 +92,9 @@ fn_stack(Session *s, const char *name, PyObject *const *a)
         return NULL;
     for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
         st = with_axis(s, v[i], axis, i ? type_of(s, v[0]) : NULL, loc, &v[i]);
-    return st == ST_OK ? join(s, name, v, n, axis, a[3], a[4]) : raise_status(s, st, E_Shape);
+    if (st != ST_OK)
+        return raise_status(s, st, E_Shape);
+    return traced_joined(s, join(s, name, v, n, axis, a[3], a[4]), a[0], (int)axis);
 }
 
 static PyObject *
@@ -106,7 +110,9 @@ stack_rows(Session *s, const char *name, PyObject *const *a, int min_rank, int64
         return NULL;
     if (n && axis == 1 && type_of(s, v[0])->rank == 1)
         axis = 0;
-    return st == ST_OK ? join(s, name, v, n, axis, a[1], a[2]) : raise_status(s, st, E_Shape);
+    if (st != ST_OK)
+        return raise_status(s, st, E_Shape);
+    return traced_joined(s, join(s, name, v, n, axis, a[1], a[2]), a[0], -1);
 }
 
 PyObject *

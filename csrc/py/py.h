@@ -180,6 +180,8 @@ void traced_strides(PyObject *o, int64_t *stride); /* in elements */
 PyObject *traced_array(Session *s, Status st, Val v, bool scalar); /* an owner in C order, or the exception of st */
 /* A ufunc's result, in the memory order that its at most 3 operands ask for. */
 PyObject *traced_like(Session *s, Status st, Val v, PyObject *const *in, int n);
+/* r, laid out as the arrays of a sequence that it joins ask for; axis: where each got one of size 1, or -1. */
+PyObject *traced_joined(Session *s, PyObject *r, PyObject *seq, int axis);
 PyObject *traced_reduced(Session *s, Status st, Val v, PyObject *in, const int64_t *axes, int n); /* n < 0: all */
 PyObject *traced_copy(Session *s, PyObject *of, Val v, bool keep_order); /* an owner of v, laid out like `of` or C */
 PyObject *view_slice(Session *s, PyObject *of, const Box *b);

@@ -116,6 +116,7 @@ def test_mutation_programs(program, target, stages):
 
 
 STRIDED = ["{x} + {y}", "np.sqrt({x})", "np.where({x} > 0, {x}, {y})", "{x}.sum(-1)", "{x}.sum(0, keepdims=True)"]
+STRIDED += ["np.concatenate([{x}, {x}])", "np.stack([{x}, {x}], 1)", "np.concatenate([{x}, {x}], -1)"]
 STRIDED += ["np.copy({x})", "{x}.copy()", "{x}.astype(np.float16)", "np.zeros_like({x})", "-{x}", "{x}[None] * {y}"]
 
 
