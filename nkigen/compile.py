@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from nkigen.errors import (
     split_code,
     with_code,
 )
+from nkigen.export import export_nki
 from nkigen.structure import Tree, printable, unflatten
 from nkigen.trace import TracedFunction, bind, trace_graph
 from nkigen.writeback import check_targets, write_back
@@ -176,6 +178,28 @@ class Kernel:
             True
         """
         return self.tile_ir.nki()
+
+    @property
+    def constants(self) -> dict[str, np.ndarray]:
+        """{name in the emitted source: array} of all constants of the program.
+
+        Example:
+            >>> k.constants["const0"].shape                 # doctest: +SKIP
+            (128, 128)
+        """
+        return {f"const{i}": a for i, a in enumerate(self.tile_ir.constants)}
+
+    def export(self, folder: str | os.PathLike[str]) -> Path:
+        """Write NAME_nki.py, and beside it an .npy of each constant that it reads.
+
+        folder: is made when it does not exist; files of that name are replaced.
+        Returns the path of the source.
+
+        Example:
+            >>> k.export("build/kernels").name              # doctest: +SKIP
+            'softmax_nki.py'
+        """
+        return export_nki(self.nki(), self.constants, Path(folder))
 
     def nisa(self) -> str:
         """NISA MLIR: raises UnsupportedError, nki() is the form that is emitted."""

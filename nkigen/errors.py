@@ -27,7 +27,10 @@ Example:
 from __future__ import annotations
 
 import dis
+import functools
+import itertools
 import linecache
+import os
 import re
 from types import CodeType
 from typing import Any
@@ -196,7 +199,7 @@ def locate(error: Any, code: CodeType, offset: int) -> None:
     columns = None
     if offset >= 0:
         if hasattr(code, "co_positions"):
-            positions = list(code.co_positions())
+            positions = _positions(code)
             if offset // 2 < len(positions):
                 line, end_line, col, end_col = positions[offset // 2]
                 error.lineno = line or error.lineno
@@ -215,6 +218,49 @@ def locate(error: Any, code: CodeType, offset: int) -> None:
     begin, end = columns[0], columns[1] if columns[1] is not None else len(raw)
     error.offset = len(raw[:begin].decode(errors="replace")) + 1
     error.end_offset = len(raw[:end].decode(errors="replace")) + 1
+
+
+def describe_place(where: tuple | None) -> tuple[str, str]:
+    """What the user's code says about a place: (variable, line).
+
+    where: (code object, offset in bytes); anything else says nothing. The variable is
+    the name that the expression there is assigned to, the line is FILE:LINE: TEXT.
+
+    Example:
+        >>> describe_place(None)
+        ('', '')
+    """
+    if not where or where[0] is None or where[1] < 0:
+        return "", ""
+    code, offset = where
+    place = NkigenError()
+    locate(place, code, offset)
+    if not (place.text and place.text.strip()):
+        return _variable(code, offset), ""
+    name = os.path.basename(code.co_filename)
+    line = f"{name}:{place.lineno}: {place.text.strip()}"
+    return _variable(code, offset), line.encode("ascii", "replace").decode()
+
+
+@functools.lru_cache(256)
+def _positions(code: CodeType) -> tuple:
+    return tuple(code.co_positions())
+
+
+@functools.lru_cache(256)
+def _stores(code: CodeType) -> dict[int, str]:
+    """{offset of an instruction: name that the next one stores its result under}."""
+    found = {}
+    instructions = [i for i in dis.get_instructions(code) if i.opname != "CACHE"]
+    for one, two in itertools.pairwise(instructions):
+        if two.opname.startswith("STORE_") and isinstance(two.argval, str):
+            if not two.opname.endswith(("ATTR", "SUBSCR")):
+                found[one.offset] = two.argval
+    return found
+
+
+def _variable(code: CodeType, offset: int) -> str:
+    return _stores(code).get(offset, "")
 
 
 def format_location(error: Any) -> str:

@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 PMAX = 128
+NEGATIVE = 1
 HBM = ("shared_hbm", "private_hbm")
 
 
@@ -24,10 +25,10 @@ class NkiTensor:
     """Storage and a view of it; writes through the view reach the storage."""
 
     def __init__(self, storage, view, buffer):
-        self.storage, self.view, self.buffer = storage, view, buffer
+        self.storage, self.elements, self.buffer = storage, view, buffer
 
-    shape = property(lambda self: self.view.shape)
-    dtype = property(lambda self: self.view.dtype)
+    shape = property(lambda self: self.elements.shape)
+    dtype = property(lambda self: self.elements.dtype)
 
     def __getitem__(self, key):
         key = key if isinstance(key, tuple) else (key,)
@@ -40,10 +41,39 @@ class NkiTensor:
                 )
             else:
                 assert 0 <= k < n, f"index {k} of a dim of {n}"
-        return NkiTensor(self.storage, self.view[key], self.buffer)
+        return NkiTensor(self.storage, self.elements[key], self.buffer)
+
+    def view_of(self, array):
+        """Another view, of at most five dims."""
+        assert array.ndim <= 5, f"a view has at most 5 dims, not {array.shape}"
+        assert array.size == 0 or np.shares_memory(array, self.storage), "no view"
+        return NkiTensor(self.storage, array, self.buffer)
+
+    def reshape(self, shape):
+        """The same elements in other dims; the partition stays."""
+        assert self.buffer in HBM or shape[0] == self.shape[0]
+        assert math.prod(shape) == self.elements.size
+        return self.view_of(self.elements.reshape(shape))
+
+    def permute(self, dims):
+        """Dims exchanged; the partition stays the first."""
+        assert self.buffer in HBM or dims[0] == 0
+        return self.view_of(self.elements.transpose(dims))
+
+    def broadcast(self, dim, size):
+        """A dim of size 1 repeated; not the partition."""
+        assert self.shape[dim] == 1 and (dim > 0 or self.buffer in HBM)
+        shape = [size if i == dim else n for i, n in enumerate(self.shape)]
+        return self.view_of(np.broadcast_to(self.elements, shape))
+
+    def view(self, dtype):
+        """The bytes as elements of another dtype of the same size."""
+        assert np.dtype(dtype).itemsize == self.dtype.itemsize
+        return NkiTensor(self.storage.view(dtype), self.storage.view(dtype), self.buffer)
 
     def ap(self, pattern, offset=0):
         """Elements of the storage: [stride, count] pairs, outermost first."""
+        assert NEGATIVE or all(s >= 0 for s, _ in pattern), f"a negative stride: {pattern}"
         flat = self.storage.reshape(-1)
         reach = [(c - 1) * s for s, c in pattern]
         lo = offset + sum(r for r in reach if r < 0)
@@ -63,6 +93,7 @@ class NkiTensor:
 def ndarray(shape, dtype, buffer="sbuf", name="", address=None):
     """A new tensor of NaN, or 77 for integers."""
     dtype = np.dtype(dtype)
+    assert 1 <= len(shape) <= 5 and all(n > 0 for n in shape), f"no tensor of shape {shape}"
     if buffer not in HBM:
         assert len(shape) >= 2 and shape[0] <= PMAX, f"{buffer} tensor of shape {shape}"
     fill = 77 if dtype.kind in "iu" else np.nan
@@ -85,7 +116,7 @@ def is_int(t):
 
 def rows(t):
     """[P, N] as float32 (integers as they are in float64, to keep 32 bits)."""
-    a = np.ascontiguousarray(t.view).reshape(t.shape[0], -1)
+    a = np.ascontiguousarray(t.elements).reshape(t.shape[0], -1)
     return a.astype(np.float64 if is_int(t) else np.float32)
 
 
@@ -102,7 +133,7 @@ def cast(a, dtype):
 def store(dst, a):
     """Write [P, N] or any array of as many elements."""
     assert a.size == math.prod(dst.shape), f"{a.shape} into {dst.shape}"
-    dst.view[...] = cast(np.asarray(a), dst.dtype).reshape(dst.shape)
+    dst.elements[...] = cast(np.asarray(a), dst.dtype).reshape(dst.shape)
 
 
 def on_chip(*tensors):
@@ -203,17 +234,18 @@ def alu(op, x, y, reverse=False):
 def dma_copy(dst, src):
     """dst = src in element order"""
     assert "psum" not in (dst.buffer, src.buffer)
+    assert dst.shape == src.shape, f"{src.shape} into {dst.shape}"
     if dst.dtype == src.dtype:
-        dst.view[...] = np.ascontiguousarray(src.view).reshape(dst.shape)
+        dst.elements[...] = np.ascontiguousarray(src.elements).reshape(dst.shape)
     else:
-        store(dst, np.ascontiguousarray(src.view).astype(np.float32))
+        store(dst, np.ascontiguousarray(src.elements).astype(np.float32))
 
 
 def dma_transpose(dst, src, axes):
     """dst = src with its axes permuted"""
     assert dst.dtype == src.dtype and dst.buffer == "sbuf"
     assert dst.shape == tuple(src.shape[a] for a in axes), f"{src.shape} into {dst.shape}"
-    dst.view[...] = src.view.transpose(axes)
+    dst.elements[...] = src.elements.transpose(axes)
 
 
 def tensor_copy(dst, src, engine=None):
@@ -221,7 +253,7 @@ def tensor_copy(dst, src, engine=None):
     on_chip(dst, src)
     assert dst.shape[0] == src.shape[0]
     if dst.dtype == src.dtype:
-        dst.view[...] = np.ascontiguousarray(src.view).reshape(dst.shape)
+        dst.elements[...] = np.ascontiguousarray(src.elements).reshape(dst.shape)
     else:
         store(dst, rows(src))
 
@@ -230,7 +262,7 @@ def memset(dst, value, engine=None):
     """dst = value; an int for integer tensors, a float for the others"""
     assert isinstance(value, int) == is_int(dst)
     on_chip(dst)
-    dst.view[...] = cast(np.asarray(value, np.float64), dst.dtype)
+    dst.elements[...] = cast(np.asarray(value, np.float64), dst.dtype)
 
 
 def tensor_copy_predicated(dst, src, predicate, reverse_pred=False):
@@ -254,9 +286,9 @@ def nc_transpose(dst, data, engine=None):
     """dst[F, P] = data[P, F]"""
     on_chip(dst, data)
     assert dst.dtype == data.dtype
-    a = np.ascontiguousarray(data.view).reshape(data.shape[0], -1)
+    a = np.ascontiguousarray(data.elements).reshape(data.shape[0], -1)
     assert dst.shape[0] == a.shape[1]
-    dst.view[...] = a.T.reshape(dst.shape)
+    dst.elements[...] = a.T.reshape(dst.shape)
 
 
 def tensor_tensor(dst, data1, data2, op, engine=None):
@@ -302,7 +334,7 @@ def tensor_reduce(dst, op, data, axis, negate=False, keepdims=False):
     """Reduce the trailing axes."""
     on_chip(dst, data)
     assert axis == tuple(range(axis[0], len(data.shape))) and axis[0] > 0
-    wide = data.view.astype(np.float64 if is_int(data) else np.float32)
+    wide = data.elements.astype(np.float64 if is_int(data) else np.float32)
     x = ALU[op].reduce(np.ascontiguousarray(wide), axis=axis)
     store(dst, -x if negate else x)
 
@@ -333,12 +365,12 @@ def activation(
 def nc_stream_shuffle(dst, src, shuffle_mask):
     """In each group of 32 partitions dst[i] = src[mask[i]]; 255 keeps."""
     on_chip(dst, src)
-    a, out = np.array(src.view), np.array(dst.view)
+    a, out = np.array(src.elements), np.array(dst.elements)
     for p in range(out.shape[0]):
         lane = shuffle_mask[p % 32]
         if lane != 255:
             out[p] = a[p // 32 * 32 + lane]
-    dst.view[...] = out
+    dst.elements[...] = out
 
 
 def tensor_partition_reduce(dst, op, data):
@@ -375,6 +407,7 @@ def affine_select(
 DTYPES = {
     **{n: n for n in ("int8", "int16", "int32", "uint8", "uint16", "uint32")},
     **{n: n for n in ("float16", "float32")},
+    "bool_": np.bool_,
     "bfloat16": ml_dtypes.bfloat16,
     "float8_e4m3": ml_dtypes.float8_e4m3,
     "float8_e4m3fn": ml_dtypes.float8_e4m3fn,
@@ -409,13 +442,16 @@ def modules():
     return {"nki": nki, "nki.isa": isa, "nki.language": nl}
 
 
-def run(source, *arrays):
-    """Execute the one kernel of emitted source; a tuple of arrays."""
+def run(source, *arrays, file="<nki>"):
+    """Execute the one kernel of emitted source; a tuple of arrays.
+
+    file: where it lies; constants too large for the source lie beside it.
+    """
     saved = {n: sys.modules.get(n) for n in modules()}
     sys.modules.update(modules())
     try:
-        space = {}
-        exec(compile(source, "<nki>", "exec"), space)
+        space = {"__file__": str(file)}
+        exec(compile(source, str(file), "exec"), space)
     finally:
         for name, module in saved.items():
             sys.modules.pop(name)
@@ -425,7 +461,8 @@ def run(source, *arrays):
     args = []
     for a in arrays:
         a = np.array(a, order="C")
-        a = a.view(np.uint8) if a.dtype == np.bool_ else a
+        lead = max(a.ndim - 4, 0)  # tensors of at most 5 dims
+        a = a.reshape(math.prod(a.shape[:lead]), *a.shape[lead:]) if a.ndim > 5 else a
         args.append(shared_constant(a.reshape(a.shape or (1,))))
     with np.errstate(all="ignore"):
         out = fn(*args)

@@ -3,6 +3,7 @@
 import ast
 import keyword
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -100,6 +101,94 @@ def test_constants(rng):
     assert "shared_constant" in source
 
 
+def test_constants_in_files(rng, tmp_path):
+    """What is too large for the source lies beside it, whatever its dtype."""
+    a, b = f32(rng, 300, 200), f32(rng, 300, 200)
+    mask = a > 0
+    eye = np.eye(300, dtype=np.float32)
+
+    def constants(x):
+        """Two large arrays, a bool one, an identity and a uniform one."""
+        y = np.where(mask, (x + a) * b, x)
+        return eye @ y + np.full((300, 200), 2, np.float32)
+
+    x = f32(rng, 300, 200)
+    kernel = nkigen.compile(constants, x)
+    path = kernel.export(tmp_path / "new")
+    assert path.name == "constants_nki.py"
+    source = path.read_text()
+    assert source == kernel.nki() and len(source) < 20000
+    files = {p.name for p in path.parent.iterdir()}
+    assert files == {"constants_nki.py"} | {
+        f"constants_{n}.npy" for n, c in kernel.constants.items() if f"_{n}.npy" in source
+    }
+    assert len(files) == 4 and "np.eye(300" in source
+    (got,) = nki_model.run(source, x, file=path)
+    testing.assert_close(got, constants(x), rtol=2e-5)
+
+
+def test_narrow_constants_in_files(rng, tmp_path):
+    """.npy has no bf16: its bytes are stored."""
+    half = f32(rng, 300, 200).astype(ml_dtypes.bfloat16)
+    kernel = nkigen.compile(lambda x: x + half, half)
+    path = kernel.export(tmp_path)
+    (got,) = nki_model.run(path.read_text(), half, file=path)
+    np.testing.assert_array_equal(got, half + half)
+
+
+def test_small_constants_stay_in_the_source(rng):
+    """No files: 16 KiB are still text."""
+    small = f32(rng, 64, 64)
+    source = check(lambda x: x + small, f32(rng, 64, 64))
+    assert "base64" in source and ".npy" not in source
+
+
+def test_words_of_the_user(rng):
+    """Names from variables, and each line of the user above what it becomes."""
+
+    def named(x, weight):
+        centred = x - x.mean(axis=-1, keepdims=True)
+        hidden = centred @ weight
+        return np.tanh(hidden)
+
+    source = check(named, f32(rng, 100, 128), f32(rng, 128, 64), matmul=True)
+    for name in ("x_tile", "weight_tile", "centred_tile", "hidden_psum"):
+        assert f"{name} = nl.ndarray" in source
+    assert "hidden = centred @ weight\n" in source.split("# test_emit_nki.py:")[2]
+
+
+def test_bools_are_bools(rng):
+    """Parameters and results of bool are nl.bool_; instructions see their bytes."""
+    mask = f32(rng, 40, 30) > 0
+    source = check(lambda m, x: (np.logical_not(m), np.where(m, x, -x)), mask, f32(rng, 40, 30))
+    assert "dtype=nl.bool_, buffer=nl.shared_hbm" in source and ".view(nl.uint8)" in source
+
+
+def test_copies_become_loops(rng):
+    """Code per PSUM bank and block is written once."""
+    w = workloads.get("attention_head")
+    source = nkigen.compile(w.fn, *w.inputs("bf16", shapes=w.shapes)).nki()
+    assert source.count("nisa.nc_matmul(") <= 2 and source.count("nisa.nc_transpose(") <= 1
+
+
+def test_results_without_elements(rng):
+    """They cannot be declared, so they are not returned, and the docstring says so."""
+    x = f32(rng, 8, 8)
+    source = nkigen.compile(lambda x: (x[:0], x * 2), x).nki()
+    assert "not returned, no elements: out0: (0, 8)" in source and "return out1\n" in source
+    (got,) = nki_model.run(source, x)
+    np.testing.assert_array_equal(got, x * 2)
+    with pytest.raises(nkigen.UnsupportedError, match="no result of this kernel has elements"):
+        nkigen.compile(lambda x: x[:0], x).nki()
+
+
+def test_many_dims_are_merged(rng):
+    """Tensors have at most five dims: the leading ones become one."""
+    x = f32(rng, 2, 3, 2, 2, 3, 4, 5)
+    source = check(lambda x: x.transpose(0, 1, 2, 3, 4, 6, 5) + 1, x)
+    assert "x: (24, 3, 4, 5) float32" not in source and "reshaped from (2, 3, 2, 2, 3, 4, 5)" in source
+
+
 def test_infinity(rng):
     source = check(lambda x: np.minimum(x, np.float32(np.inf)), f32(rng, 8, 8))
     ast.parse(source)
@@ -166,3 +255,12 @@ def test_source_is_deterministic_and_narrow(rng):
     one, two = (nkigen.compile(softmax, x, cache=False).nki() for _ in range(2))
     assert one == two
     assert max(map(len, one.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+def test_transposes_keep_their_dtype(rng, dtype, target):
+    """On every generation a 16-bit tile is transposed through a 16-bit PSUM tile."""
+    a, b = f32(rng, 130, 200).astype(dtype), f32(rng, 200, 70).astype(dtype)
+    source = check(lambda a, b: (a + a) @ b, a, b, target=target, matmul=True)
+    assert "nisa.nc_transpose(" in source

@@ -24,6 +24,7 @@ static const Pass tensor_passes[] = {
 static const Pass tile_passes[] = {
     {"schedule", pass_schedule},
     {"allocate", pass_allocate},
+    {"reroll", pass_reroll}, /* of emitted source only */
 };
 
 static const char *const tile_stages[] = {"lower", "schedule", "allocate"}; /* of Realized, in order */
@@ -171,6 +172,17 @@ driver_pass(const char *name, const Graph *in, const CompileOptions *opt, Graph 
     TRY(tile ? tile_verify(in) : tensor_verify(in));
     Status st = run(in, opt, out);
     arena_reset(&in->cx->scratch);
+    return st;
+}
+
+Status
+driver_nki(const Graph *g, const Source *user, Text *t)
+{
+    CompileOptions none = {.target = g->target};
+    Graph *rolled;
+    TRY(pass_reroll(g, &none, &rolled));
+    Status st = emit_nki(rolled, user, t);
+    graph_free(rolled);
     return st;
 }
 

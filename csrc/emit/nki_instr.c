@@ -145,6 +145,16 @@ emit_transpose_dma(Py *py, Call *c, const Op *op)
 }
 
 static void
+emit_copy_dma(Py *py, Call *c, const Op *op)
+{
+    View dst, src;
+
+    nki_pair(py, op, &dst, &src);
+    add(c, "dst", dst.text);
+    add(c, "src", src.text);
+}
+
+static void
 emit_matmul(Py *py, Call *c, const Op *op)
 {
     add(c, "dst", nki_flat_text(py, op, KI_dst));
@@ -230,16 +240,16 @@ emit_reduce(Py *py, Call *c, const Op *op)
 
     for (int i = 0; i < naxes && i < (int)ap->ndim; i++)
         want *= ap->dim[ap->ndim - 1 - (uint32_t)i].count;
-    for (first = v.ndim; first > 1 && got < want; first--)
-        got *= v.dim[first - 1];
-    if (got != want || first == v.ndim) {
-        v = nki_ap_view(py, py->name[in->v.i], val_type(py->g, in->v), ap);
-        first = v.ndim - MIN(naxes, v.ndim - 1);
+    for (first = v.shape.n; first > 1 && got < want; first--)
+        got *= v.shape.dim[first - 1];
+    if (got != want || first == v.shape.n) {
+        v = nki_exact_view(py, op, 1, *ap);
+        first = v.shape.n - MIN(naxes, v.shape.n - 1);
     }
     add_operand(py, c, op, 0);
     add_alu(py, c, op, A_op, "op");
     add(c, "data", v.text);
-    add(c, "axis", axes_text(py, first, v.ndim));
+    add(c, "axis", axes_text(py, first, v.shape.n));
     add_flag(py, c, op, A_negate, "negate");
 }
 
@@ -344,6 +354,7 @@ emit_plain(Py *py, Call *c, const Op *op)
 
 typedef void EmitFn(Py *py, Call *c, const Op *op);
 static EmitFn *const emitters[K_COUNT] = {
+    [K_dma_copy] = emit_copy_dma,
     [K_dma_transpose] = emit_transpose_dma,
     [K_memset] = emit_memset,
     [K_nc_matmul] = emit_matmul,

@@ -41,6 +41,28 @@ nki_indent(Py *py)
         text_puts(&py->body, "    ");
 }
 
+void
+nki_line(Py *py, const char *s)
+{
+    nki_indent(py);
+    text_puts(&py->body, s);
+    text_puts(&py->body, "\n");
+    py->empty = false;
+}
+
+const char *
+nki_tuple(Py *py, const int64_t *v, int n)
+{
+    Text t;
+
+    text_init(&t, py->g->cx, &py->arena);
+    text_puts(&t, "(");
+    for (int i = 0; i < n; i++)
+        text_put(&t, "%s%lld", i ? ", " : "", (long long)v[i]);
+    text_puts(&t, n == 1 ? ",)" : ")");
+    return nki_written(py, &t);
+}
+
 size_t
 nki_wrapped(Text *t, const char *s, size_t col, int deeper, size_t tail)
 {

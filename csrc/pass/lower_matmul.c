@@ -142,8 +142,7 @@ transpose_steps(Lower *l, const Tile *src, Affine from, int64_t ks, const Tile *
                 int64_t lanes)
 {
     Val psum;
-    DType dt = l->hw->transpose_mode ? src->dt : DT_f32; /* generation 2 multiplies by an identity */
-    TRY(new_buffer(l, SP_psum, dt, (int)lanes, steps * PE, 1, &psum));
+    TRY(new_buffer(l, SP_psum, src->dt, (int)lanes, steps * PE, 1, &psum));
     for (int64_t i = 0; i < steps; i++) {
         Ref io[2] = {{.buf = psum,
                       .ap = {.off = affine_const(i * PE), .nparts = (int32_t)lanes, .ndim = 1, .dim = {{l->parts, 1}}}},
@@ -170,8 +169,7 @@ transpose_block(Lower *l, const Rows *r, const Tile *src, const Tile *lhs, const
 {
     const Type *t = val_type(l->g, r->v);
     int64_t k = t->dim[r->kdim], ks = src->stride[r->kdim], full = k / PE;
-    int64_t bytes = l->hw->transpose_mode ? dtypes[src->dt].bytes : 4;
-    int64_t room = MIN(2 * BANK_BYTES / bytes / PE, MAX(full, 1)), runs = full / room;
+    int64_t room = MIN(2 * BANK_BYTES / dtypes[src->dt].bytes / PE, MAX(full, 1)), runs = full / room;
     Affine from =
         affine_add(affine_add(src->off, at_offset(at, src->stride, t->rank)), affine_scale(row, src->rstride));
     Affine to = affine_add(at_offset(at, lhs->stride, t->rank), affine_scale(row, PE)), i;

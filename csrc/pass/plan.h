@@ -85,6 +85,9 @@ void plan_limits(const char *text, CompileOptions *opt); /* the limits in its fi
 typedef Status Retag(void *env, const Op *op, AttrId *attr);
 Status program_retag(const Graph *in, Retag *retag, void *env, Graph **out);
 
+/* reroll.c - for emitted source: neighbouring copies of the same code become loops; buffers lose their addresses */
+Status pass_reroll(const Graph *in, const CompileOptions *opt, Graph **out);
+
 /* lower.c: tile program without addresses. schedule.c, allocate.c: tile -> tile */
 Status pass_lower(const Plan *p, const CompileOptions *opt, Graph **out);
 Status pass_schedule(const Graph *in, const CompileOptions *opt, Graph **out);

@@ -169,6 +169,25 @@ get_ops(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+get_constants(PyObject *self, void *Py_UNUSED(closure))
+{
+    Program *p = (Program *)self;
+    const Graph *g = p->graph;
+    PyObject *list = PyList_New(0);
+
+    for (uint32_t i = 1; list && is_tile(p) && i < g->ops.n; i++) {
+        const Op *op = &g->ops.p[i];
+        const AttrItem *data = op->code == K_buffer ? attr_find(g->cx, op->attr, A_data) : NULL;
+        PyObject *a = data ? array_of_data(p->session, data->data, val_type(g, op->out)) : NULL;
+
+        if (data && (!a || PyList_Append(list, a) < 0))
+            Py_CLEAR(list);
+        Py_XDECREF(a);
+    }
+    return list;
+}
+
+static PyObject *
 get_aliases(PyObject *self, void *Py_UNUSED(closure))
 {
     const Graph *g = ((Program *)self)->graph;
@@ -563,6 +582,7 @@ static PyGetSetDef program_getset[] = {
     {"aliases", get_aliases, NULL, "{k: j}: output k updates input j.", NULL},
     {"exponents", get_exponents, NULL, "Inputs that powers of integers take as exponents.", NULL},
     {"ops", get_ops, NULL, "Names of the ops in program order.", NULL},
+    {"constants", get_constants, NULL, "Arrays of the constants of a tile program, in program order.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -4,20 +4,18 @@
  */
 #include "py/py.h"
 
-typedef Status Writer(const Graph *g, uint32_t max_ops, Text *t);
+typedef Status Writer(Session *s, const Graph *g, uint32_t max_ops, Text *t);
 
 static Status
-write_all(const Graph *g, uint32_t max_ops, Text *t)
+write_all(Session *Py_UNUSED(s), const Graph *g, uint32_t Py_UNUSED(max_ops), Text *t)
 {
-    (void)max_ops;
     return graph_print(g, t);
 }
 
 static Status
-write_nki(const Graph *g, uint32_t max_ops, Text *t)
+write_brief(Session *Py_UNUSED(s), const Graph *g, uint32_t max_ops, Text *t)
 {
-    (void)max_ops;
-    return emit_nki(g, t);
+    return graph_print_brief(g, max_ops, t);
 }
 
 /* What `writer` writes, as a str. */
@@ -33,7 +31,7 @@ written(Session *s, const Graph *g, Writer *writer, uint32_t max_ops)
         return NULL;
     arena_init(&arena, &s->cx.mem);
     text_init(&t, &s->cx, &arena);
-    st = writer(g, max_ops, &t);
+    st = writer(s, g, max_ops, &t);
     if (st == ST_OK)
         st = t.st;
     if (st == ST_OK)
@@ -53,6 +51,65 @@ program_str(PyObject *self)
     if (!p->text)
         p->text = written(p->session, p->graph, write_all, 0);
     return Py_XNewRef(p->text);
+}
+
+/* ---- emitted source: what the user's code says about a place ---- */
+
+typedef struct Places {
+    Session *s;
+    PyObject *known; /* {loc: (variable, line)}; holds the texts */
+} Places;
+
+/* Item i of what errors.py says about a place; "" when it says nothing. */
+static const char *
+place_text(Places *p, LocId loc, Py_ssize_t i)
+{
+    PyObject *key = PyLong_FromUnsignedLong(loc.i), *pair = key ? PyDict_GetItemWithError(p->known, key) : NULL;
+    PyObject *where = NULL, *errors = NULL;
+    const char *text = NULL;
+
+    if (key && !pair && !PyErr_Occurred()) {
+        where = loc_object(p->s, loc);
+        errors = where ? PyImport_ImportModule("nkigen.errors") : NULL;
+        pair = errors ? PyObject_CallMethod(errors, "describe_place", "(O)", where) : NULL;
+        if (pair && PyDict_SetItem(p->known, key, pair) < 0)
+            Py_CLEAR(pair);
+        Py_XDECREF(pair); /* the dict has it */
+    }
+    if (pair)
+        text = PyUnicode_AsUTF8(PyTuple_GET_ITEM(pair, i));
+    if (!text)
+        PyErr_Clear(); /* a comment is not worth an error */
+    Py_XDECREF(where);
+    Py_XDECREF(errors);
+    Py_XDECREF(key);
+    return text ? text : "";
+}
+
+static const char *
+variable_at(void *env, LocId loc)
+{
+    return place_text(env, loc, 0);
+}
+
+static const char *
+line_at(void *env, LocId loc)
+{
+    return place_text(env, loc, 1);
+}
+
+static Status
+write_nki(Session *s, const Graph *g, uint32_t Py_UNUSED(max_ops), Text *t)
+{
+    Places p = {s, PyDict_New()};
+    Source user = {&p, variable_at, line_at};
+    Status st;
+
+    if (!p.known)
+        return fail_nomem(&s->cx, sizeof(PyObject));
+    st = driver_nki(g, &user, t);
+    Py_DECREF(p.known);
+    return st;
 }
 
 PyObject *
@@ -105,7 +162,7 @@ program_brief(PyObject *self, PyObject *args, PyObject *kwargs)
             return NULL;
         max = n < 0 ? 0 : n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
     }
-    return p->graph ? written(p->session, p->graph, graph_print_brief, max) : first_lines(p->text, max);
+    return p->graph ? written(p->session, p->graph, write_brief, max) : first_lines(p->text, max);
 }
 
 PyObject *
@@ -163,7 +220,7 @@ program_digest(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (size)
         hash = PyObject_Call(make, none, size);
     if (hash)
-        text = p->graph ? written(p->session, p->graph, graph_print_brief, UINT32_MAX) : Py_NewRef(p->text);
+        text = p->graph ? written(p->session, p->graph, write_brief, UINT32_MAX) : Py_NewRef(p->text);
     if (text && update(hash, PyUnicode_AsUTF8String(text)) == 0 && (!p->graph || update_data(hash, p->graph) == 0))
         r = PyObject_CallMethod(hash, "digest", NULL);
     Py_XDECREF(text);

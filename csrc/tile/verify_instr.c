@@ -360,13 +360,8 @@ check_nc_matmul(Check *c)
 static void
 transpose_dtypes(Check *c)
 {
-    DType d = dtype_of(c, KI_dst), s = dtype_of(c, KI_src);
-    if (c->engine == EN_vector || c->hw->transpose_mode) {
-        same_dtype(c, KI_dst, KI_src);
-    } else if (d != DT_f32) {
-        report(c, "matmul-dst-dtype", "dst is %s, the tensor engine transposes to f32 on %s", dtypes[d].name,
-               c->target);
-    }
+    DType s = dtype_of(c, KI_src);
+    same_dtype(c, KI_dst, KI_src);
     if (c->engine == EN_tensor && (!is_float(s) || dtypes[s].bytes < 2))
         report(c, "dtype", "data is %s, the tensor engine transposes floats of 2 or 4 bytes", dtypes[s].name);
 }
