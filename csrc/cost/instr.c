@@ -279,8 +279,8 @@ cost_dma(const Instr *k, InstrCost *c)
     int64_t run = MAX(MIN(dst->run, src->run), 1);
     double bytes, engines, per_engine, share = 1, hbm;
 
-    if (k->op->code == K_dma_transpose) { /* whole source runs go in; the engine writes the columns */
-        run = src->run;
+    if (k->op->code == K_dma_transpose) { /* whole source runs go in; the engine, if there is one, writes the columns */
+        run = hw->dma_transpose ? src->run : 1;
         share = src->space == SP_hbm ? hw->dma_transpose_hbm : hw->dma_transpose_sbuf;
     }
     bytes = (double)(elems * MAX(dst->bytes, src->bytes));

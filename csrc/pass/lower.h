@@ -151,6 +151,27 @@ typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by r
 Status mm_windows(Lower *l, const Mm *mm, WindowFn *emit, void *env);
 int64_t mm_width(const Lower *l, const Mm *mm); /* columns of one window */
 
+/* lower_turn.c */
+typedef struct Turn { /* a matrix [row][k] on chip, rows on the partitions, becomes [k mod 128][k / 128][row] */
+    Val src;
+    Affine from;
+    int64_t k, ks; /* columns, and elements of src from one to the next */
+    int rows;      /* at most 128 */
+    Val dst;
+    Affine to;
+    int64_t step, rs; /* elements of dst from one 128 columns to the next, and from one row to the next */
+} Turn;
+typedef struct Matrix { /* in HBM as an operand sees it: k elements for the partitions, n along the other dim */
+    Val buf;
+    Affine off;
+    int64_t k, ks, n, ns;
+} Matrix;
+/* Operands of products go over the tensor engine; the exact way keeps all bits, for k up to 128. */
+typedef enum TurnBy { TURN_multiplied, TURN_exact } TurnBy;
+Status turn(Lower *l, const Turn *t);
+/* m, with ks 1, from HBM; to: where it goes (dst, to, step, rs). */
+Status load_turned(Lower *l, const Matrix *m, const Turn *to, TurnBy by);
+
 /* lower_move.c */
 Status lower_move(Lower *l, const Op *op); /* the member of a group that moves elements within HBM */
 

@@ -344,13 +344,29 @@ dma(Lower *l, KOp op, const Ref *dst, const Ref *src)
     return emit(l, op, in, 2, NULL, 0);
 }
 
-/* Rows that are neighbours in memory: read the other way round and let the DMA transpose. */
+/* Rows that are neighbours in memory: read the other way round and turned on the way. */
 static bool
-wants_transpose(const Ref *src, const Ref *dst, DType dt)
+wants_transpose(const Ref *src, const Ref *dst)
 {
     const Ap *s = &src->ap, *d = &dst->ap;
-    return s->ndim == 2 && s->dim[0].stride == 1 && s->dim[0].count > 1 && s->dim[1].stride != 1 && d->ndim == 1 &&
-           (dtypes[dt].bytes == 4 || dtypes[dt].bytes == 2);
+    return s->ndim == 2 && s->dim[0].stride == 1 && s->dim[0].count > 1 && s->dim[1].stride != 1 && d->ndim == 1;
+}
+
+static Status
+load_transposed(Lower *l, const Ref *dst, const Ref *src, DType dt)
+{
+    ApDim rows = src->ap.dim[0], other = src->ap.dim[1];
+    bool equal = val_dtype(l->out, src->buf) == dt;
+    if (l->hw->dma_transpose && equal && (dtypes[dt].bytes == 4 || dtypes[dt].bytes == 2)) {
+        Ref turned = *src;
+        turned.ap.dim[0] = other;
+        turned.ap.dim[1] = rows;
+        return dma(l, K_dma_transpose, dst, &turned);
+    }
+    Matrix m = {
+        .buf = src->buf, .off = src->ap.off, .k = rows.count, .ks = 1, .n = other.count, .ns = other.stride};
+    Turn t = {.dst = dst->buf, .to = dst->ap.off, .rs = dst->ap.dim[0].stride};
+    return load_turned(l, &m, &t, TURN_exact);
 }
 
 static bool
@@ -398,13 +414,8 @@ load_rows(Lower *l, Val v, Span s, Tile *out)
     TRY(plain_tile(l, v, s, l->in_loop ? l->gr->bufs : 1, out));
     Ref src = hbm_rows(l, v, &w, buf, s, 0, l->parts, l->per, is_inside(out));
     Ref dst = chip_rows(l, v, out, s, 0, l->parts, l->per);
-    DType dt = val_dtype(l->g, v);
-    if (wants_transpose(&src, &dst, dt) && val_dtype(l->out, buf) == out->dt) {
-        ApDim rows = src.ap.dim[0];
-        src.ap.dim[0] = src.ap.dim[1];
-        src.ap.dim[1] = rows;
-        return dma(l, K_dma_transpose, &dst, &src);
-    }
+    if (wants_transpose(&src, &dst))
+        return load_transposed(l, &dst, &src, out->dt);
     return move_rows(l, v, &w, buf, s, out, l->parts, l->per, true);
 }
 

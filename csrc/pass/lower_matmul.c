@@ -9,7 +9,6 @@
 
 #define PE 128           /* rows of the contraction, and columns of the stationary operand, per pass */
 #define BANK_COLUMNS 512 /* f32 columns of a PSUM bank, and of the moving operand */
-#define BANK_BYTES 2048
 #define UNROLL_K 2
 #define STEP_K 4096 /* rows of a contraction that does not fit as a whole */
 
@@ -68,21 +67,17 @@ at_offset(const Affine *at, const int64_t *stride, int rank)
     return off;
 }
 
-/* A matrix in HBM as an operand sees it: k elements along the contraction, n along the other dim. */
-typedef struct Matrix {
-    Val buf;
-    Affine off;
-    int64_t k, ks, n, ns;
-} Matrix;
-
-/* To [k mod 128][k / 128][n]: one DMA for the whole 128-row steps of the contraction, one for the rest; transposed on
- * the way when the contraction is what lies contiguous. `step` elements lie between the 128-row steps of dst. */
+/* To [k mod 128][k / 128][n]: one DMA for the whole 128-row steps of the contraction, one for the rest; turned on the
+ * way when the contraction is what lies contiguous. `step` elements lie between the 128-row steps of dst. */
 static Status
 load_matrix(Lower *l, const Matrix *m, Val dst, Affine dst0, int64_t step)
 {
     DType dt = val_dtype(l->out, dst);
-    bool transpose =
-        m->ks == 1 && (m->ns != 1 || m->n == 1) && m->k > 1 && dtypes[dt].bytes >= 2 && val_dtype(l->out, m->buf) == dt;
+    bool transpose = m->ks == 1 && (m->ns != 1 || m->n == 1) && m->k > 1;
+    if (transpose && (!l->hw->dma_transpose || dtypes[dt].bytes == 1 || val_dtype(l->out, m->buf) != dt)) {
+        Turn t = {.dst = dst, .to = dst0, .step = step, .rs = 1};
+        return load_turned(l, m, &t, TURN_multiplied);
+    }
     for (int tail = 0; tail < 2; tail++) {
         int64_t full = m->k / PE, steps = tail ? 1 : full, lanes = tail ? m->k % PE : PE;
         if (steps == 0 || lanes == 0)
@@ -136,58 +131,18 @@ load_lhs(Lower *l, const Rows *r, Tile *lhs)
     return batch_end(l, r);
 }
 
-/* `steps` times 128 (or `lanes`) columns of a tile, transposed through PSUM and evicted together. */
-static Status
-transpose_steps(Lower *l, const Tile *src, Affine from, int64_t ks, const Tile *lhs, Affine to, int64_t steps,
-                int64_t lanes)
-{
-    Val psum;
-    TRY(new_buffer(l, SP_psum, src->dt, (int)lanes, steps * PE, 1, &psum));
-    for (int64_t i = 0; i < steps; i++) {
-        Ref io[2] = {{.buf = psum,
-                      .ap = {.off = affine_const(i * PE), .nparts = (int32_t)lanes, .ndim = 1, .dim = {{l->parts, 1}}}},
-                     {.buf = src->buf,
-                      .ap = {.off = affine_add(from, affine_const(i * PE * ks)),
-                             .nparts = l->parts,
-                             .ndim = 1,
-                             .dim = {{lanes, ks}}}}};
-        TRY(emit(l, K_nc_transpose, io, 2, NULL, 0));
-    }
-    Ref cp[2] = {{.buf = lhs->buf, .ap = {.off = to, .nparts = (int32_t)lanes}},
-                 {.buf = psum, .ap = {.nparts = (int32_t)lanes}}};
-    for (int a = 0; a < 2; a++) {
-        Ap *ap = &cp[a].ap;
-        if (steps > 1)
-            ap->dim[ap->ndim++] = (ApDim){steps, a == 0 ? l->per * PE : PE};
-        ap->dim[ap->ndim++] = (ApDim){l->parts, 1};
-    }
-    return emit(l, K_tensor_copy, cp, 2, NULL, 0);
-}
-
 static Status
 transpose_block(Lower *l, const Rows *r, const Tile *src, const Tile *lhs, const Affine *at, Affine row)
 {
     const Type *t = val_type(l->g, r->v);
-    int64_t k = t->dim[r->kdim], ks = src->stride[r->kdim], full = k / PE;
-    int64_t room = MIN(2 * BANK_BYTES / dtypes[src->dt].bytes / PE, MAX(full, 1)), runs = full / room;
-    Affine from =
+    Turn turned = {.src = src->buf, .ks = src->stride[r->kdim], .rows = l->parts, .k = t->dim[r->kdim]};
+    turned.from =
         affine_add(affine_add(src->off, at_offset(at, src->stride, t->rank)), affine_scale(row, src->rstride));
-    Affine to = affine_add(at_offset(at, lhs->stride, t->rank), affine_scale(row, PE)), i;
-    if (runs > 0) {
-        TRY(loop_begin(l, runs, &i));
-        TRY(transpose_steps(l, src, affine_add(from, affine_scale(i, room * PE * ks)), ks, lhs,
-                            affine_add(to, affine_scale(i, room * l->per * PE)), room, PE));
-        TRY(loop_end_of(l, runs));
-    }
-    int64_t done = runs * room;
-    for (int tail = 0; tail < 2; tail++) {
-        int64_t steps = tail ? 1 : full - done, lanes = tail ? k % PE : PE;
-        if (steps > 0 && lanes > 0)
-            TRY(transpose_steps(l, src, affine_add(from, affine_const(done * PE * ks)), ks, lhs,
-                                affine_add(to, affine_const(done * l->per * PE)), steps, lanes));
-        done = full;
-    }
-    return ST_OK;
+    turned.dst = lhs->buf;
+    turned.to = affine_add(at_offset(at, lhs->stride, t->rank), affine_scale(row, PE));
+    turned.step = l->per * PE;
+    turned.rs = 1;
+    return turn(l, &turned);
 }
 
 static Status
