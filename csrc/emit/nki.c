@@ -274,7 +274,9 @@ emit_kernel(Py *py)
     text_init(&py->consts, g->cx, &py->arena);
     py->depth = 1;
     TRY(emit_body(py));
-    if (g->outputs.n && !*list_buffers(py, BK_output, false))
+    const char *results = list_buffers(py, BK_output, false);
+    TRY(py->out->st);
+    if (g->outputs.n && !*results)
         return fail(g->cx, ST_UNSUPPORTED, (LocId){0}, "no result of this kernel has elements: there is no source for it");
     put_imports(py);
     return put_kernel(py);

@@ -87,8 +87,8 @@ graph_sweep(Graph *g, const CompileOptions *opt, Graph **out)
     Status st = liveness(g, &live);
     for (uint32_t o = 1; st == ST_OK && o < g->ops.n; o++)
         dead += !live[o];
-    *out = st == ST_OK ? g : NULL;
-    if (st == ST_OK && dead == 0)
+    *out = st == ST_OK && dead == 0 ? g : NULL;
+    if (*out)
         return ST_OK;
     if (st == ST_OK)
         st = pass_canonicalize(g, opt, out);
