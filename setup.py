@@ -6,7 +6,7 @@ the same command line. Switches, all off by default, from the environment:
 
     NKIGEN_DEBUG=1      -O0 -g, assertions on
     NKIGEN_SANITIZE=1   address and undefined-behaviour sanitizers (preload libasan)
-    NKIGEN_COVERAGE=1   gcov instrumentation
+    NKIGEN_COVERAGE=1   -O0 -g, gcov instrumentation
     NKIGEN_WERROR=1     warnings are errors
 """
 
@@ -38,6 +38,8 @@ def compile_args() -> list[str]:
     if switch("NKIGEN_SANITIZE"):
         args += ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer"]
         args += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    elif switch("NKIGEN_COVERAGE"):
+        args += ["-O0", "-g"]
     elif switch("NKIGEN_DEBUG"):
         args += ["-O0", "-g", "-UNDEBUG"]
     else:
