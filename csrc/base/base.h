@@ -34,6 +34,18 @@ typedef enum Status {
 #define CEIL_DIV(a, b) (((a) + (b) - 1) / (b))
 #define ALIGN_UP(a, b) (CEIL_DIV(a, b) * (b))
 
+/* Never negative; gcd(0, 0) is 0. */
+static inline int64_t
+gcd(int64_t a, int64_t b)
+{
+    while (b != 0) {
+        int64_t r = a % b;
+        a = b;
+        b = r;
+    }
+    return a < 0 ? -a : a;
+}
+
 typedef struct LocId { uint32_t i; } LocId; /* a user source location, see ir/ir.h; 0 is "unknown" */
 
 /* mem.c - the only caller of malloc */

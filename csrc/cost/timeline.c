@@ -275,17 +275,6 @@ run_range(Sim *s, uint32_t begin, uint32_t end)
     return ST_OK;
 }
 
-static int64_t
-gcd(int64_t a, int64_t b)
-{
-    while (b) {
-        int64_t r = a % b;
-        a = b;
-        b = r;
-    }
-    return a;
-}
-
 /* Iterations after which every rotating buffer of the body is back at the same copy (at most MAX_PERIOD). */
 static int64_t
 rotation_period(const Sim *s, OpId loop)

@@ -6,7 +6,6 @@
 #include "eval/machine.h"
 
 #include <math.h>
-#include <string.h>
 
 /* ---- element-wise, f32 ---- */
 

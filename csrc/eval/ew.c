@@ -19,7 +19,8 @@ need_same(Machine *m, const Instr *in, int i, int j)
                (long long)b->count);
 }
 
-Status
+/* [P, 1] with the partitions of `like` */
+static Status
 need_column(Machine *m, const Instr *in, int i, int like)
 {
     const Opnd *a = &in->opnd[i], *b = &in->opnd[like];
@@ -211,7 +212,7 @@ compare_zero(int op, int64_t n, const int32_t *v, float *keep)
 }
 
 /* offset + part * channel_multiplier + sum step * index for elements [first, first + n) of a row; wraps as int32 */
-int32_t *
+static int32_t *
 affine_values(Machine *m, const Instr *in, int64_t part, int64_t first, int64_t n, int32_t *out)
 {
     (void)m;

@@ -255,7 +255,6 @@ void transpose_2d(int bytes, int64_t rows, int64_t cols, uint8_t *d, int64_t d_c
                   int64_t s_row, int64_t s_col);
 
 /* ew.c */
-int32_t *affine_values(Machine *m, const Instr *in, int64_t part, int64_t first, int64_t n, int32_t *out);
 
 /* one handler per instruction: eval_<name>, in dma.c, ew.c, reduce.c, pe.c */
 #define OP(id, ...) EvalFn eval_##id;
@@ -269,6 +268,5 @@ has_opnd(const Instr *in, int i)
     return i < in->nopnd && in->opnd[i].ap;
 }
 Status need_same(Machine *m, const Instr *in, int i, int j);       /* partitions and elements per partition */
-Status need_column(Machine *m, const Instr *in, int i, int like);  /* [P, 1] with the partitions of `like` */
 
 #endif

@@ -12,7 +12,6 @@
  */
 #include "pass/expand.h"
 
-#include <math.h>
 
 /* ---- conversions ---- */
 

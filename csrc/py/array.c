@@ -5,7 +5,6 @@
  */
 #include "py/py.h"
 
-#include <string.h>
 
 static const char *
 ml_dtypes_name(DType dt)
@@ -276,18 +275,11 @@ check_plain(State *st, Session *s, const char *what, PyObject *o)
 PyObject *
 array_of_list(Session *s, const char *what, PyObject *list)
 {
-    PyObject *a = PyArray_FROM_O(list), *type, *value, *tb, *text;
+    PyObject *a = PyArray_FROM_O(list);
 
     if (a || !PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(s->st->error[E_Nkigen]))
         return a;
-    PyErr_Fetch(&type, &value, &tb);
-    text = value ? PyObject_Str(value) : NULL;
-    raise_here(s, E_Shape, "%s: %.400s", what, text ? PyUnicode_AsUTF8(text) : "a sequence that is no array");
-    Py_XDECREF(text);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(tb);
-    return NULL;
+    return raise_instead(s, E_Shape, what, "a sequence that is no array");
 }
 
 /* What a function of nkigen.buffers says of an array; NULL without an exception for None. */

@@ -10,7 +10,7 @@
 #include <unistd.h>
 #endif
 
-Error
+static Error
 error_of(Status st, Error user)
 {
     switch (st) {
@@ -127,6 +127,22 @@ raise_here(Session *s, Error e, const char *fmt, ...)
         raise_at(s->st, e, code, msg, where);
         Py_DECREF(where);
     }
+    return NULL;
+}
+
+PyObject *
+raise_instead(Session *s, Error e, const char *what, const char *unsaid)
+{
+    PyObject *type, *value, *tb, *text;
+
+    PyErr_Fetch(&type, &value, &tb);
+    text = value ? utf8_of(value) : NULL;
+    PyErr_Clear(); /* of its __str__ */
+    raise_here(s, e, "%s: %.400s", what, text ? PyBytes_AS_STRING(text) : unsaid);
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(tb);
     return NULL;
 }
 

@@ -291,7 +291,7 @@ call_loop(Session *s, PyObject *ufunc, TOp op, const char *name, PyObject *const
 static PyObject *
 resolve_loop(Session *s, PyObject *ufunc, const char *name, PyObject *args, PyObject *dtype, PyObject *casting)
 {
-    PyObject *ops = ops_module(s->st), *r, *type, *value, *tb, *text;
+    PyObject *ops = ops_module(s->st), *r;
 
     r = !ops      ? NULL
         : casting ? PyObject_CallMethod(ops, "resolve_loop", "OOOO", ufunc, args, dtype ? dtype : Py_None, casting)
@@ -299,14 +299,7 @@ resolve_loop(Session *s, PyObject *ufunc, const char *name, PyObject *args, PyOb
     if (r || PyErr_ExceptionMatches(s->st->error[E_Nkigen]) ||
         !(PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError)))
         return r;
-    PyErr_Fetch(&type, &value, &tb);
-    text = value ? PyObject_Str(value) : NULL;
-    raise_here(s, E_DType, "%s: %.400s", name, text ? PyUnicode_AsUTF8(text) : "there is no loop for these dtypes");
-    Py_XDECREF(text);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(tb);
-    return NULL;
+    return raise_instead(s, E_DType, name, "there is no loop for these dtypes");
 }
 
 /* The operands as the loop takes them; Python scalars stay weak, so that their range is checked. */

@@ -275,7 +275,7 @@ append_violation(PyObject *list, PyObject *v)
     return r;
 }
 
-PyObject *
+static PyObject *
 violations_list(Session *s, const Graph *g)
 {
     PyObject *list = PyList_New(0);

@@ -110,10 +110,11 @@ typedef struct Program { /* one stage: a graph or the plan's text; immutable */
 
 /* errors.c - Status and locations to exceptions; the only place that makes them.
  * All return NULL (or -1) with the exception set. */
-Error error_of(Status st, Error user);
 PyObject *raise_status(Session *s, Status st, Error user);       /* from s->cx.err; `user` is what ST_USER means here */
 PyObject *raise_here(Session *s, Error e, const char *fmt, ...); /* at the user's current line */
 PyObject *raise_plain(State *st, Error e, const char *fmt, ...); /* no location */
+/* NumPy's words in an error of ours: takes the place of the exception that is set; `unsaid` if that one has no text */
+PyObject *raise_instead(Session *s, Error e, const char *what, const char *unsaid);
 const char *text_of(State *st, PyObject *str, Py_ssize_t *n);    /* IR or plan text, a str, as UTF-8; E_Parse: it is none */
 PyObject *coded_message(int code, const char *msg);              /* str: "NKI-1001 ...", as NkigenError takes it */
 PyObject *loc_object(Session *s, LocId loc);                     /* (code, offset), (None, line, column) or None */
@@ -280,7 +281,6 @@ extern PyType_Spec program_spec;
 PyObject *program_new(Session *s, const Graph *g, const char *name, const char *text);
 bool program_is_legal(Program *p); /* verifies what came as text; false with an exception set */
 PyObject *cost_dict(const Cost *c);
-PyObject *violations_list(Session *s, const Graph *g);
 
 /* program_text.c - slots and methods of Program */
 PyObject *program_str(PyObject *self);

@@ -66,7 +66,7 @@ range_of(DType from, const void *data, int64_t n, Range *r)
 
 /* 64-bit data that the 32-bit dtype cannot hold is an error, at the call. */
 static int
-check_range(Session *s, PyArrayObject *a, DType from, DType to, Py_ssize_t i, const char *name)
+check_range(Session *s, PyArrayObject *a, DType from, DType to, const char *what)
 {
     PyArrayObject *c = (PyArrayObject *)PyArray_FromArray(a, (PyArray_Descr *)np_type_object(s->st, from),
                                                           NPY_ARRAY_CARRAY_RO | NPY_ARRAY_ENSUREARRAY);
@@ -78,57 +78,54 @@ check_range(Session *s, PyArrayObject *a, DType from, DType to, Py_ssize_t i, co
     Py_DECREF(c);
     if (!r.beyond)
         return 0;
-    raise_plain(s->st, E_DType,
-                "argument %zd%s%s%s: it is computed as %s on the device, which cannot hold its values from %s to %s",
-                i + 1, *name ? " ('" : "", name, *name ? "')" : "", dtypes[to].name, r.lo, r.hi);
+    raise_plain(s->st, E_DType, "%s: it is computed as %s on the device, which cannot hold its values from %s to %s", what,
+                dtypes[to].name, r.lo, r.hi);
+    return -1;
+}
+
+static int
+check_shape(Session *s, PyArrayObject *a, const Type *ty, const char *what)
+{
+    char want[MAX_SHAPE_TEXT];
+    PyObject *shape, *text;
+
+    if (same_shape(a, ty))
+        return 0;
+    shape = PyObject_GetAttrString((PyObject *)a, "shape");
+    text = shape ? PyObject_Str(shape) : NULL;
+    if (text)
+        raise_plain(s->st, E_Shape, "%s: expected shape %s, got %s", what, shape_text(want, ty->rank, ty->dim),
+                    PyUnicode_AsUTF8(text));
+    Py_XDECREF(text);
+    Py_XDECREF(shape);
+    return -1;
+}
+
+static int
+check_dtype(Session *s, PyArrayObject *a, DType from, DType to, const char *what)
+{
+    if (from == to || narrows(from, to))
+        return 0;
+    raise_plain(s->st, E_DType, "%s: expected dtype %s, got %s", what, dtypes[to].name,
+                from ? dtypes[from].name : PyArray_DESCR(a)->typeobj->tp_name);
     return -1;
 }
 
 PyArrayObject *
 array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const char *name)
 {
-    PyArrayObject *a, *c;
-    PyObject *shape;
-    DType dt;
+    PyArrayObject *a = (PyArrayObject *)PyArray_FROM_O(arg), *c = NULL;
+    DType from, to = (DType)ty->dtype;
+    char what[512];
 
-    a = (PyArrayObject *)PyArray_FROM_O(arg);
     if (!a)
         return NULL;
-    if (check_plain(s->st, NULL, "argument", arg) < 0) {
-        Py_DECREF(a);
-        return NULL;
-    }
-    dt = dtype_of_descr(s->st, PyArray_DESCR(a));
-    if (dt != (DType)ty->dtype && !narrows(dt, (DType)ty->dtype)) {
-        raise_plain(s->st, E_DType, "argument %zd%s%s%s: expected dtype %s, got %s", i + 1, *name ? " ('" : "", name,
-                    *name ? "')" : "", dtypes[ty->dtype].name,
-                    dt ? dtypes[dt].name : PyArray_DESCR(a)->typeobj->tp_name);
-        Py_DECREF(a);
-        return NULL;
-    }
-    if (!same_shape(a, ty)) {
-        char want[MAX_RANK * 22 + 3];
-        size_t n = 0;
-
-        want[n++] = '(';
-        for (int k = 0; k < ty->rank; k++)
-            n += (size_t)snprintf(want + n, sizeof(want) - n, k ? ", %lld" : "%lld", (long long)ty->dim[k]);
-        snprintf(want + n, sizeof(want) - n, ty->rank == 1 ? ",)" : ")");
-        shape = PyObject_GetAttrString((PyObject *)a, "shape");
-        Py_SETREF(shape, shape ? PyObject_Str(shape) : NULL);
-        if (shape)
-            raise_plain(s->st, E_Shape, "argument %zd%s%s%s: expected shape %s, got %s", i + 1, *name ? " ('" : "",
-                        name, *name ? "')" : "", want, PyUnicode_AsUTF8(shape));
-        Py_XDECREF(shape);
-        Py_DECREF(a);
-        return NULL;
-    }
-    if (dt != (DType)ty->dtype && check_range(s, a, dt, (DType)ty->dtype, i, name) < 0) {
-        Py_DECREF(a);
-        return NULL;
-    }
-    c = (PyArrayObject *)PyArray_FromArray(a, (PyArray_Descr *)np_type_object(s->st, (DType)ty->dtype),
-                                           NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+    snprintf(what, sizeof(what), *name ? "argument %zd ('%.400s')" : "argument %zd", i + 1, name);
+    from = dtype_of_descr(s->st, PyArray_DESCR(a));
+    if (check_plain(s->st, NULL, "argument", arg) == 0 && check_dtype(s, a, from, to, what) == 0 &&
+        check_shape(s, a, ty, what) == 0 && (from == to || check_range(s, a, from, to, what) == 0))
+        c = (PyArrayObject *)PyArray_FromArray(a, (PyArray_Descr *)np_type_object(s->st, to),
+                                               NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
     Py_DECREF(a);
     return c;
 }

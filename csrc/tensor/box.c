@@ -6,8 +6,6 @@
  */
 #include "tensor/tensor.h"
 
-#include <stdlib.h>
-
 #define LOOK_BACK 16 /* updates of a chain that a slice looks at */
 
 Box
@@ -58,34 +56,25 @@ covers_all(const Box *b, const Type *t)
     return all;
 }
 
-static int64_t
-gcd(int64_t a, int64_t b)
-{
-    while (b) {
-        int64_t r = a % b;
-        a = b;
-        b = r;
-    }
-    return a;
-}
-
-bool
-box_is_disjoint(const Box *a, const Box *b)
+/* false when in doubt */
+static bool
+is_disjoint(const Box *a, const Box *b)
 {
     for (int i = 0; i < a->rank; i++) {
         int64_t a0 = MIN(a->start[i], last_index(a, i)), a1 = MAX(a->start[i], last_index(a, i));
         int64_t b0 = MIN(b->start[i], last_index(b, i)), b1 = MAX(b->start[i], last_index(b, i));
         if (a->size[i] == 0 || b->size[i] == 0 || a1 < b0 || b1 < a0)
             return true;
-        int64_t d = a0 - b0, period = gcd(llabs(a->step[i]), llabs(b->step[i]));
+        int64_t d = a0 - b0, period = gcd(a->step[i], b->step[i]);
         if (a->size[i] > 1 && b->size[i] > 1 && d % period != 0)
             return true;
     }
     return false;
 }
 
-bool
-box_within(const Box *outer, const Box *inner, Box *rel)
+/* rel: inner in the coordinates of outer */
+static bool
+is_within(const Box *outer, const Box *inner, Box *rel)
 {
     *rel = *inner;
     for (int i = 0; i < outer->rank; i++) {
@@ -132,7 +121,7 @@ before_overwritten(const Graph *g, Val base, const Box *box)
 {
     for (const Op *u = val_def(g, base); u->code == T_update; u = val_def(g, base)) {
         Box old = box_of(g, u), rel;
-        if (!box_within(box, &old, &rel))
+        if (!is_within(box, &old, &rel))
             break;
         base = op_val(g, u, 0);
     }
@@ -169,9 +158,9 @@ t_fold_slice_of_update(Graph *g, Val x, AttrId attr, LocId loc, Val *out)
     int n = 0;
     for (const Op *u = val_def(g, base); u->code == T_update; u = val_def(g, base)) {
         Box written = box_of(g, u);
-        if (box_within(&written, &box, &rel))
+        if (is_within(&written, &box, &rel))
             return t_slice(g, op_val(g, u, 1), rel.start, rel.step, rel.size, loc, out);
-        if (!box_is_disjoint(&written, &box))
+        if (!is_disjoint(&written, &box))
             break;
         if (++n == LOOK_BACK)
             return ST_OK; /* a slice of something in the middle would look on from there */

@@ -52,8 +52,6 @@ typedef struct Box {
 Box box_of(const Graph *g, const Op *op); /* of a slice or an update */
 Box box_whole(const Type *t);
 bool box_covers(const Box *b, int axis, int64_t dim); /* all of an axis, in order */
-bool box_is_disjoint(const Box *a, const Box *b);     /* false when in doubt */
-bool box_within(const Box *outer, const Box *inner, Box *rel); /* rel: inner in the coordinates of outer */
 /* base with value, of the box's shape, at the box; steps may be negative. An update has positive steps. */
 Status t_update(Graph *g, Val base, Val value, const Box *box, LocId loc, Val *out);
 Status t_fold_update(Graph *g, const Val *in, AttrId attr, LocId loc, Val *out);          /* for fold.c */

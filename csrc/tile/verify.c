@@ -8,7 +8,6 @@
 #include "tile/verify.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static Status
@@ -46,17 +45,6 @@ report_at(Check *c, OpId o, const char *rule, const char *fmt, ...)
     va_start(ap, fmt);
     c->st = push_violation(c, o, rule, fmt, ap);
     va_end(ap);
-}
-
-static int64_t
-gcd(int64_t a, int64_t b)
-{
-    while (b != 0) {
-        int64_t r = a % b;
-        a = b;
-        b = r;
-    }
-    return a < 0 ? -a : a;
 }
 
 /* One varying term and few iterations are enumerated; several are bounded by the gcd of their coefficients. */
