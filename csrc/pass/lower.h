@@ -123,13 +123,24 @@ bool instr_loops_over(const Lower *l, const Instr *in, uint32_t dims); /* it tak
 void instr_space(const Lower *l, Val v, Instr *in); /* the index space of v */
 void instr_arg(Instr *in, int i, const Tile *t);
 
+/* lower_chain.c - ops that wait for their reader */
+Status force(Lower *l, Val v, Node *n); /* make the node of v a tile */
+Status copy_tile(Lower *l, Val v, const Tile *src, const Tile *dst);
+Tile aligned(const Lower *l, const Tile *t, Val v, Val result); /* v's tile, broadcast to the dims of result */
+void put_scal(Instr *in, int arg, const Scal *s, Key imm);       /* a [P, 1] operand, or the immediate `imm` */
+void put_base(Instr *in, int arg, const Node *n);                /* what a chain stands on; a matmul by windows */
+bool is_same_size(const Lower *l, Val v, Val result);            /* v may be taken in element for element */
+/* What a reader of operand i may extend: the chain that waits, of at most `room` steps, else one of none on its tile. */
+Status take_chain(Lower *l, const Op *op, int i, int room, Node *out);
+Status own_base(Lower *l, const Op *op, int i, Node *chain);     /* `chain`, made of operand i, is to wait */
+Status as_scal(Lower *l, const Op *op, int i, Scal *out, bool *ok); /* operand i as a [P, 1] operand, if it can be one */
+Status settle(Lower *l, Val v, Node *n); /* v is the chain n; forced unless it may wait */
+Status append_step(Lower *l, const Op *op, int data, Alu alu, const Scal *s, bool rev); /* operand `data`, then alu s */
+
 /* lower_ew.c */
 Status lower_elementwise(Lower *l, const Op *op);
 Status lower_concat(Lower *l, const Op *op);
 Status lower_layout(Lower *l, const Op *op);
-Status force(Lower *l, Val v, Node *n);            /* make the node of v a tile */
-Status copy_tile(Lower *l, Val v, const Tile *src, const Tile *dst);
-Tile aligned(const Lower *l, const Tile *t, Val v, Val result); /* v's tile, broadcast to the dims of result */
 
 /* lower_reduce.c */
 Status lower_reduce(Lower *l, const Op *op);

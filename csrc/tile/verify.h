@@ -4,6 +4,8 @@
 
 #include "tile/tile.h"
 
+#define BIT(x) (1u << (x))
+
 /* A box in a buffer: partitions [plo, phi), elements [lo, hi) of the row. phi 0: nothing. In HBM
  * the partitions are [0, 1). */
 typedef struct Region {
@@ -77,7 +79,10 @@ static inline bool is_chip(int space) { return space == SP_sbuf || space == SP_p
 /* The largest value of a mod `mod` over all loops. */
 int64_t affine_residue_max(const Check *c, const Affine *a, int64_t mod);
 
-/* verify_instr.c: shapes, dtypes, engines of the instruction at hand */
+/* verify_operand.c: engine, and spaces and patterns of the operands; true: its own rules can be applied */
+bool check_operands(Check *c);
+
+/* verify_instr.c: all rules of the instruction at hand */
 void check_instr(Check *c);
 
 /* verify_memory.c: what is declared, addressed, written and read */
