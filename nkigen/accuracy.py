@@ -403,9 +403,8 @@ The figures are those of the **simulated program**. The simulator computes activ
 to the last bits of f32, where the device has tables of polynomials whose error is not
 published; it keeps subnormals, and takes maxima of nan and comparisons with it as NumPy does.
 
-The narrow floats are computed in f32 and rounded once. i32 and bool are exact in every op that takes them
-(`add subtract multiply floor_divide remainder power maximum minimum negative absolute sign square`,
-comparisons, `logical_*`), or refused.
+The narrow floats are computed in f32 and rounded once. Integers of up to 32 bits and bool are exact in every op that
+takes them; sums, products, powers and conversions wrap as NumPy's do.
 """
 
 
