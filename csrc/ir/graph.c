@@ -96,3 +96,15 @@ graph_name_val(Graph *g, Val v, const char *name)
 {
     return str_make(g->cx, name, strlen(name), &g->vals.p[v.i].name);
 }
+
+Status
+graph_copy_interface(const Graph *in, const Val *map, Graph *out)
+{
+    for (uint32_t i = 0; i < in->inputs.n; i++)
+        VEC_PUSH(out->cx, &out->arena, &out->inputs, map ? map[in->inputs.p[i].i] : in->inputs.p[i]);
+    for (uint32_t i = 0; i < in->outputs.n; i++)
+        VEC_PUSH(out->cx, &out->arena, &out->outputs, map ? map[in->outputs.p[i].i] : in->outputs.p[i]);
+    for (uint32_t i = 0; i < in->aliases.n; i++)
+        VEC_PUSH(out->cx, &out->arena, &out->aliases, in->aliases.p[i]);
+    return ST_OK;
+}

@@ -234,6 +234,8 @@ int ap_merge(Ap *ap);                /* fuse neighbouring dims that are one run;
 /* graph.c */
 Status graph_new(Ctx *cx, const Dialect *d, const char *name, Graph **out); /* memory of its own arena */
 void graph_free(Graph *g);
+/* Inputs, outputs and aliases of a copy; map: from the values of `in` to those of `out`, NULL when they are the same. */
+Status graph_copy_interface(const Graph *in, const Val *map, Graph *out);
 /* Appends an op. Operands: `in` with access patterns in tile IR (ap 0 in tensor IR). Result types in `types`. */
 Status graph_append(Graph *g, int code, const Operand *in, int nin, AttrId attr, LocId loc,
                     const TyId *types, int nout, OpId *out);

@@ -35,7 +35,7 @@ mul(Expr *e, Val a, Val b)
 static inline Val
 binc(Expr *e, TOp op, Val a, double c)
 {
-    return x_binary(e, op, a, num(e, c));
+    return x_with(e, op, a, e->dt, c);
 }
 
 static inline Val

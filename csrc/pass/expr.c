@@ -36,6 +36,12 @@ x_number(Expr *e, DType dt, double c)
 }
 
 Val
+x_with(Expr *e, TOp op, Val a, DType dt, double c)
+{
+    return x_binary(e, op, a, x_number(e, dt, c));
+}
+
+Val
 x_cast(Expr *e, Val a, DType dt)
 {
     Val v = {0};

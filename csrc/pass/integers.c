@@ -101,33 +101,27 @@ divmod_unsigned(Expr *e, Val a, Val b, Val *quotient, Val *rest)
 
 #define HALF 65536
 
-static Val
-with_number(Expr *e, TOp op, Val a, DType dt, double c)
-{
-    return x_binary(e, op, a, x_number(e, dt, c));
-}
-
 /* x - m * (the nearest integer to x / m), a float: at most m / 2, and 128 for the rounding of x as an f32. */
 static Val
 centred_rest(Expr *e, Val x, DType dt, double m, Val *multiple)
 {
-    Val q = x_rcast(e, with_number(e, T_mul, x_cast(e, x, DT_f32), DT_f32, 1 / m), dt);
-    Val r = x_binary(e, T_sub, x, with_number(e, T_mul, q, dt, m));
+    Val q = x_rcast(e, x_with(e, T_mul, x_cast(e, x, DT_f32), DT_f32, 1 / m), dt);
+    Val r = x_binary(e, T_sub, x, x_with(e, T_mul, q, dt, m));
     *multiple = x_cast(e, q, DT_f32);
     if (dt == DT_i32)
         return x_cast(e, r, DT_f32);
-    r = x_cast(e, with_number(e, T_add, r, dt, m), DT_f32); /* unsigned: moved up while it is a word */
-    return with_number(e, T_add, r, DT_f32, -m);
+    r = x_cast(e, x_with(e, T_add, r, dt, m), DT_f32); /* unsigned: moved up while it is a word */
+    return x_with(e, T_add, r, DT_f32, -m);
 }
 
 /* r, at most one m outside, in [low, low + m). */
 static Val
 into_range(Expr *e, Val r, double low, double m)
 {
-    Val below = x_cast(e, with_number(e, T_less, r, DT_f32, low), DT_f32);
-    r = x_binary(e, T_add, r, with_number(e, T_mul, below, DT_f32, m));
-    Val above = x_cast(e, with_number(e, T_greater_equal, r, DT_f32, low + m), DT_f32);
-    return x_binary(e, T_sub, r, with_number(e, T_mul, above, DT_f32, m));
+    Val below = x_cast(e, x_with(e, T_less, r, DT_f32, low), DT_f32);
+    r = x_binary(e, T_add, r, x_with(e, T_mul, below, DT_f32, m));
+    Val above = x_cast(e, x_with(e, T_greater_equal, r, DT_f32, low + m), DT_f32);
+    return x_binary(e, T_sub, r, x_with(e, T_mul, above, DT_f32, m));
 }
 
 /* Upper half and lower half, which may be negative, as a word. */
@@ -135,9 +129,9 @@ static Val
 word_of_halves(Expr *e, Val h, Val l, DType to)
 {
     double low = to == DT_i32 ? -HALF / 2 : 0;
-    Val word = with_number(e, T_mul, x_rcast(e, into_range(e, h, low, HALF), to), to, HALF);
-    l = x_rcast(e, with_number(e, T_add, l, DT_f32, HALF), to);
-    return x_binary(e, T_add, word, with_number(e, T_sub, l, to, HALF));
+    Val word = x_with(e, T_mul, x_rcast(e, into_range(e, h, low, HALF), to), to, HALF);
+    l = x_rcast(e, x_with(e, T_add, l, DT_f32, HALF), to);
+    return x_binary(e, T_add, word, x_with(e, T_sub, l, to, HALF));
 }
 
 Val

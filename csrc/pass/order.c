@@ -33,19 +33,13 @@ is_small(Interval i)
 typedef struct Halves { Val h, l; } Halves; /* f32, exact */
 
 /* a op c. a is made before c: the order of ops is the same with every C compiler. */
-static Val
-with_number(Expr *e, TOp op, Val a, DType dt, double c)
-{
-    return x_binary(e, op, a, x_number(e, dt, c));
-}
-
 /* A lower half may be negative: that of an unsigned word is moved up by 2^16 while it is one. */
 static Val
 word_to_half(Expr *e, Val l, DType dt)
 {
     if (dt == DT_i32)
         return x_cast(e, l, DT_f32);
-    return with_number(e, T_add, x_cast(e, with_number(e, T_add, l, dt, HALF), DT_f32), DT_f32, -HALF);
+    return x_with(e, T_add, x_cast(e, x_with(e, T_add, l, dt, HALF), DT_f32), DT_f32, -HALF);
 }
 
 static Val
@@ -53,14 +47,14 @@ half_to_word(Expr *e, Val l, DType dt)
 {
     if (dt == DT_i32)
         return x_rcast(e, l, dt);
-    return with_number(e, T_sub, x_rcast(e, with_number(e, T_add, l, DT_f32, HALF), dt), dt, HALF);
+    return x_with(e, T_sub, x_rcast(e, x_with(e, T_add, l, DT_f32, HALF), dt), dt, HALF);
 }
 
 static Halves
 halves(Expr *e, Val x, DType dt)
 {
-    Val h = x_rcast(e, with_number(e, T_mul, x_cast(e, x, DT_f32), DT_f32, 1.0 / HALF), dt);
-    Val l = x_binary(e, T_sub, x, with_number(e, T_mul, h, dt, HALF));
+    Val h = x_rcast(e, x_with(e, T_mul, x_cast(e, x, DT_f32), DT_f32, 1.0 / HALF), dt);
+    Val l = x_binary(e, T_sub, x, x_with(e, T_mul, h, dt, HALF));
     h = x_cast(e, h, DT_f32);
     return (Halves){h, word_to_half(e, l, dt)};
 }
@@ -70,7 +64,7 @@ static Val
 difference(Expr *e, Val a, Val b, DType dt)
 {
     Halves x = halves(e, a, dt), y = halves(e, b, dt);
-    Val high = with_number(e, T_mul, x_binary(e, T_sub, x.h, y.h), DT_f32, 2 * HALF);
+    Val high = x_with(e, T_mul, x_binary(e, T_sub, x.h, y.h), DT_f32, 2 * HALF);
     return x_binary(e, T_add, high, x_binary(e, T_sub, x.l, y.l));
 }
 
@@ -80,8 +74,8 @@ compare(Expr *e, TOp op, Val a, Val b, DType dt, bool exact)
     if (exact)
         return x_binary(e, op, a, b);
     if (op == T_equal || op == T_not_equal) /* a difference of integers wraps, but to 0 only from 0 */
-        return with_number(e, op, x_binary(e, T_sub, a, b), dt, 0);
-    return with_number(e, op, difference(e, a, b, dt), DT_f32, 0);
+        return x_with(e, op, x_binary(e, T_sub, a, b), dt, 0);
+    return x_with(e, op, difference(e, a, b, dt), DT_f32, 0);
 }
 
 static Val
@@ -113,7 +107,7 @@ extreme(Expr *e, const Graph *in, const Op *op, Val x)
     Val out_of_range = x_number(e, DT_f32, op->code == T_reduce_max ? -2 * HALF : 2 * HALF);
     Val l = x_where(e, x_binary(e, T_equal, s.h, h), s.l, out_of_range);
     l = keep_dims(e, (TOp)op->code, l, in, op);
-    Val high = with_number(e, T_mul, x_rcast(e, h, dt), dt, HALF);
+    Val high = x_with(e, T_mul, x_rcast(e, h, dt), dt, HALF);
     Val v = x_binary(e, T_add, high, half_to_word(e, l, dt)), out = {0};
     if (e->st == ST_OK)
         e->st = t_reshape(e->g, v, t->dim, t->rank, e->loc, &out);

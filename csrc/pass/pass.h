@@ -70,6 +70,7 @@ typedef struct Expr {
 Val x_unary(Expr *e, TOp op, Val a);
 Val x_binary(Expr *e, TOp op, Val a, Val b);
 Val x_number(Expr *e, DType dt, double c);
+Val x_with(Expr *e, TOp op, Val a, DType dt, double c); /* a op the number c */
 Val x_cast(Expr *e, Val a, DType dt);
 Val x_rcast(Expr *e, Val a, DType dt); /* to the nearest integer, saturating */
 Val x_where(Expr *e, Val c, Val a, Val b);

@@ -307,20 +307,6 @@ write_loop(Roll *r, uint32_t first, uint32_t n, int64_t count)
 }
 
 static Status
-copy_interface(Roll *r)
-{
-    const Graph *in = r->in;
-    Graph *out = r->out;
-    for (uint32_t i = 0; i < in->inputs.n; i++)
-        VEC_PUSH(out->cx, &out->arena, &out->inputs, r->map[in->inputs.p[i].i]);
-    for (uint32_t i = 0; i < in->outputs.n; i++)
-        VEC_PUSH(out->cx, &out->arena, &out->outputs, r->map[in->outputs.p[i].i]);
-    for (uint32_t i = 0; i < in->aliases.n; i++)
-        VEC_PUSH(out->cx, &out->arena, &out->aliases, in->aliases.p[i]);
-    return ST_OK;
-}
-
-static Status
 roll_ops(Roll *r)
 {
     uint32_t n;
@@ -336,7 +322,7 @@ roll_ops(Roll *r)
             TRY(copy_op(r, o++, (Val){0}));
         }
     }
-    return copy_interface(r);
+    return graph_copy_interface(r->in, r->map, r->out);
 }
 
 static Status

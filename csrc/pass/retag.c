@@ -6,18 +6,6 @@
 #include "pass/plan.h"
 
 static Status
-copy_interface(const Graph *in, Graph *out)
-{
-    for (uint32_t i = 0; i < in->inputs.n; i++)
-        VEC_PUSH(out->cx, &out->arena, &out->inputs, in->inputs.p[i]);
-    for (uint32_t i = 0; i < in->outputs.n; i++)
-        VEC_PUSH(out->cx, &out->arena, &out->outputs, in->outputs.p[i]);
-    for (uint32_t i = 0; i < in->aliases.n; i++)
-        VEC_PUSH(out->cx, &out->arena, &out->aliases, in->aliases.p[i]);
-    return ST_OK;
-}
-
-static Status
 copy_ops(const Graph *in, Retag *retag, void *env, Graph *out)
 {
     FOR_OPS(in, o) {
@@ -30,7 +18,7 @@ copy_ops(const Graph *in, Retag *retag, void *env, Graph *out)
         if (op->nout)
             out->vals.p[out->ops.p[made.i].out.i].name = in->vals.p[op->out.i].name;
     }
-    return copy_interface(in, out);
+    return graph_copy_interface(in, NULL, out);
 }
 
 Status

@@ -136,8 +136,8 @@ layout_of(PyObject *o, int axis, Type *type, int64_t *stride)
     return true;
 }
 
-static bool
-is_c_ordered(PyObject *o)
+bool
+is_c_order(PyObject *o)
 {
     if (is_traced(o))
         return !((Traced *)o)->stride;
@@ -158,7 +158,7 @@ order_like(Session *s, Traced *t, PyObject *const *in, Py_ssize_t n, int axis)
     if (!plain) {
         plain = true;
         for (Py_ssize_t i = 0; i < n && plain; i++)
-            plain = is_c_ordered(in[i]);
+            plain = is_c_order(in[i]);
     }
     if (plain)
         return ST_OK;

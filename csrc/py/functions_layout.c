@@ -122,15 +122,6 @@ fn_moveaxis(Session *s, const char *name, PyObject *const *a)
 
 /* ---- shapes ---- */
 
-bool
-is_c_order(PyObject *x)
-{
-    int64_t stride[MAX_RANK];
-
-    traced_strides(x, stride);
-    return strides_are_c(traced_type(x), stride);
-}
-
 /* Whether 'A' means Fortran order for an array. */
 static bool
 is_fortran(PyObject *x)
@@ -144,7 +135,7 @@ is_fortran(PyObject *x)
         same &= ty->dim[i] == 1 || stride[i] == step;
         step *= ty->dim[i];
     }
-    return same && !strides_are_c(ty, stride);
+    return same && !is_c_order(x);
 }
 
 static bool

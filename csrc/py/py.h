@@ -178,6 +178,7 @@ PyObject *traced_getattro(PyObject *self, PyObject *name);
 int traced_val(PyObject *o, Val *out);     /* the value that it has now */
 const Type *traced_type(PyObject *o);
 void traced_strides(PyObject *o, int64_t *stride); /* in elements */
+bool is_c_order(PyObject *o); /* in memory, as NumPy would have it; of anything */
 PyObject *traced_array(Session *s, Status st, Val v, bool scalar); /* an owner in C order, or the exception of st */
 /* A ufunc's result, in the memory order that its at most 3 operands ask for. */
 PyObject *traced_like(Session *s, Status st, Val v, PyObject *const *in, int n);
@@ -267,7 +268,6 @@ typedef PyObject *Handler(Session *s, const char *name, PyObject *const *a);
 #define FN(id, handler, sig) Handler fn_##handler;
 #define METHOD(id, handler, sig, doc) Handler fn_##handler;
 #include "py/functions.def"
-bool is_c_order(PyObject *x);                                    /* in memory, as NumPy would have it */
 bool keeps_order(PyObject *order, PyObject *x, bool absent);      /* whether a copy of x is in the order of x, else C */
 Status at_least(Session *s, Val x, int rank, Val *v); /* axes of size 1 in front; functions_layout.c */
 
