@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from nkigen import _core
-from nkigen.errors import NkigenError
+from nkigen.errors import NkigenError, ShapeError
 
 __all__ = ["Buffer", "live", "target", "buffers"]
 
@@ -28,7 +29,14 @@ MAKERS = (
 )
 #: functions of numpy that hand arrays on; asanyarray is not one of them, because numpy's
 #: own functions call it as numpy.asanyarray and go on to what only ndarrays do
-CONVERTERS = ("asarray", "ascontiguousarray")
+CONVERTERS: dict[str, dict[str, Any]] = {
+    "asarray": {},
+    "ascontiguousarray": {"order": "C", "ndmin": 1},
+    "asfortranarray": {"order": "F", "ndmin": 1},
+}
+
+#: of an object that only a tuple, a loop's variable and the call's argument refer to
+OWN_REFERENCES = 3
 
 _local = threading.local()
 _lock = threading.Lock()
@@ -53,16 +61,31 @@ class Buffer(np.ndarray):
 
     _session: Any = None
     _cell: Any = None
+    #: of a view that NumPy made through other objects: the Buffer whose memory it sees
+    _owner: Any = None
+    #: iterators and memoryviews on the memory, which a traced write would not reach
+    _outside: tuple[Any, ...] = ()
 
     def __array_finalize__(self, obj: Any) -> None:
         self._session = getattr(obj, "_session", None)
+        root = _root(obj)
+        if root is not None and self.base is not None and _shares(self, root):
+            self._owner = root
 
     def __getattribute__(self, name: str) -> Any:
-        if name in _ELEMENTS:
-            cell = live(self)
-            if cell is not None:
-                return getattr(cell, name)
-        return super().__getattribute__(name)
+        if name not in _ELEMENTS:
+            return super().__getattribute__(name)
+        cell = live(self)
+        if cell is not None:
+            return getattr(cell, name)
+        value = super().__getattribute__(name)
+        if name in ("flat", "data"):
+            root = _root(self)
+            root._outside += (value,)
+        return value
+
+    def view(self, *args: Any, **kwargs: Any) -> Any:
+        return _linked(super().view(*args, **kwargs), self)
 
     def __getitem__(self, key: Any) -> Any:
         cell = live(self)
@@ -76,6 +99,12 @@ class Buffer(np.ndarray):
             super().__setitem__(key, value)
         else:
             cell[key] = value
+
+    def fill(self, value: Any) -> None:
+        if _has_traced(value):
+            _enliven(self)
+        cell = live(self)
+        super().fill(value) if cell is None else cell.fill(value)
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **kwargs: Any
@@ -100,9 +129,13 @@ class Buffer(np.ndarray):
         self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
     ) -> Any:
         if not _has_traced((args, kwargs)):
-            return super().__array_function__(func, types, args, kwargs)
+            result = super().__array_function__(func, types, args, kwargs)
+            return _derived(result, _arrays((args, kwargs)))
         if func is np.copyto and args:
             _enliven(args[0])
+        if func is np.broadcast_arrays:
+            for a in args:
+                _enliven(a)
         args, kwargs = _seen((args, kwargs))
         return func(*args, **kwargs)
 
@@ -156,7 +189,8 @@ def live(array: Any) -> _core.TracedArray | None:
     root = _root(array)
     if root is None or root._cell is None:
         return None
-    if array is root:
+    flags = array.flags
+    if array is root and flags.writeable and array.shape == root._cell.shape:
         return root._cell
     if array.dtype != root.dtype:
         raise NkigenError(
@@ -168,7 +202,9 @@ def live(array: Any) -> _core.TracedArray | None:
     size = array.itemsize
     offset = _plain(array).ctypes.data - _plain(root).ctypes.data
     strides = tuple(s // size for s in array.strides)
-    return root._session.view(root._cell, offset // size, array.shape, strides)
+    return root._session.view(
+        root._cell, offset // size, array.shape, strides, flags.writeable
+    )
 
 
 def target(array: Any) -> _core.TracedArray | None:
@@ -188,8 +224,51 @@ def _root(array: Any) -> Buffer | None:
     while isinstance(array, np.ndarray):
         if isinstance(array, Buffer):
             root = array
+            if root._owner is not None:
+                return root._owner
         array = array.base
     return root
+
+
+def _shares(array: np.ndarray, root: Buffer) -> bool:
+    """Whether an array lies in the memory of a Buffer."""
+    return np.may_share_memory(_plain(array), _plain(root))
+
+
+def _linked(value: Any, source: Any) -> Any:
+    """An array that sees the memory of `source` as a Buffer that knows whose it is."""
+    root = _root(source)
+    if root is None or type(value) is not np.ndarray or not _shares(value, root):
+        return value
+    view = np.ndarray.view(value, Buffer)
+    view._session, view._owner = root._session, root
+    return view
+
+
+def _derived(value: Any, operands: Sequence[np.ndarray]) -> Any:
+    """What a function of numpy gives for operands, some of them Buffers: views of them
+    know whose memory they see, and new arrays are Buffers, too."""
+    if type(value) in (list, tuple):
+        return type(value)(_derived(v, operands) for v in value)
+    if type(value) is not np.ndarray:
+        return value
+    sources = [a for a in operands if np.may_share_memory(_plain(a), value)]
+    for source in sources:
+        linked = _linked(value, source)
+        if linked is not value:
+            return linked
+    return value if sources else _made(value, _session())
+
+
+def _arrays(value: Any) -> list[np.ndarray]:
+    """The arrays in the arguments of a call."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    if type(value) is dict:
+        value = list(value.values())
+    if type(value) in (list, tuple):
+        return [a for v in value for a in _arrays(v)]
+    return []
 
 
 def _enliven(array: Any) -> None:
@@ -197,7 +276,23 @@ def _enliven(array: Any) -> None:
     root = _root(array)
     session = _session()
     if root is not None and root._cell is None and root._session is session is not None:
+        held = [v for v in root._outside if sys.getrefcount(v) > OWN_REFERENCES]
+        if held:
+            raise NkigenError(
+                f"a {type(held[0]).__name__} on an array that was made inside of the "
+                "kernel would not see a traced write to it; take it after the write, or "
+                "use reshape(-1), which is a view"
+            )
+        root._outside = ()
         root._cell = session.constant(_plain(root))
+        _poison(_plain(root))
+
+
+def _poison(array: np.ndarray) -> None:
+    """What sees the memory past us (numpy.asarray under another name, a memoryview) shall
+    not pass for what was written."""
+    if array.flags.writeable and array.dtype.kind != "b":
+        array[...] = np.iinfo(array.dtype).min if array.dtype.kind in "iu" else np.nan
 
 
 def _plain(value: Any) -> Any:
@@ -261,37 +356,95 @@ def _maker(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         is_array = name == "array" and args and "subok" not in kwargs
         if is_array and _has_traced(args[0]):
             return _traced_array(*args, **kwargs)
+        if name == "full" and _has_traced((args[1:], kwargs)):
+            return _filled(*args, **kwargs)
         result = original(*args, **kwargs)
-        shared = args and isinstance(args[0], np.ndarray) and name == "array"
-        if shared and np.may_share_memory(result, args[0]):
-            return result
+        if name == "array" and args and isinstance(args[0], np.ndarray):
+            return _converted(result, args[0], session)
         return _made(result, session, keep=not name.startswith("empty"))
 
     return make
 
 
-def _converter(original: Callable[..., Any]) -> Callable[..., Any]:
+def _converter(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    layout = CONVERTERS[name]
+
     @functools.wraps(original)
     def convert(a: Any, dtype: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if _session() is None or not (_has_traced(a) or _root(a) is not None):
-            return original(a, dtype, *args, **kwargs)
-        if isinstance(a, np.ndarray) and (dtype is None or a.dtype == dtype):
-            return a
-        return _traced_array(a, dtype, copy=None)
+        session = _session()
+        if session is not None and _has_traced(a):
+            order = args[0] if args else kwargs.pop("order", None)
+            how = {"copy": None, "order": order or "K", **layout, **kwargs}
+            return _traced_array(a, dtype, **how)
+        result = original(a, dtype, *args, **kwargs)
+        if session is not None and isinstance(a, (np.ndarray, list, tuple)):
+            return _converted(result, a, session)
+        return result
 
     return convert
 
 
-def _traced_array(value: Any, dtype: Any = None, *, copy: Any = True, **_: Any) -> Any:
+def _converted(result: Any, source: Any, session: Any) -> Any:
+    """An array made of another, or the other, or a view of it."""
+    if isinstance(source, np.ndarray):
+        if np.may_share_memory(_plain(result), _plain(source)):
+            return _linked(result, source)
+    return _made(result, session)
+
+
+def _traced_array(
+    value: Any,
+    dtype: Any = None,
+    *,
+    copy: Any = True,
+    order: str = "K",
+    ndmin: int = 0,
+    **_: Any,
+) -> Any:
     """numpy.array of a traced array or of a list with some in it."""
     value = _seen(value)
     if isinstance(value, (list, tuple)) and _has_traced(value):
-        value, copy = np.stack([_traced_array(v, copy=None) for v in value]), None
+        items = [_traced_array(v, copy=None) for v in value]
+        value, copy = np.stack(items), None
     if not isinstance(value, _core.TracedArray):
         return value if dtype is None else np.asarray(value, dtype)
-    if dtype is not None:
-        return value.astype(dtype, copy=bool(copy))
-    return value.copy() if copy else value
+    same = dtype is None or np.dtype(dtype) == value.dtype
+    fits = same and _is_laid_out(value, order)
+    if copy is False and not fits:
+        raise ShapeError(
+            "numpy.array: copy=False, but these elements can only be had in this dtype "
+            "and order as a copy"
+        )
+    if not same:
+        value = value.astype(dtype)
+    if not _is_laid_out(value, order) or (same and copy):
+        value = value.T.copy().T if order == "F" else value.copy(order)
+    if ndmin > value.ndim:
+        value = value.reshape((1,) * (ndmin - value.ndim) + value.shape)
+    return value
+
+
+def _is_laid_out(value: _core.TracedArray, order: str) -> bool:
+    """Whether the elements of an array lie in an order of memory."""
+    if order not in ("C", "F"):
+        return True
+    axes = range(value.ndim) if order == "F" else range(value.ndim)[::-1]
+    step = value.itemsize
+    for i in axes:
+        if value.shape[i] != 1 and value.strides[i] != step and value.size:
+            return False
+        step *= value.shape[i]
+    return True
+
+
+def _filled(
+    shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", **_: Any
+) -> Any:
+    """numpy.full of a traced value."""
+    value = _traced_array(fill_value, copy=None)
+    result = np.empty(shape, value.dtype if dtype is None else dtype, order)
+    result[...] = value
+    return result
 
 
 @contextlib.contextmanager
@@ -321,8 +474,8 @@ def _enter() -> None:
             return
         for name in (*MAKERS, *CONVERTERS):
             original = _originals[name] = getattr(np, name)
-            make = _maker(name, original) if name in MAKERS else _converter(original)
-            setattr(np, name, make)
+            wrap = _maker if name in MAKERS else _converter
+            setattr(np, name, wrap(name, original))
 
 
 def _leave() -> None:

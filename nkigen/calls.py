@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nkigen import _core
-from nkigen.errors import DTypeError, NkigenError, ShapeError
+from nkigen.buffers import live
+from nkigen.errors import DTypeError, NkigenError, ShapeError, TraceError
 from nkigen.structure import (
     Branch,
     flatten_arguments,
@@ -153,6 +154,11 @@ def plain_array(value: Any) -> np.ndarray:
         >>> plain_array([1, 2]).shape
         (2,)
     """
+    if live(value) is not None:
+        raise TraceError(
+            "an array that was made inside of a kernel and has traced elements is no "
+            "argument of another; pass arrays in as parameters and out as results"
+        )
     if isinstance(value, np.ma.MaskedArray):
         raise DTypeError(
             "a masked array has elements that do not count; give it as "

@@ -266,7 +266,7 @@ class _Walk:
 
     def branch(self, value: Any, parts: dict[Any, Any], path: str) -> Branch:
         if id(value) in self.open:
-            raise DTypeError(f"{path}: this {_kind(value)} contains itself")
+            raise DTypeError(f"{path}: {_kind(value)} that contains itself")
         if len(self.open) >= MAX_DEPTH:
             raise DTypeError(f"{path[:200]}: nested more than {MAX_DEPTH} deep")
         self.open.add(id(value))
@@ -372,6 +372,8 @@ def _short(value: Any) -> str:
     """A static value in a message: with its class where the text does not tell it."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}"
+    if isinstance(value, int) and value.bit_length() > 1024:  # may have no decimal text
+        return f"an integer of {value.bit_length()} bits"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -466,6 +466,6 @@ is_writable(Session *s, PyObject *o)
 {
     if (!((Traced *)o)->readonly)
         return true;
-    raise_here(s, E_Shape, "assignment destination is read-only: it is a broadcast of another array; write to a copy");
+    raise_here(s, E_Shape, "assignment destination is read-only, as a broadcast of another array is; write to a copy");
     return false;
 }

@@ -216,7 +216,7 @@ static int
 skip_init(State *st)
 {
     static const char *const own[] = {"ops.py",     "trace.py",  "calls.py",    "structure.py",
-                                      "compile.py", "display.py", "errors.py"};
+                                      "compile.py", "display.py", "errors.py",    "buffers.py"};
     PyObject *ours = folder_of("nkigen.errors"), *np = folder_of("numpy");
 
     st->skip = ours && np ? PyTuple_New(COUNT_OF(own) + 1) : NULL;

@@ -313,18 +313,22 @@ static PyObject *
 session_view(PyObject *self, PyObject *args)
 {
     Session *s = (Session *)self;
-    PyObject *owner, *shape, *strides;
+    PyObject *owner, *shape, *strides, *view;
     int64_t dim[MAX_RANK], stride[MAX_RANK];
     long long offset;
-    int n, m;
+    int n, m, writable = 1;
 
-    if (!PyArg_ParseTuple(args, "O!LOO:view", s->st->traced, &owner, &offset, &shape, &strides) || !usable(s, owner))
+    if (!PyArg_ParseTuple(args, "O!LOO|p:view", s->st->traced, &owner, &offset, &shape, &strides, &writable) ||
+        !usable(s, owner))
         return NULL;
     if (dims_of(s, "shape", shape, dim, &n) < 0 || dims_of(s, "strides", strides, stride, &m) < 0)
         return NULL;
     if (n != m)
         return raise_plain(s->st, E_Shape, "view() expects as many strides as dims");
-    return view_of_memory(s, owner, offset, n, dim, stride);
+    view = view_of_memory(s, owner, offset, n, dim, stride);
+    if (view && !writable)
+        ((Traced *)view)->readonly = true;
+    return view;
 }
 
 static PyObject *
@@ -433,7 +437,8 @@ static PyMethodDef session_methods[] = {
     {"constant", session_constant, METH_O,
      "constant($self, array, /)\n--\n\nA TracedArray with the elements of an array."},
     {"view", session_view, METH_VARARGS,
-     "view($self, owner, offset, shape, strides, /)\n--\n\nThe view that NumPy says so, in elements of its owner."},
+     "view($self, owner, offset, shape, strides, writable=True, /)\n--\n\nThe view that NumPy says so, in elements of its "
+     "owner."},
     {"close", session_close, METH_NOARGS, "close($self, /)\n--\n\nEnd the trace without results."},
     {"compile", session_compile, METH_VARARGS,
      "compile($self, target, narrow, plan, /)\n--\n\nRun the pipeline; once per session."},
