@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 import nkigen
-from nkigen import workloads
+from nkigen import calibration, workloads
 from nkigen.workloads import Workload
 
 TARGETS = ("trn1", "trn2", "trn3")
@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-sim", action="store_true", help="do not run the simulator"
+    )
+    parser.add_argument(
+        "--calibration",
+        action="store_true",
+        help="price published kernels instead, and print predicted over measured time",
     )
     parser.add_argument(
         "--full",
@@ -372,6 +377,8 @@ def check_baseline(path: str, rows: list[Row], update: bool) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark; the exit code."""
+    if args.calibration:
+        return calibration.run()
     try:
         plan = plan_of(args)
     except (KeyError, ValueError) as e:

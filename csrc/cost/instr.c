@@ -169,7 +169,7 @@ stream_cycles(const Instr *k, double n)
     case K_select_reduce:
         return one_in_psum(&s[1], &s[2]) ? n : 2 * n;
     case K_reciprocal:
-        return 8 * n;
+        return k->hw->reciprocal_cycles * n;
     case K_tensor_reduce:
         return reduce_cycles(k, n);
     case K_tensor_partition_reduce: /* unpublished: 16 lanes fold the partitions of one core by one */
@@ -213,6 +213,8 @@ cost_stream(const Instr *k, InstrCost *c)
         cycles += hw->min_ii;
     if (k->op->code == K_activation && k->side[KA_reduce_res].ap)
         cycles += hw->act_read_accumulator;
+    if (k->engine == EN_vector) /* in part hidden behind what the previous instruction still writes */
+        cycles += MIN(hw->sram_access, n / 4);
     if (k->engine == EN_gpsimd)
         cycles += hw->gpsimd_start;
     else if (n < hw->pmax) /* too short to hide the fixed part behind the previous instruction */
@@ -247,10 +249,7 @@ cost_tensor(const Instr *k, InstrCost *c)
 static double
 run_cost(const Hw *hw, double bytes)
 {
-    double b = MAX(bytes, hw->dma_run_min);
-    double missing = b < hw->dma_full_bytes ? 1 - b / hw->dma_full_bytes : 0;
-
-    return b + hw->dma_row_bytes + (hw->dma_short_bytes - hw->dma_row_bytes) * missing;
+    return MAX(bytes, hw->dma_run_min) + hw->dma_row_bytes;
 }
 
 /* Engines that share a transfer: 8 partitions each; between HBM buffers, pieces of at least dma_good_bytes. */
@@ -262,6 +261,12 @@ engines_used(const Hw *hw, const Side *dst, const Side *src, double bytes)
                      : bytes / hw->dma_good_bytes;
 
     return n < 1 ? 1 : MIN(n, hw->dma_engines);
+}
+
+static double
+hbm_share(const Hw *hw) /* GB/s that a core may count on when all of them stream */
+{
+    return hw->hbm_device_gbs / hw->cores_per_device;
 }
 
 static int64_t
@@ -291,9 +296,9 @@ cost_dma(const Instr *k, InstrCost *c)
     c->hbm_write = dst->space == SP_hbm ? elems * dst->bytes : 0;
     hbm = (double)(c->hbm_read + c->hbm_write);
     c->span_us = per_engine / hw->dma_engine_gbs / share * 1e-3;
-    c->issue_us = c->span_us * engines / hw->dma_engines;
-    c->issue_us = MAX(c->issue_us, hbm / hw->hbm_core_gbs * 1e-3);
-    c->span_us = MAX(c->span_us, c->issue_us);
+    c->span_us = MAX(c->span_us, hbm / hbm_share(hw) * 1e-3);
+    c->issue_us = MAX(c->span_us, hw->dma_least_ns * 1e-3) * engines / hw->dma_engines;
+    c->issue_us = MAX(c->issue_us, hbm / hbm_share(hw) * 1e-3);
     c->latency_us = hw->dma_completion_ns * 1e-3;
 }
 
@@ -306,7 +311,7 @@ cost_matmul_peak(const Hw *hw, DType dt)
 double
 cost_dma_bandwidth(const Hw *hw)
 {
-    return MIN(hw->dma_core_gbs, hw->hbm_core_gbs) * 1e3;
+    return MIN(hw->dma_core_gbs, hbm_share(hw)) * 1e3;
 }
 
 InstrCost

@@ -1,4 +1,4 @@
-/* timeline.c - when everything happens: engines as in-order queues, DMA queues over one shared bandwidth.
+/* timeline.c - when everything happens: engines as in-order queues, DMAs over one shared bandwidth.
  *
  * in:   a verified tile program, before or after allocation
  * out:  its modelled time
@@ -15,7 +15,6 @@
 #define CK_bus LN_COUNT /* clock of the shared DMA bandwidth, after those of the lanes */
 #define CK_COUNT (LN_COUNT + 1)
 #define MAX_GAPS 32
-#define MAX_QUEUES 8
 #define MAX_STEPS ((int64_t)1 << 21) /* and 64 per op: from there on loops are not looked at closely */
 #define MAX_PERIOD 8 /* iterations after which rotating buffers are back at their first copy */
 
@@ -36,7 +35,8 @@ typedef struct Use { /* an operand of an instruction, decoded */
 typedef struct Step { /* an op, decoded */
     double issue, span;
     uint32_t use, nuse; /* loop: the index of its end, and of its last rate in Sim.rates */
-    uint8_t lane, engine, table; /* table: 1 + activation function that needs its own table, or 0 */
+    uint8_t lane, engine, ports; /* ports: memories that it may have to share, as a set of spaces */
+    uint8_t table; /* table: 1 + activation function that needs its own table, or 0 */
 } Step;
 
 typedef struct Rate { double per[CK_COUNT]; } Rate; /* how far the clocks went per period */
@@ -56,8 +56,7 @@ typedef struct Sim {
     int64_t *value_of;         /* loop variables */
     Tracker tracker;
     double clock[CK_COUNT];
-    double queue[2][MAX_QUEUES];
-    int nqueues;
+    Gap port[SP_COUNT][LN_COUNT]; /* when the lane used this memory last */
     Gap gap[MAX_GAPS]; /* when the DMA engines are idle; the last is open-ended */
     int ngaps;
     int table;
@@ -198,24 +197,47 @@ fill_gaps(Sim *s, double ready, double work)
 static double
 run_dma(Sim *s, const Step *st, double *start)
 {
-    double *queue = s->queue[st->lane == LN_store], end;
-    int q = 0;
+    double work = MIN(st->issue, st->span), end;
 
-    for (int i = 1; i < s->nqueues; i++)
-        if (queue[i] < queue[q])
-            q = i;
-    *start = MAX(MAX(*start, queue[q]), s->hw->dma_trigger_ns * 1e-3);
-    end = fill_gaps(s, *start, st->issue);
+    *start = MAX(*start, s->hw->dma_trigger_ns * 1e-3);
+    end = fill_gaps(s, *start, work);
     end = MAX(end, *start + st->span);
-    queue[q] = MAX(end, *start + s->hw->dma_fixed_ns * 1e-3);
+    fill_gaps(s, end, st->issue - work); /* the engines are not ready for the next one yet */
     s->clock[st->lane] = MAX(s->clock[st->lane], end);
     return end;
+}
+
+/* Generation 2: vector and scalar engine take turns at PSUM, vector and gpsimd at SBUF. */
+static int
+shares_with(const Sim *s, int space, int lane)
+{
+    int other = space == SP_psum ? LN_scalar : LN_gpsimd;
+    bool parallel = space == SP_psum ? s->hw->vector_scalar_parallel > 0 : s->hw->vector_gpsimd_parallel > 0;
+
+    if (parallel || (space != SP_psum && space != SP_sbuf))
+        return LN_COUNT;
+    return lane == LN_vector ? other : lane == other ? LN_vector : LN_COUNT;
+}
+
+static void
+take_ports(Sim *s, const Step *st, double *start)
+{
+    for (int sp = 0; sp < SP_COUNT; sp++) {
+        int other = shares_with(s, sp, st->lane);
+        const Gap *used = &s->port[sp][other < LN_COUNT ? other : 0];
+        if (other < LN_COUNT && (st->ports >> sp & 1) && *start < used->b && *start + st->issue > used->a)
+            *start = used->b;
+    }
+    for (int sp = 0; sp < SP_COUNT; sp++)
+        if (st->ports >> sp & 1)
+            s->port[sp][st->lane] = (Gap){*start, *start + st->issue};
 }
 
 static double
 run_compute(Sim *s, const Step *st, double *start)
 {
     *start = MAX(*start, s->clock[st->lane]);
+    take_ports(s, st, start);
     s->clock[st->lane] = *start + st->issue;
     if (st->table && st->table != s->table) {
         s->clock[st->lane] += s->hw->act_table_ns * 1e-3;
@@ -406,9 +428,11 @@ jump(Sim *s, OpId loop, uint32_t since, double times, const double *per, int64_t
     }
     for (int l = 0; l < LN_mixed; l++)
         s->clock[l] += by[l];
-    for (int q = 0; q < s->nqueues; q++) {
-        s->queue[0][q] += by[LN_load];
-        s->queue[1][q] += by[LN_store];
+    for (int l = 0; l < LN_COUNT; l++) {
+        for (int sp = 0; sp < SP_COUNT; sp++) {
+            s->port[sp][l].a += by[l];
+            s->port[sp][l].b += by[l];
+        }
     }
     for (int i = 0; i < s->ngaps; i++) {
         s->gap[i].a += by[CK_bus];
@@ -544,6 +568,7 @@ decode_instr(Sim *s, const Op *op, Step *st)
         if (!in->v.i || !in->ap.i)
             continue;
         u.ap = ap_get(s->g->cx, in->ap);
+        st->ports |= (uint8_t)(1u << val_type(s->g, in->v)->space);
         u.elem = dtypes[val_dtype(s->g, in->v)].bytes;
         ap_extent(u.ap, &u.lo, &u.hi);
         u.lo *= u.elem;
@@ -647,7 +672,6 @@ run_program(Sim *s)
     s->hw = hw_get(s->g->target);
     s->tracker.cx = s->g->cx;
     s->tracker.arena = &s->arena;
-    s->nqueues = MIN((int)s->hw->dma_issue_queues, MAX_QUEUES);
     s->gap[0] = (Gap){0, INFINITY};
     s->ngaps = 1;
     set_lags(s);
