@@ -295,11 +295,13 @@ def _slices(attrs: dict) -> tuple[slice, ...]:
 
 def _cast(op: str, attrs: dict, x: list[Bound], value: Array) -> Bound:
     a, dtype = x[0], value.dtype
-    if a.exact:
-        widened = a.raw if _is_float(dtype) and dtype.itemsize >= 4 else None
-        return Bound(value, raw=widened)
     lo, hi = a.ends()
     free = _free(x, value.shape)
+    if dtype.kind in "iu" and _is_float(a.value.dtype):
+        free = _either(free, _beyond(lo, hi, dtype))
+    if a.exact:
+        widened = a.raw if _is_float(dtype) and dtype.itemsize >= 4 else None
+        return Bound(value, raw=widened, free=free)
     if dtype == np.bool_:
         unsure = (lo != hi) & (lo <= 0) & (hi >= 0)
         return Bound(value, free=_either(free, unsure))
@@ -310,6 +312,14 @@ def _cast(op: str, attrs: dict, x: list[Bound], value: Array) -> Bound:
     if dtype.itemsize >= 4 and a.raw is not None:
         return Bound(value, made.lo, made.hi, made.free, a.raw)
     return made
+
+
+def _beyond(lo: Array, hi: Array, dtype: np.dtype) -> Array | None:
+    """Where floats have no integer of a dtype: NumPy's result is that of the machine it
+    runs on, the device's is the nearest integer."""
+    info = np.iinfo(dtype)
+    beyond = ~((lo > info.min - 1.0) & (hi < info.max + 1.0))
+    return beyond if beyond.any() else None
 
 
 def _unary(op: str, attrs: dict, x: list[Bound], value: Array) -> Bound:

@@ -180,6 +180,10 @@ ALU = {
 }
 
 
+#: what the gpsimd engine does in native words, without saturation
+WORDS = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply}
+
+
 def erf(x):
     """Element-wise error function."""
     return np.vectorize(math.erf, otypes=[np.float64])(x)
@@ -294,7 +298,13 @@ def nc_transpose(dst, data, engine=None):
 def tensor_tensor(dst, data1, data2, op, engine=None):
     """dst = data1 op data2"""
     on_chip(dst, data1, data2)
-    store(dst, alu(op, rows(data1), rows(data2)))
+    if engine == "gpsimd" and is_int(data1) and is_int(data2) and is_int(dst) and op in WORDS:
+        wide = [np.ascontiguousarray(t.elements).astype(np.int64) for t in (data1, data2)]
+        with np.errstate(over="ignore"):
+            words = WORDS[op](*(w.reshape(dst.shape) for w in wide))
+        dst.elements[...] = words.astype(dst.dtype)
+    else:
+        store(dst, alu(op, rows(data1), rows(data2)))
 
 
 def tensor_scalar(

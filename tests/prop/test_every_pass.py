@@ -77,6 +77,9 @@ AWKWARD = {
     "mask": (lambda x: (x > x.mean(axis=1, keepdims=True)) * x, [UNIT]),
     "double precision": (lambda x: np.tanh(x) @ x.T / 3, [UNIT.astype(np.float64)]),
     "written in part": (written, [UNIT]),
+    "beyond i8": (lambda x: x.astype(np.int8) + np.int8(1), [np.float32([-1, 300, np.nan, 3e9])]),
+    "beyond u32": (lambda x: (x * 3).astype(np.uint32), [np.float32([-1, 300, np.inf, 3e9])]),
+    "beyond u8 in bf16": (lambda x: x.astype(np.uint8)[::-1], [np.float32([-1, 300]).astype(bf)]),
     "powers": (lambda x: (x - x.mean(1, keepdims=True)) ** 2 + np.abs(x) ** 1.7, [UNIT]),
 }  # fmt: skip
 
