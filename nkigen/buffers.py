@@ -133,9 +133,6 @@ class Buffer(np.ndarray):
             return _derived(result, _arrays((args, kwargs)))
         if func is np.copyto and args:
             _enliven(args[0])
-        if func is np.broadcast_arrays:
-            for a in args:
-                _enliven(a)
         args, kwargs = _seen((args, kwargs))
         return func(*args, **kwargs)
 

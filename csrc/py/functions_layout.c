@@ -362,15 +362,18 @@ fn_broadcast_to(Session *s, const char *name, PyObject *const *a)
     return view_with(s, name, a, broadcast_to);
 }
 
-/* The arrays of a sequence, a new tuple. */
+/* The arrays of a sequence that results may be views of, a new tuple. Arrays of the kernel become traced, for what is
+ * written to them later shows in the views. */
 static PyObject *
 arrays_of(Session *s, const char *name, PyObject *seq)
 {
     PyObject *t = PySequence_Tuple(seq), *out = t ? PyTuple_New(PyTuple_GET_SIZE(t)) : NULL;
 
     for (Py_ssize_t i = 0; out && i < PyTuple_GET_SIZE(t); i++) {
-        PyObject *x = as_traced(s, name, PyTuple_GET_ITEM(t, i));
+        PyObject *given = PyTuple_GET_ITEM(t, i), *x = target_array(s, given);
 
+        if (!x && !PyErr_Occurred())
+            x = as_traced(s, name, given);
         if (!x)
             Py_CLEAR(out);
         else

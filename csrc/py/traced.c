@@ -293,6 +293,17 @@ traced_item(PyObject *self, PyObject *Py_UNUSED(args))
 }
 
 static PyObject *
+traced_round(PyObject *self, PyObject *args)
+{
+    PyObject *digits = NULL;
+
+    if (!PyArg_ParseTuple(args, "|O:round", &digits))
+        return NULL;
+    return digits && digits != Py_None ? PyObject_CallMethod(self, "round", "O", digits)
+                                       : unknown(self, "the integer value", "use numpy.round, which gives an array");
+}
+
+static PyObject *
 traced_content(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     return unknown(self, "the content", NO_ELEMENTS);
@@ -500,6 +511,8 @@ static PyMethodDef traced_methods[] = {
     {"__array__", (PyCFunction)(void (*)(void))traced_content, METH_VARARGS | METH_KEYWORDS,
      "__array__($self, /, dtype=None, *, copy=None)\n--\n\nAlways a TraceError: the content is not known."},
     {"__reversed__", traced_reversed, METH_NOARGS, "__reversed__($self, /)\n--\n\nThe parts, the last one first."},
+    {"__round__", traced_round, METH_VARARGS,
+     "__round__($self, ndigits=None, /)\n--\n\nround(ndigits); without, it would be a Python integer: a TraceError."},
     {"__array_namespace__", (PyCFunction)(void (*)(void))traced_namespace, METH_VARARGS | METH_KEYWORDS,
      "__array_namespace__($self, /, *, api_version=None)\n--\n\nThe module numpy."},
     {"__array_ufunc__", (PyCFunction)(void (*)(void))traced_array_ufunc, METH_VARARGS | METH_KEYWORDS,

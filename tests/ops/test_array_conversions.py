@@ -53,6 +53,8 @@ VIEWS = """
 w = np.broadcast_to(b, (2, 4, 6)); b[0] = x[0]; return w + 0
 w = np.broadcast_arrays(b, np.ones((2, 4, 6)))[0]; b[0] = x[0]; return w + 0
 w = np.broadcast_arrays(b, x)[0]; b[0] = x[0]; return w + 0
+w = np.broadcast_arrays(x, b)[1]; b[0] = x[0]; return w + 0
+w = np.atleast_2d(x, b[0])[1]; w[0] = x[0]; return b
 w = as_strided(b, (4, 2), (24, 4)); b[:] = x; return w + 0
 w = as_strided(b, (2, 12), (48, 4)); w[0] = x[:2].reshape(-1); return b
 w = np.array(b, copy=False); b[1] = x[1]; return w + 0
@@ -130,3 +132,10 @@ def test_an_array_with_traced_elements_is_no_argument():
     for call in (lambda: k(kept[0]), lambda: nkigen.compile(keeps, kept[0])):
         with pytest.raises(TraceError, match="has traced elements is no argument"):
             call()
+
+
+def test_round_is_that_of_scalars():
+    k = nkigen.compile(lambda x: round(x[0, 1] * f(0.77), 1), X, cache=False)
+    assert k(X) == round(X[0, 1] * f(0.77), 1)
+    with pytest.raises(TraceError, match="the integer value of a traced array .* use numpy.round"):
+        nkigen.trace(lambda x: round(x[0, 1])).graph(X)
