@@ -346,7 +346,7 @@ def tensor_reduce(dst, op, data, axis, negate=False, keepdims=False):
     assert axis == tuple(range(axis[0], len(data.shape))) and axis[0] > 0
     wide = data.elements.astype(np.float64 if is_int(data) else np.float32)
     x = ALU[op].reduce(np.ascontiguousarray(wide), axis=axis)
-    store(dst, -x if negate else x)
+    store(dst, -x.astype(wide.dtype) if negate else x)
 
 
 def tensor_scalar_reduce(dst, data, op0, operand0, reduce_op, reduce_res):
