@@ -118,9 +118,7 @@ typedef struct Pair { uint32_t a, b, n; } Pair; /* ops [a, a + n) and [b, b + n)
 static bool
 same_value(const Roll *r, Pair p, Val x, Val y)
 {
-    if (x.i == 0 || y.i == 0)
-        return x.i == y.i;
-    uint32_t dx = r->in->vals.p[x.i].def.i, dy = r->in->vals.p[y.i].def.i;
+    uint32_t dx = r->in->vals.p[x.i].def.i, dy = r->in->vals.p[y.i].def.i; /* of no value: op 0, in no body */
     bool own = dx >= p.a && dx < p.a + p.n;
     return own ? dy == dx - p.a + p.b : x.i == y.i;
 }

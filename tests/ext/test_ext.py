@@ -33,7 +33,14 @@ def bad_once():
             nkigen.compile(fn, X, cache=False)
 
 
-@pytest.mark.parametrize("once", [softmax_once, bad_once])
+def library_once():
+    """Python functions of the package between the user's line and the C code."""
+    nkigen.compile(lambda x: nkigen.ops.silu(x) + nkigen.ops.gelu(x).mean(0), X, cache=False)
+    with pytest.raises(nkigen.errors.NkigenError):
+        nkigen.compile(lambda x: nkigen.ops.softmax(x, axis=7), X, cache=False)
+
+
+@pytest.mark.parametrize("once", [softmax_once, bad_once, library_once])
 def test_no_reference_leaks(once):
     watched = [X, X.dtype, workloads.softmax, nkigen.compile, None.__class__]
     for _ in range(3):
