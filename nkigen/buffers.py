@@ -352,10 +352,10 @@ def _maker(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*args, **kwargs)
         is_array = name == "array" and args and "subok" not in kwargs
         if is_array and _has_traced(args[0]):
-            return _traced_array(*args, **kwargs)
+            return _no_scalar(_traced_array(*args, **kwargs))
         if name == "full" and _has_traced((args[1:], kwargs)):
             return _filled(*args, **kwargs)
-        result = original(*args, **kwargs)
+        result = _no_scalar(original(*args, **kwargs))
         if name == "array" and args and isinstance(args[0], np.ndarray):
             return _converted(result, args[0], session)
         return _made(result, session, keep=not name.startswith("empty"))
@@ -372,13 +372,19 @@ def _converter(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         if session is not None and _has_traced(a):
             order = args[0] if args else kwargs.pop("order", None)
             how = {"copy": None, "order": order or "K", **layout, **kwargs}
-            return _traced_array(a, dtype, **how)
+            return _no_scalar(_traced_array(a, dtype, **how))
         result = original(a, dtype, *args, **kwargs)
         if session is not None and isinstance(a, (np.ndarray, list, tuple)):
             return _converted(result, a, session)
         return result
 
     return convert
+
+
+def _no_scalar(value: Any) -> Any:
+    """What these functions make of a NumPy scalar is an array without axes."""
+    scalar = isinstance(value, _core.TracedArray) and value.ndim == 0
+    return value[...] if scalar else value
 
 
 def _converted(result: Any, source: Any, session: Any) -> Any:

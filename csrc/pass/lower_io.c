@@ -71,6 +71,13 @@ epoch_of(const Lower *l, Span s)
     return has_cols(s) ? l->epoch : l->tile_epoch;
 }
 
+/* The predicated copy does not convert, so both branches would be: what is undefined in one has no room in 8 bits. */
+static bool
+selects_before_converting(const Op *op, DType to)
+{
+    return op->code == T_where && !(is_float(to) && dtypes[to].bytes >= 2);
+}
+
 /* A value that only a conversion reads is written in the dtype of that conversion, unless it has a rounding of its own.
  * Returns the conversion's result, or v. */
 static Val
@@ -83,6 +90,8 @@ written_as(const Lower *l, Val v)
     const Op *user = graph_op(g, l->user[v.i]);
     bool converts = user->code == T_cast || user->code == T_rcast;
     if (!converts || !is_member(l, user->out) || has_cols(l->p->span[v.i]) != has_cols(l->p->span[user->out.i]))
+        return v;
+    if (selects_before_converting(val_def(g, v), val_dtype(g, user->out)))
         return v;
     return user->out;
 }

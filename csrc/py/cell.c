@@ -299,6 +299,34 @@ derive(Session *s, PyObject *of, Val v, const int64_t *stride, TOp op, const Att
     return failed(s, st);
 }
 
+/* Transposed or reshaped to no axes, a NumPy scalar stays one; with [...] it becomes an array. */
+static PyObject *
+scalar_if(PyObject *r, PyObject *of)
+{
+    if (r)
+        ((Traced *)r)->scalar = ((Traced *)of)->scalar && traced_type(r)->rank == 0;
+    return r;
+}
+
+/* A view that is all of its array, in order. Equal values do not say so: a reversed constant has the value it had. */
+static bool
+is_all(const Type *ty, const Box *b)
+{
+    for (int i = 0; i < b->rank; i++)
+        if (b->size[i] != ty->dim[i] || (b->size[i] > 1 && b->step[i] != 1))
+            return false;
+    return true;
+}
+
+static bool
+is_in_order(const int64_t *perm, int rank)
+{
+    for (int i = 0; i < rank; i++)
+        if (perm[i] != i)
+            return false;
+    return true;
+}
+
 PyObject *
 view_slice(Session *s, PyObject *of, const Box *b)
 {
@@ -319,7 +347,7 @@ view_slice(Session *s, PyObject *of, const Box *b)
     }
     AttrItem item[3] = {AT_INTS(A_start, start, b->rank), AT_INTS(A_step, step, b->rank),
                         AT_INTS(A_size, b->size, b->rank)};
-    return derive(s, of, v, stride, v.i == x.i ? T_none : T_slice, item, 3);
+    return derive(s, of, v, stride, is_all(traced_type(of), b) ? T_none : T_slice, item, 3);
 }
 
 PyObject *
@@ -340,7 +368,8 @@ view_transpose(Session *s, PyObject *of, const int64_t *perm, int n)
         list[i] = n == 0 ? rank - 1 - i : perm[i] < 0 ? perm[i] + rank : perm[i];
         stride[i] = had[list[i]];
     }
-    return derive(s, of, v, stride, v.i == x.i ? T_none : T_transpose, &AT_INTS(A_perm, list, rank), 1);
+    return scalar_if(derive(s, of, v, stride, is_in_order(list, rank) ? T_none : T_transpose,
+                            &AT_INTS(A_perm, list, rank), 1), of);
 }
 
 PyObject *
@@ -348,6 +377,7 @@ view_reshape(Session *s, PyObject *of, const int64_t *dim, int n)
 {
     int64_t had[MAX_RANK], stride[MAX_RANK];
     const Type *to;
+    PyObject *r;
     Val x, v = {0};
     Status st;
 
@@ -360,7 +390,8 @@ view_reshape(Session *s, PyObject *of, const int64_t *dim, int n)
     traced_strides(of, had);
     if (!strides_reshape(traced_type(of), had, to, stride))
         return traced_array(s, ST_OK, v, false); /* a copy, in C order */
-    return derive(s, of, v, stride, v.i == x.i ? T_none : T_reshape, &AT_INTS(A_shape, to->dim, to->rank), 1);
+    r = derive(s, of, v, stride, v.i == x.i ? T_none : T_reshape, &AT_INTS(A_shape, to->dim, to->rank), 1);
+    return scalar_if(r, of);
 }
 
 PyObject *

@@ -38,6 +38,14 @@ reduction(Session *s, const char *name, PyObject *a, PyObject *axis, PyObject *d
     return -1;
 }
 
+/* NumPy takes the integers 0 and -1 as axes of what has none; in a tuple it does not. */
+static void
+allow_no_axis(Session *s, PyObject *axis, Reduction *r)
+{
+    if (r->n == 1 && (r->axes[0] == 0 || r->axes[0] == -1) && type_of(s, r->v)->rank == 0 && is_index(axis))
+        r->n = 0;
+}
+
 static PyObject *
 reduce_with(Session *s, const char *name, TOp op, PyObject *a, PyObject *axis, PyObject *dtype, PyObject *keep)
 {
@@ -48,6 +56,7 @@ reduce_with(Session *s, const char *name, TOp op, PyObject *a, PyObject *axis, P
 
     if (reduction(s, name, a, axis, dtype, keep, &r) < 0)
         return NULL;
+    allow_no_axis(s, axis, &r);
     loc = here(s);
     st = t_reduce(s->graph, op, r.v, r.axes, r.n, r.keep, loc, &v);
     if (st == ST_OK && given(dtype)) /* sum(dtype=i8) adds in 64 bits and wraps, which is the same */
@@ -94,6 +103,7 @@ truth_over(Session *s, const char *name, TOp op, PyObject *const *a)
     Py_DECREF(dtype);
     if (bad < 0)
         return NULL;
+    allow_no_axis(s, a[1], &r);
     if (type_numel(type_of(s, r.v)) == 0)
         st = truth_of_nothing(s->graph, op, &r, here(s), &v);
     else

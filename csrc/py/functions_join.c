@@ -431,10 +431,11 @@ fn_repeat(Session *s, const char *name, PyObject *const *a)
         return NULL;
     if (count < 0)
         return raise_here(s, E_Shape, "repeat: repeats may not be negative, got %lld", (long long)count);
+    /* of what has no axes it is as if there were one */
     if (given(a[2]) && (plain_int_of(s, name, a[2], &axis) < 0 ||
-                        axis_of(s, name, a[2], 0, type_of(s, x)->rank, &axis) < 0))
+                        axis_of(s, name, a[2], 0, MAX(type_of(s, x)->rank, 1), &axis) < 0))
         return NULL;
-    if (!given(a[2]))
+    if (!given(a[2]) || type_of(s, x)->rank == 0)
         st = t_reshape(s->graph, x, (int64_t[]){type_numel(type_of(s, x))}, 1, loc, &x);
     if (st == ST_OK)
         st = repeat_axis(s, x, axis, count, loc, &v);

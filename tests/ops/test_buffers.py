@@ -326,3 +326,28 @@ def test_views_of_buffers(view, order, write):
     expected = fn(x.copy())
     for a, e in zip(nkigen.trace(fn).graph(x).run(x), expected, strict=True):
         assert np.array_equal(a, e)
+
+
+@pytest.mark.parametrize("key", ["[::-1]", "[:, ::-1]", ".T", ".T[::-1]", "[::-1, ::-1]", ".transpose(1, 0)", ".swapaxes(0, 1)[:, ::-1]"])
+@pytest.mark.parametrize("make", ["zeros((3, 3), np.float32)", "full((3, 3), 7, np.int32)", "ones_like(x)"])
+def test_a_view_of_equal_elements_keeps_its_order(make, key):
+    """Reversed or transposed, a constant of equal elements has the same value, but its places are others."""
+    scope = {"np": np}
+    exec(f"def kernel(x):\n    t = np.{make}\n    t{key}[...] = x\n    return t", scope)  # noqa: S102
+    x = np.arange(9, dtype=np.float32).reshape(3, 3)
+    k = nkigen.compile(scope["kernel"], x)
+    for run in (k, k.reference):
+        assert np.array_equal(run(x), scope["kernel"](x))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int8, bool])
+def test_asarray_of_a_buffer_with_another_dtype(dtype):
+    def kernel(x):
+        a = np.asarray(np.zeros(x.shape, np.float32)[..., 1:], dtype)
+        a += x[:-1].astype(dtype)
+        return np.asarray(np.ones(3, np.float32), dtype), a
+
+    x = np.float32([0, 1, 2, 3])
+    k = nkigen.compile(kernel, x)
+    for got, want in zip(k(x), kernel(x), strict=True):
+        assert got.dtype == want.dtype and np.array_equal(got, want)

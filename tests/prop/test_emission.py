@@ -66,7 +66,7 @@ def programs(draw):
 @given(programs(), st.sampled_from(("trn1", "trn2", "trn3")))
 def test_random_program(program, target):
     note(program.source)
-    check(program.function(), program.arrays(), target)
+    check(program.function(), program.arguments(program.arrays()), target)
 
 
 @pytest.mark.parametrize("case", [pytest.param(c, id=c[0]) for c in lowering.CASES])

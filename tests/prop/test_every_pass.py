@@ -95,7 +95,7 @@ def test_no_false_alarm(name):
 @given(programs(), st.sampled_from(TARGETS))
 def test_no_false_alarm_on_a_random_program(program, target):
     note(program.source)
-    checked(program.function(), *program.arrays(), target=target)
+    checked(program.function(), *program.arguments(program.arrays()), target=target)
 
 
 @settings(max_examples=60)
@@ -272,3 +272,14 @@ def test_watch_shows_every_result_in_order():
         k.tensor_ir.watch(UNIT)
     with pytest.raises(ZeroDivisionError):
         k.tensor_ir.watch(lambda *a: 1 / 0, UNIT)
+
+
+def test_double_precision_may_be_kept_or_narrowed():
+    """2**31 - 1 is a double and rounds to 2**31 in f32; both are right, and nothing beside them."""
+    x = np.int32([2**31 - 1, 3])
+    k = quiet(nkigen.compile, lambda x: x + 0.0, x)
+    [b] = bounds(k.tensor_ir, [x])
+    for value in (2.0**31 - 1, 2.0**31):
+        assert explain(b, np.float64([value, 3])) is None
+    assert explain(b, f([2**31, 3])) is None
+    assert explain(b, np.float64([2.0**31 + 512, 3]))

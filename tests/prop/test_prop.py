@@ -7,7 +7,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 import nkigen
-from nkigen.fuzz_programs import check_program, random_program
+from nkigen.fuzz_check import check_program
+from nkigen.fuzz_programs import random_program
 
 PLAN = "plan"
 
@@ -19,8 +20,7 @@ def programs(draw, max_steps=8):
 
 
 def noted(program):
-    note(program.source)
-    note(" ".join(f"{v.name}:{v.dtype}{v.shape}" for v in program.inputs))
+    note(f"{program.inputs}\n{program.source}")
     return program
 
 
@@ -37,10 +37,10 @@ def test_longer_random_program(program, target):
 
 @given(programs())
 def test_print_parse_identity(program):
-    fn, arrays = noted(program).function(), program.arrays()
+    fn, args = noted(program).function(), program.arguments(program.arrays())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kernel = nkigen.compile(fn, *arrays, cache=False)
+        kernel = nkigen.compile(fn, *args, cache=False)
     for name, stage in kernel.stages.items():
         if name != PLAN:
             text = str(stage)

@@ -308,6 +308,23 @@ def test_discarded_lanes_are_fine(how, dtype):
         simulate([x.replace("greater", "less") for x in body] + [STORE], with_one(0), dtype)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e5m2, ml_dtypes.float8_e4m3, np.float16, np.int32, np.int8])
+def test_discarded_lanes_are_not_converted(dtype, target):
+    """A selection with a conversion behind it: what is undefined in one branch has no room in 8 bits."""
+    x = np.tile(np.float32([1e-25, 2.5, 1e25, -3, 0, np.inf, 1]), (9, 8))
+    x = np.where(x <= 0, F(0.5), x) if np.dtype(dtype).kind == "i" else x
+    x = np.minimum(x, F(1e30))
+
+    def fn(x):
+        return np.log(x).astype(dtype)
+
+    with np.errstate(all="ignore"):
+        want = fn(x)
+        got = nkigen.compile(fn, x, target=target)(x)
+    assert np.array_equal(got.astype(F), want.astype(F), equal_nan=True)
+
+
 USES = {
     "a sum": ["activation %b@, %s[0+4, 0], %a@, _, _ {func=log}", STORE_B],
     "reduced": [LOG, "tensor_reduce %s[0+4, 0], %b@ {op=maximum, naxes=1}", STORE_B],
