@@ -121,11 +121,13 @@ def rows(t):
 
 
 def cast(a, dtype):
-    """To a float: round to nearest even. To an integer: the same, saturating, NaN to 0."""
+    """To a float: round to nearest even. To an integer: the same, saturating, NaN to 0; words of words wrap."""
     if dtype.kind not in "iu":
         with np.errstate(over="ignore", invalid="ignore"):
             return a.astype(dtype)
     info = np.iinfo(dtype)
+    if a.dtype == np.float64 and info.bits == 32:  # integers: words wrap
+        return a.astype(np.int64).astype(dtype)
     a = np.nan_to_num(np.rint(a.astype(np.float64)), nan=0.0, posinf=info.max, neginf=info.min)
     return np.clip(a, info.min, info.max).astype(dtype)
 

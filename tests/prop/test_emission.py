@@ -37,9 +37,11 @@ def close(got, want):
     assert np.abs(got - want)[finite].max(initial=0.0) <= 2e-4 * scale + 1e-5
 
 
-def check(fn, arrays, target):
-    kernel = quiet(nkigen.compile, fn, *arrays, target=target, cache=False)
-    wanted = [w for w in as_tuple(quiet(kernel, *arrays)) if w.size]
+def check(fn, args, target):
+    kernel = quiet(nkigen.compile, fn, *args, target=target, cache=False)
+    arrays = kernel._call.arrays(args, {})
+    narrowed = [np.asarray(a).astype(i.dtype) for a, i in zip(arrays, kernel.inputs, strict=True)]
+    wanted = [w for w in as_tuple(quiet(kernel.tile_ir.run, *narrowed)) if w.size]
     if not wanted:
         with pytest.raises(nkigen.UnsupportedError, match="no result .* has elements"):
             kernel.nki()
@@ -48,7 +50,6 @@ def check(fn, arrays, target):
 
     ast.parse(source)
     assert max(map(len, source.splitlines())) <= 100
-    narrowed = [np.asarray(a).astype(i.dtype) for a, i in zip(arrays, kernel.inputs, strict=True)]
     results = nki_model.run(source, *narrowed)
     for got, want in zip(results, wanted, strict=True):
         assert got.dtype == want.dtype and got.size == want.size
