@@ -17,7 +17,6 @@ import ml_dtypes
 import numpy as np
 
 PMAX = 128
-NEGATIVE = 1
 HBM = ("shared_hbm", "private_hbm")
 
 
@@ -73,12 +72,12 @@ class NkiTensor:
 
     def ap(self, pattern, offset=0):
         """Elements of the storage: [stride, count] pairs, outermost first."""
-        assert NEGATIVE or all(s >= 0 for s, _ in pattern), f"a negative stride: {pattern}"
+        assert all(s >= 0 for s, _ in pattern), f"a negative stride: {pattern}"
         flat = self.storage.reshape(-1)
-        reach = [(c - 1) * s for s, c in pattern]
-        lo = offset + sum(r for r in reach if r < 0)
-        hi = offset + sum(r for r in reach if r > 0)
-        assert 0 <= lo and hi < flat.size, f"pattern reaches [{lo}, {hi}] of {flat.size}"
+        last = offset + sum((c - 1) * s for s, c in pattern)
+        assert 0 <= offset and last < flat.size, (
+            f"pattern reaches [{offset}, {last}] of {flat.size}"
+        )
         if self.buffer not in HBM:
             row = flat.size // self.storage.shape[0]
             assert pattern[0][0] == row, "the first pair of an on-chip pattern is the partition"

@@ -217,7 +217,7 @@ PROGRAM = """tile @by_hand trn2 {
   tensor_scalar %n[0+33, 0: 4*1], %n[0+33, 0: 4*1], _, _ {imm0=7.0, op0=bitwise_and}
   affine_select %q[0+33, 0: 32*1], %q[0+33, 0: 32*1] {channel_multiplier=-1, imm0=-inf, offset=0, op=greater_equal, pattern=[1, 32]}
   %i = loop {count=2}
-    memset %q[0+33, 31 - 4*%i: 3*-1] {imm0=0.5}
+    memset %q[0+33, 29 - 4*%i: 3*1] {imm0=0.5}
   end
   dma_copy %y[0: 33*32, 32*1], %q[0+33, 0: 32*1]
   dma_copy %z[0: 33*1], %n[0+33, 2: 1*1]

@@ -17,8 +17,8 @@ typedef struct Pass {
 
 static const Pass tensor_passes[] = {
     {"canonicalize", pass_canonicalize}, {"narrow", pass_narrow},   {"idiom", pass_idiom},
-    {"decompose", pass_decompose},       {"guard", pass_guard},     {"outputs", pass_outputs},
-    {"tilable", pass_tilable},
+    {"decompose", pass_decompose},       {"guard", pass_guard},     {"reversals", pass_reversals},
+    {"outputs", pass_outputs},           {"tilable", pass_tilable},
 };
 
 static const Pass tile_passes[] = {

@@ -601,7 +601,25 @@ common_dims(const Shape *a, const Shape *b, Shape *out)
     }
     for (out->n = 0; n > 0;)
         out->dim[out->n++] = rev[--n];
+    while (i >= 0 && x == 1) /* a lone partition */
+        x = --i >= 0 ? a->dim[i] : 1;
+    while (k >= 0 && y == 1)
+        y = --k >= 0 ? b->dim[k] : 1;
     return i < 0 && k < 0;
+}
+
+/* A lone partition is a dim of its own in front. */
+static bool
+with_partition(Shape *s, bool lone)
+{
+    if (!lone || s->dim[0] == 1)
+        return true;
+    if (s->n == NKI_DIMS)
+        return false;
+    memmove(s->dim + 1, s->dim, sizeof(s->dim[0]) * (size_t)s->n);
+    s->dim[0] = 1;
+    s->n++;
+    return true;
 }
 
 /* A merged pattern as the shape it has: on chip the partition in front. */
@@ -643,8 +661,9 @@ nki_pair(Py *py, const Op *op, View *dst, View *src)
     if (exact_as(py, op, KI_src, &y, &dst->shape, src) || exact_as(py, op, KI_dst, &x, &src->shape, dst))
         return;
     View d, s;
-    if (common_dims(&a, &b, &both) && exact_as(py, op, KI_dst, &x, &both, &d) &&
-        exact_as(py, op, KI_src, &y, &both, &s)) {
+    bool lone = x.nparts == 1 || y.nparts == 1;
+    if (common_dims(&a, &b, &both) && with_partition(&both, lone) &&
+        exact_as(py, op, KI_dst, &x, &both, &d) && exact_as(py, op, KI_src, &y, &both, &s)) {
         *dst = d;
         *src = s;
     }

@@ -99,7 +99,7 @@ typedef struct Affine { /* c + sum coef * loop variable; terms sorted by var, no
     uint32_t nterms;   /* above MAX_TERMS: a sum of too many variables, which no pattern takes */
     Term term[MAX_TERMS];
 } Affine;
-typedef struct ApDim { int64_t count, stride; } ApDim; /* stride in elements; 0 broadcasts; may be negative */
+typedef struct ApDim { int64_t count, stride; } ApDim; /* stride in elements; 0 broadcasts; of a legal program never negative */
 /* On chip (SBUF, PSUM): partitions [part, part + nparts), in each the same free pattern, `off` elements into the
  * buffer's row. HBM: nparts is 0, `off` and the dims address the buffer's elements in C order. Dims outermost first;
  * ndim 0 is one element. The buffer's shape does not matter beyond its bounds: a reshape is another pattern. */

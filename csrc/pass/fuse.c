@@ -124,6 +124,8 @@ is_feasible(const Fuse *f, const Op *op, Span s)
 {
     const Graph *g = f->g;
     const Type *t = val_type(g, op->out);
+    if (is_reversal(g, op->out))
+        return false;
     if (s.role == RO_free && (op->code == T_matmul || op->code == T_concat || free_elems(t, s) > FREE_ELEMS))
         return false;
     if (s.role == RO_row && row_bytes(g, op->out, s) > row_limit(f, op))
@@ -249,7 +251,7 @@ trial_operand(const Fuse *f, Trial *t, Val u, Span e)
     Val base = u; /* parameters are read in any case; what is computed is written and read back */
     while (is_layout(g, base))
         base = op_val(g, val_def(g, base), 0);
-    if (!is_source(g, base))
+    if (!is_source(g, base) && !is_reversal(g, base)) /* nor is a reversal ever read but from HBM */
         t->ns += HANDOVER_NS + 2 * hbm_ns(g, u);
     if (e.role == RO_row && is_scattered(g, u, e))
         t->ns += (is_transposable(g, u, e) ? 1 : 15) * hbm_ns(g, u);
@@ -425,7 +427,7 @@ writes_part(Fuse *f, Val u, Val whole, int64_t at)
         return false;
     f->plan->part_of[u.i] = whole;
     f->plan->part_at[u.i] = at;
-    if (val_def(g, u)->code == T_concat || best_span(f, val_def(g, u)).ns >= 0)
+    if (val_def(g, u)->code == T_concat || is_reversal(g, u) || best_span(f, val_def(g, u)).ns >= 0)
         return true;
     f->plan->part_of[u.i] = (Val){0};
     return false;

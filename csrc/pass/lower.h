@@ -184,7 +184,15 @@ Status turn(Lower *l, const Turn *t);
 Status load_turned(Lower *l, const Matrix *m, const Turn *to, TurnBy by);
 
 /* lower_move.c */
+typedef struct Move { /* the same elements on both sides, by dim */
+    Ref dst, src;
+    int64_t count[MAX_RANK], to[MAX_RANK], from[MAX_RANK];
+    int n;
+} Move;
 Status lower_move(Lower *l, const Op *op); /* the member of a group that moves elements within HBM */
+
+/* lower_reverse.c */
+Status move_reversed(Lower *l, const Move *m, DType dt); /* dims of the source may have negative strides */
 
 /* lower_io.c */
 Span operand_span(const Lower *l, const Op *op, int i);

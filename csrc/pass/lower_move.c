@@ -3,17 +3,11 @@
  * in:   a group with one member, whose operands are stored, sources or views
  * out:  one DMA per operand, from its view to its place in the result; dims beyond what a pattern holds become loops
  * rule: both sides are strided forms of the same dims, merged where both allow it; the chip is not touched, except that
- *       a constant is filled into a row of it first.
+ *       a constant is filled into a row of it first, and what is turned around goes through it (lower_reverse.c).
  */
 #include "pass/lower.h"
 
 #define FILL_ELEMS 2048 /* of a constant's row on chip */
-
-typedef struct Move { /* the same elements on both sides, by dim */
-    Ref dst, src;
-    int64_t count[MAX_RANK], to[MAX_RANK], from[MAX_RANK];
-    int n;
-} Move;
 
 static void
 add_dim(Move *m, int64_t count, int64_t to, int64_t from)
@@ -106,6 +100,9 @@ move_value(Lower *l, const Op *op, Val v, const Type *t, const View *from, Val b
         m.src.buf = buf;
         m.src.ap.off = affine_const(from->off);
     }
+    for (int i = 0; i < m.n; i++)
+        if (m.from[i] < 0)
+            return move_reversed(l, &m, (DType)t->dtype);
     return run_move(l, &m);
 }
 

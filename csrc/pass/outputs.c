@@ -60,8 +60,9 @@ own_parts(const Rewrite *rw, OpId o, Val *out)
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(in, op, i);
         const Op *def = val_def(in, u);
+        bool view = ((op_def(in, def)->flags & F_LAYOUT) && !is_reversal(in, u)) || def->code == T_cast;
         part[i] = rw->map[u.i];
-        if (uses[u.i] > 1 || is_source(rw->g, part[i]) || (op_def(in, def)->flags & F_LAYOUT) || def->code == T_cast)
+        if (uses[u.i] > 1 || is_source(rw->g, part[i]) || view)
             TRY(copy_of(rw->g, part[i], &part[i]));
     }
     return t_concat(rw->g, part, op->nin, attr_int(in->cx, op->attr, A_axis, 0), op->loc, out);
@@ -74,7 +75,8 @@ own_outputs(Graph *g)
     NEW(g->cx, &g->cx->scratch, taken, g->vals.n);
     for (uint32_t i = 0; i < g->outputs.n; i++) {
         Val v = g->outputs.p[i];
-        if (taken[v.i] || is_source(g, v) || val_def(g, v)->code == T_slice)
+        bool view = val_def(g, v)->code == T_slice && !is_reversal(g, v);
+        if (taken[v.i] || is_source(g, v) || view)
             TRY(copy_of(g, v, &g->outputs.p[i]));
         taken[v.i] = true;
     }

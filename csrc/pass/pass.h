@@ -26,6 +26,9 @@ Status pass_idiom(const Graph *in, const CompileOptions *opt, Graph **out);
 Status pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out);
 /* guard.c: activation functions see what they are defined for */
 Status pass_guard(const Graph *in, const CompileOptions *opt, Graph **out);
+/* reversals.c: no negative steps, but of slices that move long runs */
+Status pass_reversals(const Graph *in, const CompileOptions *opt, Graph **out);
+bool is_reversal(const Graph *g, Val v); /* a slice with a negative step: no view */
 /* outputs.c: every output an op of its own */
 Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);
 /* tilable.c: every op in a form that some tiling fits on chip, under the limits in opt */

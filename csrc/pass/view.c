@@ -134,7 +134,7 @@ bool
 is_layout(const Graph *g, Val v)
 {
     const Op *op = val_def(g, v);
-    return (op_def(g, op)->flags & F_LAYOUT) || is_exact_cast(g, op);
+    return ((op_def(g, op)->flags & F_LAYOUT) && !is_reversal(g, v)) || is_exact_cast(g, op);
 }
 
 bool

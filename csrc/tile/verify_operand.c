@@ -42,10 +42,21 @@ pattern_fields(Check *c, int i)
         if (x.count > most)
             report(c, "pattern-count", "dim %u of %s has %lld elements, at most %lld are allowed", d,
                    operand_name(c, i), (long long)x.count, (long long)most);
-        if (x.count > 1 && (x.stride > reach || x.stride < -reach - 1))
-            report(c, "pattern-stride", "dim %u of %s has stride %lld, allowed: %lld to %lld", d, operand_name(c, i),
-                   (long long)x.stride, (long long)(-reach - 1), (long long)reach);
+        if (x.count > 1 && x.stride > reach)
+            report(c, "pattern-stride", "dim %u of %s has stride %lld, at most %lld is allowed", d, operand_name(c, i),
+                   (long long)x.stride, (long long)reach);
     }
+}
+
+/* On chip and in HBM: NKI documents no pattern that runs backwards. */
+static void
+forwards(Check *c, int i)
+{
+    const Ap *ap = c->in[i].ap;
+    for (uint32_t d = 0; d < ap->ndim; d++)
+        if (ap->dim[d].count > 1 && ap->dim[d].stride < 0)
+            report(c, "pattern-stride", "dim %u of %s has stride %lld, at least 0 is needed", d, operand_name(c, i),
+                   (long long)ap->dim[d].stride);
 }
 
 static void
@@ -72,6 +83,7 @@ check_pattern(Check *c, int i)
             report(c, "pattern-dims", "%s has %d dims, at most %d are allowed in %s", operand_name(c, i), n, limit,
                    space_names[x->v->space]);
     }
+    forwards(c, i);
     if (!chip)
         return;
     if (x->ap->nparts > (int)c->hw->pmax)

@@ -98,7 +98,7 @@ def conversions(op, layouts=("row",)):
 
 def dma_copy():
     yield from conversions("dma_copy")
-    for layout in ("strided", "blocked", "reversed"):
+    for layout in ("strided", "blocked", "apart"):
         for shape, name in itertools.product([(3, 10), (2, 2600)], ["u8", "bf16", "f32", "f64"]):
             v = values(shape, name) if name != "f64" else values(shape).astype(np.float64)
             yield Case("dma_copy {y}, {x}", {"x": v}, {"y": v}, layout=layout)
@@ -159,7 +159,7 @@ def memset():
             ]
             yield Case("\n".join(before), {}, {"y": stored(v, name)[None]})
         for shape, layout in itertools.product(
-            [(3, 10), (2, 2100)], ["row", "strided", "blocked", "reversed"]
+            [(3, 10), (2, 2100)], ["row", "strided", "blocked", "apart"]
         ):
             want = np.full(shape, stored(np.float64(3), name))
             yield Case("memset {y} {imm0=3}", {}, {"y": want}, layout=layout)
@@ -257,7 +257,7 @@ def tensor_reduce():
             line = f"tensor_reduce {{y}}, {{x}} {{op={op}, naxes={naxes}, negate={str(negate).lower()}}}"
             yield Case(line, {"x": x}, {"y": want}, verified=math.prod(shape) < 5000)
     for op, layout, name in itertools.product(
-        REDUCTIONS, ("strided", "reversed"), ("f32", "bf16", "i32", "u8")
+        REDUCTIONS, ("strided", "apart"), ("f32", "bf16", "i32", "u8")
     ):
         x = reducible(op, (3, 37), name)
         want = stored(reduced(op, loaded(x), 1).reshape(3, 1), name)
@@ -332,7 +332,7 @@ def tensor_partition_reduce():
             f"tensor_partition_reduce {{y}}, {{x}} {{op={op}}}", {"x": x}, want, verified=verified
         )
     for name, layout in itertools.product(
-        ("bf16", "i32", "f16"), ("strided", "blocked", "reversed")
+        ("bf16", "i32", "f16"), ("strided", "blocked", "apart")
     ):
         x = reducible("add", (7, 10), name)
         want = {"y": stored(reduced("add", loaded(x), 0).reshape(1, 10), name)}

@@ -150,8 +150,8 @@ def pattern(layout, n):
     """(elements that a row needs, offset, dims) of n elements."""
     if layout == "strided":
         return 2 * n + 1, 1, f"{n}*2"
-    if layout == "reversed":
-        return n, n - 1, f"{n}*-1"
+    if layout == "apart":
+        return 3 * n + 2, 2, f"{n}*3"
     if layout == "blocked" and n % 2 == 0:
         return n + 6, 0, f"2*{n // 2 + 3}, {n // 2}*1"
     return n, 0, f"{n}*1"
