@@ -13,7 +13,8 @@
 #include "cost/timeline.h"
 
 #define CK_bus LN_COUNT /* clock of the shared DMA bandwidth, after those of the lanes */
-#define CK_COUNT (LN_COUNT + 1)
+#define CK_work (LN_COUNT + 1) /* and the DMA work so far, which may fill idle time of before */
+#define CK_COUNT (LN_COUNT + 2)
 #define MAX_GAPS 32
 #define MAX_STEPS ((int64_t)1 << 21) /* and 64 per op: from there on loops are not looked at closely */
 #define MAX_PERIOD 8 /* iterations after which rotating buffers are back at their first copy */
@@ -59,6 +60,7 @@ typedef struct Sim {
     Gap port[SP_COUNT][LN_COUNT]; /* when the lane used this memory last */
     Gap gap[MAX_GAPS]; /* when the DMA engines are idle; the last is open-ended */
     int ngaps;
+    double dma_work;
     int table;
     uint32_t stamp, jumps;
     int64_t steps; /* ops run */
@@ -199,6 +201,7 @@ run_dma(Sim *s, const Step *st, double *start)
 {
     double work = MIN(st->issue, st->span), end;
 
+    s->dma_work += st->issue;
     *start = MAX(*start, s->hw->dma_trigger_ns * 1e-3);
     end = fill_gaps(s, *start, work);
     end = MAX(end, *start + st->span);
@@ -326,6 +329,7 @@ take_clocks(const Sim *s, double *out)
 {
     memcpy(out, s->clock, sizeof(s->clock));
     out[CK_bus] = s->gap[s->ngaps - 1].a;
+    out[CK_work] = s->dma_work;
     out[LN_mixed] = 0;
     for (int l = 0; l < LN_mixed; l++)
         out[LN_mixed] = MAX(out[LN_mixed], out[l]);
@@ -428,6 +432,7 @@ jump(Sim *s, OpId loop, uint32_t since, double times, const double *per, int64_t
     }
     for (int l = 0; l < LN_mixed; l++)
         s->clock[l] += by[l];
+    s->dma_work += by[CK_work];
     for (int l = 0; l < LN_COUNT; l++) {
         for (int sp = 0; sp < SP_COUNT; sp++) {
             s->port[sp][l].a += by[l];
@@ -473,6 +478,15 @@ repeat_first(Sim *s, OpId loop, uint32_t since, const double *before, int64_t co
     return jump(s, loop, since, (double)(count - 1), per, 1, count - 1);
 }
 
+/* DMAs that fill idle time of before the loop are ahead of what their engines can keep up. */
+static void
+keep_up(double *per)
+{
+    for (int c = 0; c < CK_work; c++)
+        if (per[c] > 0)
+            per[c] = MAX(per[c], per[CK_work]);
+}
+
 /* After a period: has the loop settled? Two periods alike, or one like those of the loop's last execution. */
 static bool
 settle(Sim *s, OpId loop, int rounds, int most, double *last, Rate *rate)
@@ -489,8 +503,10 @@ settle(Sim *s, OpId loop, int rounds, int most, double *last, Rate *rate)
         return false;
     done = rounds >= most || is_steady(known->per, rate->per)
            || (rounds > 2 && is_steady(old.per, rate->per));
-    if (done)
+    if (done) {
+        keep_up(rate->per);
         *known = *rate;
+    }
     return done;
 }
 
