@@ -21,11 +21,13 @@ class Cost:
 
     instructions        {isa name: times executed}; DMAs included, allocation and loop
                         control are not instructions
-    hbm_read_bytes, hbm_write_bytes, hbm_min_bytes (inputs and outputs once)
+    hbm_read_bytes, hbm_write_bytes, hbm_min_bytes (inputs and outputs once; of what is
+        sliced or updated in place only what the function reaches)
     flops               of the tensor engine
     time_us             end of the last instruction, microseconds
     engine_us           {engine: busy microseconds}
-    roofline_us         larger of hbm_min_bytes at DMA bandwidth, tensor work at peak
+    roofline_us         largest of hbm_min_bytes at DMA bandwidth, tensor work at peak,
+                        and the passes over data that nothing else can carry
     sbuf_peak_bytes     per partition
     psum_peak_banks
 

@@ -10,11 +10,12 @@
 typedef struct Cost {
     int64_t instr[K_COUNT]; /* executed, by tile op */
     int64_t instr_total;    /* DMAs included; allocation and loop control are not instructions */
-    int64_t hbm_read, hbm_write, hbm_min; /* bytes; min: inputs and outputs once */
+    int64_t hbm_read, hbm_write, hbm_min; /* bytes; min: inputs and outputs once, see floor.c */
     int64_t flops;                        /* of nc_matmul */
     double time_us;                       /* end of the last instruction */
     double engine_us[EN_COUNT];           /* busy; EN_dma: share of all DMA engines together */
-    double roofline_us;                   /* max of: hbm_min at DMA bandwidth, tensor work at its peak */
+    double tensor_us;                     /* its tensor work at the peak */
+    double roofline_us; /* max of: hbm_min at DMA bandwidth, tensor_us; of a function also the passes that it needs */
     int64_t sbuf_peak;                    /* bytes per partition */
     int psum_peak_banks;
 } Cost;
@@ -33,6 +34,10 @@ double cost_dma_bandwidth(const Hw *hw);         /* bytes per us between HBM and
 
 /* totals.c - what needs no timeline: counts, bytes, busy times, roofline, memory peaks; the rest of *out is zero */
 Status cost_totals(const Graph *g, Cost *out);
+
+/* floor.c - hbm_min and roofline_us from the function that the program computes: its graph as traced, and in canonical
+ * form; *out is the cost of the program already */
+Status cost_floor(const Graph *traced, const Graph *canonical, const Graph *tile, Cost *out);
 
 /* timeline.c - the whole program: engines as in-order queues, DMA queues, dependences by buffer region,
  * loops extrapolated from their steady state. Time is linear in program text, not in iterations. */

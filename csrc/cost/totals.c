@@ -13,7 +13,6 @@ typedef struct Walk {
     Cost *out;
     Arena arena;
     VEC(int64_t) times; /* iterations of the open loops, multiplied */
-    double tensor_us;   /* tensor work at its peak */
     bool overflow;
 } Walk;
 
@@ -40,7 +39,7 @@ count_instr(Walk *w, OpId o, int64_t times)
     if (op->code == K_nc_matmul) {
         DType dt = val_dtype(g, op_val(g, op, KM_moving));
         add(w, &out->flops, c.flops, times);
-        w->tensor_us += (double)c.flops * (double)times / cost_matmul_peak(hw_get(g->target), dt);
+        out->tensor_us += (double)c.flops * (double)times / cost_matmul_peak(hw_get(g->target), dt);
     }
 }
 
@@ -130,7 +129,7 @@ totals_of(Walk *w)
     w->out->sbuf_peak = memory_peak(w->g, SP_sbuf, live, delta);
     w->out->psum_peak_banks = (int)memory_peak(w->g, SP_psum, live, delta);
     w->out->roofline_us = (double)w->out->hbm_min / cost_dma_bandwidth(hw_get(w->g->target));
-    w->out->roofline_us = MAX(w->out->roofline_us, w->tensor_us);
+    w->out->roofline_us = MAX(w->out->roofline_us, w->out->tensor_us);
     return ST_OK;
 }
 

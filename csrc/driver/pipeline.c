@@ -35,6 +35,15 @@ add_stage(Compiled *c, const char *name, Graph *g)
     c->stage[c->nstages++] = (Stage){.name = name, .graph = g};
 }
 
+static const Graph *
+find_stage(const Compiled *c, const char *name)
+{
+    int i = 0;
+    while (i + 1 < c->nstages && strcmp(c->stage[i].name, name) != 0)
+        i++;
+    return c->stage[i].graph;
+}
+
 static Status
 run_tensor_passes(Graph *g, const CompileOptions *opt, Compiled *c)
 {
@@ -108,7 +117,8 @@ add_tile_stages(Compiled *c, const Realized *done)
         add_stage(c, tile_stages[i], done->stage[i]);
     const Graph *last = done->stage[COUNT_OF(tile_stages) - 1];
     TRY(tile_verify(last));
-    return cost_program(last, &c->cost);
+    TRY(cost_program(last, &c->cost));
+    return cost_floor(c->stage[0].graph, find_stage(c, "idiom"), last, &c->cost);
 }
 
 static Status
