@@ -460,25 +460,28 @@ def buffers(session: Any) -> Iterator[None]:
         'Buffer'
     """
     sessions = _local.__dict__.setdefault("sessions", [])
-    _enter()
     sessions.append(session)
     try:
-        yield
+        _enter()
+        try:
+            yield
+        finally:
+            _leave()
     finally:
         sessions.pop()
-        _leave()
 
 
 def _enter() -> None:
+    """All of numpy's functions are replaced, or an exception comes and none is."""
     global _running
     with _lock:
+        if _running == 0:
+            try:
+                _replace()
+            except BaseException:
+                _restore()
+                raise
         _running += 1
-        if _running > 1:
-            return
-        for name in (*MAKERS, *CONVERTERS):
-            original = _originals[name] = getattr(np, name)
-            wrap = _maker if name in MAKERS else _converter
-            setattr(np, name, wrap(name, original))
 
 
 def _leave() -> None:
@@ -486,6 +489,17 @@ def _leave() -> None:
     with _lock:
         _running -= 1
         if _running == 0:
-            for name, original in _originals.items():
-                setattr(np, name, original)
-            _originals.clear()
+            _restore()
+
+
+def _replace() -> None:
+    for name in (*MAKERS, *CONVERTERS):
+        original = _originals[name] = getattr(np, name)
+        wrap = _maker if name in MAKERS else _converter
+        setattr(np, name, wrap(name, original))
+
+
+def _restore() -> None:
+    for name, original in _originals.items():
+        setattr(np, name, original)
+    _originals.clear()
