@@ -9,7 +9,8 @@
 Lines and branches are what gcov counts in an unoptimized build with assertions off: a branch is one way out of a condition,
 also of each && and ||. Left out of the branches, and shown beside them, are the ways that only a failing allocation
 takes: gcov's branches on lines with TRY, NEW or VEC_PUSH, and in py/ those of conditions on an object that Python could
-not make (`if (!list)`). tests/ext/test_failing_memory.py takes them by failing one allocation after the other.
+not make (`if (!list)`). tests/ext/test_failing_memory.py and test_failing_python.py take them by failing one
+allocation after the other.
 
 Exit status 1 when the tests fail, or lines or branches are below --lines and --branches percent.
 """
@@ -124,16 +125,16 @@ def report(tree, missing):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tests", nargs="*")
+    parser.add_argument("tests", nargs="*", help="and options of pytest after --")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--report", type=Path)
     parser.add_argument("--missing", help="beginning of the paths whose gaps are shown")
     parser.add_argument("--lines", type=float, default=95)
     parser.add_argument("--branches", type=float, default=85)
-    args, options = parser.parse_known_args()  # what it does not know is pytest's
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         tree = args.report or args.keep or Path(scratch)
-        status = 0 if args.report else build_and_test(tree, [*args.tests, *options])
+        status = 0 if args.report else build_and_test(tree, args.tests)
         total = report(tree, args.missing)
     return status or int(total.percent(0) < args.lines or total.percent(2) < args.branches)
 

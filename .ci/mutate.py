@@ -1,0 +1,309 @@
+"""Are the tests strong enough to see a fault? Puts one small fault at a time into the C code and runs them.
+
+    python .ci/mutate.py --count 10 --seed 1      ten mutants drawn by the seed
+    python .ci/mutate.py --count 100 --jobs 2     a hundred, on two cores
+    python .ci/mutate.py --only csrc/cost         of some files
+    python .ci/mutate.py --count 10 --list        shows them, runs nothing
+
+A mutant is one change on one line: a comparison moved by one or turned round, && for ||, + for -, MIN for MAX, a constant
+off by one, a condition negated, a statement left out, true for false. It is built in a copy of the tree (one object and
+the link); the tests that are most likely to see it run first, and the first failure ends the run. Caught: a test
+fails, the process crashes, or it takes far longer than all tests take without the mutant (a hang). Mutants that do not
+compile, that warn, or whose object is the original's to the byte are no mutants and are drawn again.
+
+.ci/mutants.txt lists mutants that no test can see, each with the reason: `file`, `- line`, `+ line`, reason, blank line.
+
+Exit status 1 when more than 5 % (and more than one) survive without a reason. The tests must pass without a mutant: run
+them first.
+"""
+
+import argparse
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+
+ROOT = Path(__file__).resolve().parent.parent
+ACCEPTED = Path(__file__).with_name("mutants.txt")
+
+#: tests by the folder of the mutated file, most likely first; then the prices of the workloads and all tests
+FIRST = {
+    "base": ["tests/ops/test_tile_ops.py", "tests/passes", "tests/errors", "tests/golden", "tests/ext/test_ext.py"],
+    "ir": ["tests/golden", "tests/errors", "tests/verify", "tests/passes", "tests/ext/test_structures.py"],
+    "tensor": ["tests/passes", "tests/golden", "tests/errors", "tests/ops"],
+    "tile": ["tests/verify", "tests/golden", "tests/ops/test_tile_ops.py", "tests/test_lowering_cases.py"],
+    "cost": ["tests/test_cost_instr.py", "tests/test_cost.py", "tests/golden"],
+    "pass": ["tests/golden", "tests/passes", "tests/test_lowering_cases.py", "tests/ops/test_ops.py"],
+    "eval": ["tests/ops/test_tile_ops.py", "tests/golden", "tests/prop/test_ranges.py"],
+    "emit": ["tests/golden", "tests/test_emit_nki.py"],
+    "driver": ["tests/golden", "tests/passes", "tests/test_call_arguments.py"],
+    "py": ["tests/golden", "tests/errors", "tests/ext/test_cells.py", "tests/ops"],
+}
+#: not of the C code, or of its text, or minutes long
+LEFT_OUT = ["tests/lint", "tests/test_readme.py", "tests/ext/test_fork.py"]
+
+
+# ---- mutants
+
+
+@dataclass(frozen=True)
+class Mutant:
+    path: str
+    line: int
+    old: str
+    new: str
+    kind: str
+
+    def diff(self):
+        return f"{self.path}:{self.line}\n- {self.old.strip()}\n+ {self.new.strip()}"
+
+    def key(self):
+        return self.path, self.old.strip(), self.new.strip()
+
+
+SWAPS = [
+    ("comparison", r" < ", " <= "),
+    ("comparison", r" <= ", " < "),
+    ("comparison", r" > ", " >= "),
+    ("comparison", r" >= ", " > "),
+    ("comparison", r" == ", " != "),
+    ("comparison", r" != ", " == "),
+    ("comparison", r" < ", " >= "),
+    ("comparison", r" > ", " <= "),
+    ("logic", r" && ", " || "),
+    ("logic", r" \|\| ", " && "),
+    ("arithmetic", r" \+ ", " - "),
+    ("arithmetic", r" - ", " + "),
+    ("arithmetic", r" \+= ", " -= "),
+    ("arithmetic", r" -= ", " += "),
+    ("arithmetic", r"\bMIN\(", "MAX("),
+    ("arithmetic", r"\bMAX\(", "MIN("),
+    ("result", r"\breturn true;", "return false;"),
+    ("result", r"\breturn false;", "return true;"),
+    ("result", r"\breturn !", "return "),
+]
+SKIP = re.compile(r"^\s*(#|/\*|\*|//|case\b|enum\b|typedef\b|assert\(|static const\b|OP\(|\w+:$)|\\$|_Static_assert")
+STATEMENT = re.compile(
+    r"^\s+(?=\S)(?!return\b|break\b|continue\b|goto\b|else\b|for\b|if\b|while\b|do\b|case\b|default\b)"
+)
+DECLARATION = re.compile(r"^\s*(const |static |unsigned |struct |enum )?[A-Za-z_]\w*( const)? [*\w]+( =|;|,|\[)")
+
+
+def blanked(text):
+    """The C text with comments and literals as blanks, so that columns stay."""
+    pattern = r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
+    return re.sub(pattern, lambda m: re.sub(r"[^\n]", " ", m[0]), text, flags=re.S)
+
+
+def of_line(code, line, before):
+    """(kind, new line) of every mutant of a line; `code` is the blanked line."""
+    for kind, old, new in SWAPS:
+        for m in re.finditer(old, code):
+            yield kind, line[: m.start()] + new + line[m.end() :]
+    if not re.search(r"\w\[\d+\];", code):
+        for m in re.finditer(r"(?<![\w.#%])(\d+)(?![\w.])", code):
+            yield "constant", line[: m.start()] + str(int(m[1]) + 1) + line[m.end() :]
+    m = re.match(r"^(\s*(?:\} else )?(?:if|while)) \((.*)\)( \{)?$", code)
+    if m and m[2].count("(") == m[2].count(")"):
+        yield "condition", f"{line[: m.end(1)]} (!{line[m.end(1) + 1 : m.end(2) + 1]}){m[3] or ''}"
+    whole = code.rstrip().endswith(";") and re.search(r"(^|[;{})])\s*$|\*/\s*$", before)
+    if whole and STATEMENT.match(code) and not DECLARATION.match(code) and re.search(r"[=(]|\+\+|--", code):
+        if code.count("(") == code.count(")"):
+            yield "statement", re.match(r"\s*", line)[0] + ";"
+
+
+def mutants_of(path):
+    text = (ROOT / path).read_text()
+    lines, codes = text.splitlines(), blanked(text).splitlines()
+    for i, (line, code) in enumerate(zip(lines, codes)):
+        if not code.strip() or SKIP.search(code) or not line.startswith(" "):
+            continue
+        before = next((c for c in reversed(codes[:i]) if c.strip()), "")
+        for kind, new in of_line(code, line, before):
+            yield Mutant(path, i + 1, line, new, kind)
+
+
+def accepted():
+    """The mutants of the list: (file, old line, new line) -> reason."""
+    found = {}
+    for block in ACCEPTED.read_text().split("\n\n"):
+        rows = [row for row in block.splitlines() if row and not row.startswith("#")]
+        if rows:
+            path, old, new, *reason = rows
+            assert old[:2] == "- " and new[:2] == "+ " and reason, block
+            found[path, old[2:], new[2:]] = " ".join(reason)
+    return found
+
+
+# ---- a copy of the tree that is built and tested
+
+
+class Place:
+    def __init__(self, where, built=None):
+        self.tree = Path(where)
+        if built:
+            shutil.copytree(built.tree, self.tree)
+        import numpy
+
+        self.cc = [*os.environ.get("CC", "gcc").split(), "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-g0"]
+        self.cc += ["-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math", "-UNDEBUG", "-Icsrc"]
+        self.cc += [f"-I{numpy.get_include()}", f"-I{sysconfig.get_paths()['include']}"]
+        self.library = self.tree / ("nkigen/_core" + sysconfig.get_config_var("EXT_SUFFIX"))
+        if not built:
+            self.build()
+
+    def build(self):
+        names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name in names.split():
+            (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, self.tree / name)
+        (self.tree / "objects").mkdir()
+        sources = [str(p.relative_to(self.tree)) for p in sorted(self.tree.glob("csrc/**/*.c"))]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            if not all(pool.map(self.compile, sources)):
+                raise SystemExit("the tree does not compile without warnings")
+
+    def object_of(self, path):
+        return self.tree / "objects" / (path.replace("/", "_")[:-1] + "o")
+
+    def compile(self, path):
+        command = [*self.cc, "-c", path, "-o", str(self.object_of(path))]
+        return subprocess.run(command, cwd=self.tree, stderr=subprocess.DEVNULL).returncode == 0
+
+    def link(self):
+        objects = [str(p) for p in sorted((self.tree / "objects").glob("*.o"))]
+        self.library.unlink(missing_ok=True)
+        subprocess.run(["gcc", "-shared", "-o", str(self.library), *objects, "-lm", "-lpthread"], check=True)
+
+    def run(self, tests, limit):
+        """(what ended it, the last lines): "passed", "failed", "hung" or "crashed"."""
+        env = {**os.environ, "PYTHONPATH": str(self.tree), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--tb=line"]
+        command += [f"--ignore={p}" for p in LEFT_OUT] + tests
+        with tempfile.TemporaryFile("w+") as log:
+            child = subprocess.Popen(
+                command,
+                cwd=self.tree,
+                env=env,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            try:
+                code = child.wait(limit)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+                return "hung", ""
+            log.seek(0)
+            tail = log.read()
+        if code == 0:
+            return "passed", tail
+        return ("failed" if code == 1 else "crashed"), tail
+
+    def price(self):
+        """Instruction counts and bytes of the workloads against the baseline."""
+        env = {**os.environ, "PYTHONPATH": str(self.tree)}
+        command = [sys.executable, "-m", "nkigen", "bench", "--baseline", "tests/baseline.json", "--no-sim"]
+        try:
+            done = subprocess.run(command, cwd=self.tree, env=env, capture_output=True, text=True, timeout=300)
+        except subprocess.TimeoutExpired:
+            return "hung"
+        return "passed" if done.returncode == 0 else "failed"
+
+    def is_mutant(self, m):
+        """Builds it; false when it does not compile or is the original."""
+        source, obj = self.tree / m.path, self.object_of(m.path)
+        text, was = source.read_text(), obj.read_bytes()
+        lines = text.splitlines(keepends=True)
+        lines[m.line - 1] = m.new + "\n"
+        source.write_text("".join(lines))
+        ok = self.compile(m.path) and obj.read_bytes() != was
+        source.write_text(text)
+        if not ok:
+            obj.write_bytes(was)
+        return ok
+
+    def judge(self, m, limit, quick):
+        """What the tests say of a mutant that is built; the original is put back."""
+        try:
+            self.link()
+            tests = [t for t in FIRST[m.path.split("/")[1]] if (self.tree / t).exists()]
+            end, tail = self.run(tests, limit / 3)
+            if end == "passed":
+                end, tail = self.price(), ""
+            if end == "passed" and not quick:
+                end, tail = self.run(["tests"], limit)
+            return end, tail
+        finally:
+            self.compile(m.path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--only", default="csrc", help="beginning of the paths to mutate")
+    parser.add_argument("--quick", action="store_true", help="only the tests that run first, and the prices")
+    parser.add_argument("--limit", type=float, default=300, help="seconds after which a mutant hangs")
+    parser.add_argument("--list", action="store_true")
+    args = parser.parse_args()
+    paths = [str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("csrc/**/*.c"))]
+    drawn = [m for p in paths if p.startswith(args.only) for m in mutants_of(p)]
+    rng = random.Random(args.seed)
+    rng.shuffle(drawn)
+    if args.list:
+        print(*(f"{m.kind}: {m.diff()}" for m in drawn[: args.count]), sep="\n")
+        return 0
+    known, began = accepted(), time.time()
+    print(f"{len(drawn)} possible mutants; building", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        places, first = Queue(), Place(f"{scratch}/0")
+        for place in [first, *(Place(f"{scratch}/{i}", first) for i in range(1, args.jobs))]:
+            places.put(place)
+        ends, left = [], iter(drawn)
+
+        def one(_):
+            place = places.get()
+            try:
+                m = next(m for m in left if place.is_mutant(m))
+                reason = known.get(m.key())
+                end, tail = (reason, "") if reason else place.judge(m, limit, args.quick)
+                if reason:
+                    place.compile(m.path)
+                first = re.search(r"^(?:FAILED|ERROR) (\S+)", tail, re.M)
+                said = (
+                    "SURVIVED"
+                    if end == "passed"
+                    else f"no test can: {reason}" if reason else f"{end} {first[1] if first else ''}"
+                )
+                print(f"[{time.time() - began:.0f}s] {m.kind}: {m.diff()}\n  {said}", flush=True)
+                ends.append((m, end))
+            finally:
+                places.put(place)
+
+        with ThreadPoolExecutor(args.jobs) as pool:
+            list(pool.map(one, range(args.count)))
+    survivors = [m for m, end in ends if end == "passed"]
+    reasons = sum(m.key() in known for m, _ in ends)
+    print(
+        f"\n{len(ends)} mutants in {time.time() - began:.0f} s: {len(ends) - len(survivors) - reasons} caught, {reasons} equivalent"
+    )
+    print(f"{len(survivors)} survived", *(m.diff() for m in survivors), sep="\n")
+    return int(len(survivors) > max(1, 0.05 * len(ends)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
