@@ -280,7 +280,7 @@ def main():
             try:
                 m = next(m for m in left if place.is_mutant(m))
                 reason = known.get(m.key())
-                end, tail = (reason, "") if reason else place.judge(m, limit, args.quick)
+                end, tail = (reason, "") if reason else place.judge(m, args.limit, args.quick)
                 if reason:
                     place.compile(m.path)
                 first = re.search(r"^(?:FAILED|ERROR) (\S+)", tail, re.M)

@@ -398,10 +398,15 @@ has_negative(const Graph *g, Val v)
 Status
 t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, LocId loc, Val *out)
 {
-    DType dt;
+    DType dt, da = val_dtype(g, a), db = val_dtype(g, b);
     if (op == T_matmul)
         return t_matmul_np(g, a, b, loc, out);
-    TRY(promote(g->cx, loc, val_dtype(g, a), weak_a, val_dtype(g, b), weak_b, &dt));
+    bool floats = op == T_hypot || op == T_logaddexp;
+    if (floats && !weak_a && !weak_b && !is_float(da) && !is_float(db)) { /* the first loop that takes both */
+        da = promote_unary(op, da);
+        db = promote_unary(op, db);
+    }
+    TRY(promote(g->cx, loc, da, weak_a, db, weak_b, &dt));
     if (is_compare(op))
         return compare_np(g, op, a, weak_a, b, weak_b, dt, loc, out);
     TRY(choose_loop(g, &op, &dt, loc));
