@@ -188,14 +188,14 @@ def reset_peak() -> bool:
     """Give free memory back and start a new high-water mark (Linux)."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         return True
     except (OSError, AttributeError):
         return False
 
 
 def resident(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024
     return 0
@@ -344,7 +344,9 @@ def one_row(name: str, dtype: str, args: argparse.Namespace) -> Row:
 
 
 def write_json(path: str, value: Any) -> None:
-    Path(path).write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    Path(path).write_text(
+        json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def machine() -> dict[str, Any]:
@@ -360,7 +362,7 @@ def machine() -> dict[str, Any]:
 def check_baseline(path: str, rows: list[Row], update: bool) -> bool:
     """Compare with, and with `update` rewrite, the baseline; False when worse."""
     file = Path(path)
-    old = json.loads(file.read_text()) if file.exists() else {}
+    old = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     worse, better = compare(rows, old)
     for title, lines in (("worse", worse), ("better", better)):
         for line in lines:

@@ -89,9 +89,11 @@ class Bound:
 
     @property
     def exact(self) -> bool:
+        """Whether only NumPy's value is right."""
         return self.lo is None and self.free is None
 
     def ends(self) -> tuple[Array, Array]:
+        """The least and the greatest right value of each element, in f64."""
         if self.lo is None:
             v = _wide(self.value)
             if self.value.dtype == np.bool_ and self.free is not None:

@@ -146,7 +146,14 @@ def program_html(program: Any) -> str:
 
 
 def kernel_html(kernel: Any) -> str:
-    """The Jupyter view of a Kernel: its cost and every stage, folded."""
+    """The Jupyter view of a Kernel: its cost and every stage, folded.
+
+    Example:
+        >>> import nkigen
+        >>> k = nkigen.compile(lambda x: x + 1, ((4,), "f32"))
+        >>> kernel_html(k).count("<details>") == len(k.stages)
+        True
+    """
     parts = [f"<b>{html.escape(repr(kernel))}</b>", kernel.cost._repr_html_()]
     for name, program in kernel.stages.items():
         summary = f"<summary>{html.escape(name)}</summary>"

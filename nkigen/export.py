@@ -36,5 +36,5 @@ def export_nki(source: str, constants: Mapping[str, np.ndarray], folder: Path) -
             array = array.view(f"u{array.dtype.itemsize}")
         np.save(folder / file, array)
     path = folder / f"{kernel[1]}_nki.py"
-    path.write_text(source)
+    path.write_text(source, encoding="utf-8")
     return path

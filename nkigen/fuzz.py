@@ -113,7 +113,7 @@ def corpus(folders: Sequence[str | Path] = ()) -> list[str]:
                     texts[head + str(stage)] = None
     for folder in folders:
         for path in sorted(Path(folder).rglob("*.txt")):
-            for part in path.read_text().split("# >>> expect"):
+            for part in path.read_text(encoding="utf-8").split("# >>> expect"):
                 texts[part] = None
     return list(texts)
 
@@ -379,12 +379,15 @@ class TextCases:
         self.seed, self.texts = seed, corpus(folders)
 
     def rng(self, i: int) -> Random:
+        """The source of chance of a mutant."""
         return Random(self.seed << 40 | i)
 
     def text(self, i: int) -> str:
+        """The mutant."""
         return mutate(self.rng(i), self.texts)
 
     def run(self, i: int) -> str:
+        """All that a Program can do with it; says what came of it."""
         return exercise(self.text(i), thorough=i % 8 == 0)
 
 
@@ -395,15 +398,18 @@ class ProgramCases:
         self.seed = seed
 
     def program(self, i: int) -> Any:
+        """The program of a number."""
         rng = Random(self.seed << 40 | i)
         return random_program(rng, rng.choice([3, 8, 8, 20]), rng.choice([0, 0.4, 0.7]))
 
     def text(self, i: int) -> str:
+        """Its inputs and its source."""
         p = self.program(i)
         head = " ".join(f"{v.name}:{v.dtype}{v.shape}:{v.kind}" for v in p.inputs)
         return f"# {head} {p.statics or ''}\n{p.source}"
 
     def run(self, i: int) -> str:
+        """Compile it for every target and compare all executors."""
         program = self.program(i)
         for target in TARGETS:
             check_program(program, target, every_pass=i % 2 == 0)
@@ -420,15 +426,17 @@ class Shared:
         self.memory = mmap.mmap(-1, 4096)
 
     def note(self, case: int) -> None:
+        """The child is at this case."""
         struct.pack_into("q", self.memory, 0, case)
 
     def case(self) -> int:
+        """Where the child is, or was when it ended."""
         return struct.unpack_from("q", self.memory, 0)[0]
 
 
 def _child(cases: Any, numbers: range, shared: Shared, path: str) -> None:
     counts: Counter = Counter()
-    with open(path, "a") as out:
+    with open(path, "a", encoding="utf-8") as out:
 
         def tell(**what: Any) -> None:
             out.write(json.dumps(what) + "\n")
@@ -482,7 +490,7 @@ def _fork(cases: Any, numbers: range, shared: Shared, path: str) -> int:
 
 
 def _read(path: str) -> Iterator[dict]:
-    with open(path) as f:
+    with open(path, encoding="utf-8") as f:
         for line in f:
             yield json.loads(line)
 
@@ -561,7 +569,7 @@ def run(args: argparse.Namespace) -> int:
             folder = Path(args.save)
             folder.mkdir(parents=True, exist_ok=True)
             name = f"{how}-{args.seed}-{case}.txt"
-            (folder / name).write_text(text, errors="surrogatepass")
+            (folder / name).write_text(text, encoding="utf-8", errors="surrogatepass")
         else:
             print(text[:4000].encode("ascii", "backslashreplace").decode())
 

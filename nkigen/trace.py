@@ -140,6 +140,12 @@ def trace_graph(
     """Trace `fn`: the session with the finished graph, and what it returned.
 
     given: what the specs are of; a NumPy scalar among them is immutable, not an array.
+
+    Example:
+        >>> fn, call, given = bind(lambda x: x + x, [((4,), "f32")], {})
+        >>> session = trace_graph(fn, call, [spec_of(given[0])], "f", given).session
+        >>> session.program.ops
+        ('input', 'add')
     """
     session = _core.Session(name)
     try:

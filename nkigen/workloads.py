@@ -136,7 +136,12 @@ def long_chain(n: int) -> Callable:
 
 
 def np_dtype(name: str) -> np.dtype:
-    """The NumPy (or ml_dtypes) dtype of one of the short names."""
+    """The NumPy (or ml_dtypes) dtype of one of the short names.
+
+    Example:
+        >>> np_dtype("f16")
+        dtype('float16')
+    """
     if name == "bf16":
         import ml_dtypes
 
@@ -202,7 +207,12 @@ class Workload:
 
 
 def error_limit(w: Workload, dtype: str) -> float:
-    """Largest allowed max-abs-error over max-abs-value against float64 NumPy."""
+    """Largest allowed max-abs-error over max-abs-value against float64 NumPy.
+
+    Example:
+        >>> error_limit(get("softmax"), "f32")
+        2e-06
+    """
     if dtype == "f32":
         return 2e-5 if w.has_matmul else 2e-6
     return 2e-2
