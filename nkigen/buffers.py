@@ -85,6 +85,7 @@ class Buffer(np.ndarray):
         return value
 
     def view(self, *args: Any, **kwargs: Any) -> Any:
+        """As numpy.ndarray has it; a view as a plain array knows its owner, too."""
         return _linked(super().view(*args, **kwargs), self)
 
     def __getitem__(self, key: Any) -> Any:
@@ -101,6 +102,7 @@ class Buffer(np.ndarray):
             cell[key] = value
 
     def fill(self, value: Any) -> None:
+        """As numpy.ndarray has it; with a traced value the array becomes traced."""
         if _has_traced(value):
             _enliven(self)
         cell = live(self)

@@ -118,7 +118,7 @@ class NkigenError(Exception):
 
 
 class OptionError(NkigenError, ValueError):
-    """An option has a value that does not exist, or one that rules out what is asked for."""
+    """An option has a value that does not exist; the message lists those that do."""
 
 
 class TraceError(NkigenError):
