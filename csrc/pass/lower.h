@@ -4,6 +4,8 @@
 
 #include "pass/plan.h"
 
+#define PE 128 /* rows of the contraction, and columns of the stationary operand, per pass: mm_k, mm_m of every target */
+
 /* A value's row tile on chip. Strides are in elements along a partition, by dim of the value; those of spine and outer
  * dims are there only to keep reshapes consistent and never reach an access pattern. */
 typedef struct Tile {

@@ -7,7 +7,6 @@
  */
 #include "pass/lower.h"
 
-#define PE 128           /* rows of the contraction, and columns of the stationary operand, per pass */
 #define BANK_COLUMNS 512 /* f32 columns of a PSUM bank, and of the moving operand */
 #define UNROLL_K 2
 #define STEP_K 4096 /* rows of a contraction that does not fit as a whole */

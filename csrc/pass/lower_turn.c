@@ -9,8 +9,6 @@
  */
 #include "pass/lower.h"
 
-#define PE 128
-#define BANK_BYTES 2048
 #define PIECE_BYTES 8192 /* of a row loaded at a time; longer runs are no faster */
 
 /* `steps` times 128 (or `lanes`) columns, transposed through PSUM and evicted together. */
@@ -44,7 +42,7 @@ Status
 turn(Lower *l, const Turn *t)
 {
     int64_t full = t->k / PE, bytes = dtypes[val_dtype(l->out, t->src)].bytes;
-    int64_t room = MIN(2 * BANK_BYTES / bytes / PE, MAX(full, 1)), runs = full / room, done = runs * room;
+    int64_t room = MIN(2 * (int64_t)l->hw->psum_bank_bytes / bytes / PE, MAX(full, 1)), runs = full / room, done = runs * room;
     Affine i;
     if (runs > 0) {
         TRY(loop_begin(l, runs, &i));
