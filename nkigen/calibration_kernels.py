@@ -4,6 +4,7 @@ Loop orders, tile sizes and bytes are those of the sources. Each function return
 program text without addresses.
 
 Example:
+    >>> import nkigen
     >>> from nkigen import calibration_kernels
     >>> nkigen.parse(calibration_kernels.back_to_back()).cost().instruction_count
     2051

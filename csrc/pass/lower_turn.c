@@ -41,8 +41,8 @@ turn_steps(Lower *l, const Turn *t, Affine from, Affine to, int64_t steps, int64
 Status
 turn(Lower *l, const Turn *t)
 {
-    int64_t full = t->k / PE, bytes = dtypes[val_dtype(l->out, t->src)].bytes;
-    int64_t room = MIN(2 * (int64_t)l->hw->psum_bank_bytes / bytes / PE, MAX(full, 1)), runs = full / room, done = runs * room;
+    int64_t full = t->k / PE, bank = (int64_t)l->hw->psum_bank_bytes / dtypes[val_dtype(l->out, t->src)].bytes;
+    int64_t room = MIN(2 * bank / PE, MAX(full, 1)), runs = full / room, done = runs * room;
     Affine i;
     if (runs > 0) {
         TRY(loop_begin(l, runs, &i));
