@@ -32,7 +32,6 @@ is_small(Interval i)
 
 typedef struct Halves { Val h, l; } Halves; /* f32, exact */
 
-/* a op c. a is made before c: the order of ops is the same with every C compiler. */
 /* A lower half may be negative: that of an unsigned word is moved up by 2^16 while it is one. */
 static Val
 word_to_half(Expr *e, Val l, DType dt)

@@ -49,7 +49,7 @@ Status graph_sweep(Graph *g, const CompileOptions *opt, Graph **out); /* takes g
 /* updates.c - the part of canonicalize that is about updates; live: by op */
 Status resolve_updates(const Graph *in, const bool *live, const CompileOptions *opt, Graph **out);
 /* order.c - the end of decompose */
-Status order_words(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; exact order of i32 */
+Status order_words(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; exact order of i32 and u32 */
 Status graph_end(Status st, Graph **out); /* frees *out on failure; returns st */
 Status rewrite_shaped(const Rewrite *rw, const Op *op, Val v, Val *out); /* v broadcast to the shape of op's result */
 
@@ -73,7 +73,7 @@ typedef struct Expr {
 Val x_unary(Expr *e, TOp op, Val a);
 Val x_binary(Expr *e, TOp op, Val a, Val b);
 Val x_number(Expr *e, DType dt, double c);
-Val x_with(Expr *e, TOp op, Val a, DType dt, double c); /* a op the number c */
+Val x_with(Expr *e, TOp op, Val a, DType dt, double c); /* a op the number c, which is made after a */
 Val x_cast(Expr *e, Val a, DType dt);
 Val x_rcast(Expr *e, Val a, DType dt); /* to the nearest integer, saturating */
 Val x_where(Expr *e, Val c, Val a, Val b);
