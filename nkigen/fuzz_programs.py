@@ -91,6 +91,7 @@ class Input:
     seed: int
 
     def array(self) -> np.ndarray:
+        """A new array of it, the same every time."""
         rng, dtype = np.random.default_rng(self.seed), np.dtype(DTYPES[self.dtype])
         if dtype == np.bool_:
             return np.asarray(rng.integers(0, 2, self.shape).astype(bool))
@@ -125,8 +126,11 @@ class Program:
         >>> p = Program([Input("x0", (3,), "f32", "plain", 0)])
         >>> p.add("t0 = x0[1:]"), p.add("t0 += np.ones(5)")
         (True, False)
-        >>> p.source
-        'def f(x0):\n    t0 = x0[1:]\n    return x0\n'
+        >>> print(p.source)
+        def f(x0):
+            t0 = x0[1:]
+            return x0
+        <BLANKLINE>
     """
 
     inputs: list[Input]
@@ -144,6 +148,7 @@ class Program:
 
     @property
     def source(self) -> str:
+        """As the text of a function f."""
         names = [v.name for v in self.inputs]
         lines = [text for text, _ in self.lines]
         if self.statics:
@@ -154,6 +159,7 @@ class Program:
         return f"def f({', '.join(names)}):\n    {body}\n"
 
     def function(self) -> Callable:
+        """As a function."""
         scope = dict(SCOPE)
         exec(compile(self.source, "<random program>", "exec"), scope)
         return scope["f"]
@@ -173,6 +179,7 @@ class Program:
 
     @property
     def names(self) -> list[str]:
+        """The variables so far."""
         return list(self.values)
 
     def __getitem__(self, name: str) -> np.ndarray:
