@@ -19,6 +19,7 @@
 #define HANDOVER_NS 8000.0        /* a value written by one group and read by another: two DMAs that nothing hides */
 #define COMBINE_NS 6000.0         /* combining the partitions of a reduction over the spine */
 #define FREE_ELEMS 8192           /* values without the spine that a group may compute itself */
+#define SCATTERED_BYTES 512       /* of a row whose elements are apart in memory, or of a run that is not */
 #define MAT_BYTES (150 * 1024)    /* full operands of one group that walks many row tiles, per partition */
 
 typedef struct Demand { /* what the consumers placed so far want of a value */
@@ -476,13 +477,26 @@ found_move(Fuse *f, OpId o)
     return ST_OK;
 }
 
+/* Of a concat that only scattered rows suit, long runs of the parts move faster by themselves. */
+static bool
+moves_better(const Graph *g, const Op *op, Span s)
+{
+    if (op->code != T_concat || !is_scattered(g, op->out, s) || row_bytes(g, op->out, s) < SCATTERED_BYTES)
+        return false;
+    View w = view_identity(g, op->out);
+    int64_t axis = attr_int(g->cx, op->attr, A_axis, 0), least = INT64_MAX;
+    for (int i = 0; i < op->nin; i++)
+        least = MIN(least, val_type(g, op_val(g, op, i))->dim[axis]);
+    return least * w.stride[axis] * dtypes[val_dtype(g, op->out)].bytes >= SCATTERED_BYTES;
+}
+
 static Status
 found_group(Fuse *f, OpId o)
 {
     const Op *op = graph_op(f->g, o);
     const Demand *d = &f->d[op->out.i];
     Best b = best_span(f, op);
-    if (b.ns < 0 && may_move(f->g, op))
+    if ((b.ns < 0 && may_move(f->g, op)) || (b.ns >= 0 && moves_better(f->g, op, b.span)))
         return found_move(f, o);
     if (b.ns < 0)
         return fail(f->cx, ST_BUG, op->loc, "fuse: %s has no tiling", op_def(f->g, op)->name);

@@ -131,3 +131,21 @@ def test_short_rows(name, row_bytes, max_ops):
 def test_sizes(n):
     xs = arrays([(n, 200), (40, n)])
     check(lambda x, y: (x[::-1], y[:, ::-1]), xs, TARGETS[n % 3])
+
+
+#: shape, index: at most so many times the time of moving all bytes once, and their number
+COSTS = [
+    ((4096, 4096), np.s_[::-1], 2, 1.01),
+    ((4096, 4096), np.s_[:, ::-1], 3, 1.01),
+    ((4096, 4096), np.s_[::-1, ::-1], 4, 2.01),
+    ((512, 20, 1024), np.s_[:, ::-1], 2, 1.01),
+    ((64, 100, 700), np.s_[:, ::-1], 2, 1.01),
+    ((200, 20001), np.s_[:, ::-1], 12, 3.01),
+]
+
+
+@pytest.mark.parametrize("shape, index, times, ratio", COSTS)
+def test_costs(shape, index, times, ratio):
+    kernel = nkigen.compile(lambda x: x[index], (shape, "f32"), target="trn2")
+    assert kernel.cost.time_us < times * kernel.cost.roofline_us
+    assert kernel.cost.hbm_ratio < ratio
