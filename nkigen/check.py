@@ -394,6 +394,9 @@ def _arithmetic(op: str, attrs: dict, x: list[Bound], value: Array) -> Bound:
             pole = pole & ~((blo > 0) & (blo == np.rint(blo)))
         free = _either(free, np.broadcast_to(pole, value.shape) if pole.any() else None)
     corners = [f(p, q) for p in (alo, ahi) for q in (blo, bhi)]
+    if op == "div":  # an infinite divisor may be one that overflowed on the way
+        largest = [np.clip(q, -F32_MAX, F32_MAX) for q in (blo, bhi)]
+        corners += [f(p, q) for p in (alo, ahi) for q in largest]
     if op == "power":
         corners.append(f(np.clip(0.0, alo, ahi), blo))
         ulps = FUNCTION + 2 * np.abs(

@@ -227,6 +227,8 @@ class Program:
     def _execute(self, text: str, loose: bool) -> bool:
         loose = loose or self.is_loose(text)
         self.kept += self.values.values()
+        if _leave_32_bits(self._mentioned(text)):
+            return False
         try:
             with _quiet():
                 exec(text, self.scope)
@@ -278,6 +280,12 @@ def _sane(a: Any) -> bool:
         return -(2**31) <= a.min() and a.max() < 2**31
     size = np.abs(a[np.isfinite(a)])
     return bool(((size < 3e38) & ((size > 1e-30) | (size == 0))).all())
+
+
+def _leave_32_bits(values: list[Any]) -> bool:
+    """Whether NumPy must go to 64 bits: u32 above 2^31 beside signed integers."""
+    large = [a for a in values if a.dtype == np.uint32 and a.size and a.max() >= 2**31]
+    return bool(large) and any(a.dtype.kind == "i" for a in values)
 
 
 # ---- what may be written: {x} and {y} are variables, {c} a number, {d} a dtype

@@ -63,6 +63,8 @@ AWKWARD = {
     "quotient of noise": (lambda x: 1 / (x - x / 3 * 3), [UNIT]),
     "log of nearly one": (lambda x: np.log(1 + x * 1e-6), [UNIT]),
     "a sum that cancels, then a factor": (lambda x: np.exp((x - f(1000)) * f(0.3)), [UNIT + 1000]),
+    "a divisor that overflows on the way": (lambda x: x / (1 + np.exp(-x)), [np.linspace(-91, -88, 400, dtype=f).reshape(4, 100)]),
+    "a divisor that always does": (lambda x: x / (1 + np.exp(-x)), [np.full((3, 5), -89, f)]),
     "factors that overflow on the way": (lambda x: np.sqrt(np.abs(x) * f(1e38) * f(1e-38)), [WIDE]),
     "factors that underflow on the way": (lambda x: np.tanh(x * f(1e-38) * f(1e38)), [UNIT]),
     "bf16 softmax that saturates": (saturated, [RNG.standard_normal((64, 256)).astype(bf), RNG.standard_normal((256, 96)).astype(bf)]),
@@ -283,3 +285,11 @@ def test_double_precision_may_be_kept_or_narrowed():
         assert explain(b, np.float64([value, 3])) is None
     assert explain(b, f([2**31, 3])) is None
     assert explain(b, np.float64([2.0**31 + 512, 3]))
+
+
+def test_a_quotient_by_infinity_is_nearly_zero():
+    x, y = f([3, -200, np.inf]), f([np.inf, np.inf, np.inf])
+    [b] = quiet(bounds, nkigen.compile(np.divide, x, y).tensor_ir, [x, y])
+    assert explain(b, f([0, -0.0, np.nan])) is None
+    assert explain(b, f([5e-39, -5e-37, np.nan])) is None
+    assert explain(b, f([1e-36, 0, np.nan])) and explain(b, f([0, 1e-36, np.nan]))

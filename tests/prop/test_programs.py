@@ -54,6 +54,7 @@ def test_a_refused_line_changes_nothing():
     assert not p.add("x0 += 1\nx0[5] = 1")
     assert p.lines == [] and np.array_equal(p["x0"], before)
     assert not p.add("t0 = x0.astype(np.int64) << 40")
+    assert p.add("t0 = u32(2**32 - 1) - np.abs(x0).astype(u32)") and not p.add("t1 = x0 < t0")
 
 
 def test_what_a_loose_value_is_written_to_is_loose():
