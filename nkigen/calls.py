@@ -101,7 +101,7 @@ def is_spec_pair(value: Any) -> bool:
     """Whether a value reads as (shape, dtype).
 
     The first item is an int or a tuple or list of numbers. The second is a dtype: text
-    that names one, a NumPy dtype or scalar type, bool, int or float. After a tuple or
+    that names one, a NumPy dtype or scalar type, a class of Python's numbers. After a tuple or
     list of integers any text counts, so that a misspelt dtype is an error; two static
     values of that kind are given as a list.
 
@@ -126,7 +126,7 @@ def _is_int(value: Any) -> bool:
 
 def _is_dtype(value: Any) -> bool:
     if isinstance(value, type):
-        return issubclass(value, (np.generic, bool, int, float))
+        return issubclass(value, (np.generic, bool, int, float, complex))
     if isinstance(value, np.dtype):
         return True
     if not isinstance(value, str):

@@ -22,7 +22,7 @@ def check_targets(
 
     inputs: name, shape and dtype per parameter. Raises DTypeError for what is no array
     of the parameter's dtype, ShapeError for a read-only array and for an array that
-    shares memory with another argument.
+    shares memory with another argument, or one of its elements with another.
 
     Example:
         >>> from nkigen.compile import ArrayInfo
@@ -44,12 +44,27 @@ def check_targets(
             )
         if not array.flags.writeable:
             raise ShapeError(f"{what}: give a writable array; this one is read-only")
+        if _meets_itself(array):
+            raise ShapeError(
+                f"{what}: elements of the given array share memory with each other, so "
+                "that not all can be written; give a copy"
+            )
         for i, other in enumerate(given):
             if i != j and isinstance(other, np.ndarray) and _overlap(array, other):
                 raise ShapeError(
                     f"{what}, which shares memory with '{inputs[i].name}'; give a copy "
                     "of one of them"
                 )
+
+
+def _meets_itself(a: np.ndarray) -> bool:
+    """Whether elements may share memory: where no stride spans the axes below it."""
+    reach = a.itemsize
+    for stride, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape) if n > 1):
+        if stride < reach:
+            return a.size > 0
+        reach = stride * (n - 1) + reach
+    return False
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

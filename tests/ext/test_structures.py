@@ -615,3 +615,8 @@ def test_arrays_in_containers_are_updated_in_place():
     assert_close(state["layers"][0][:, :2], X[:, :2] * 1.5)
     with pytest.raises(errors.NkigenError, match=r"changes its parameter 'state\['layers'\]\[0\]'"):
         k(X, {**state, "layers": [X.astype(np.float64), None]})
+
+
+def test_a_spec_of_complex_numbers_is_a_spec():
+    with pytest.raises(errors.DTypeError, match="parameter 'x': dtype .* is not supported"):
+        nkigen.compile(lambda x: x, ((4, 6), complex))

@@ -337,6 +337,17 @@ def test_arguments_that_cannot_change(argument, error, text):
             run(argument, X)
 
 
+def test_an_argument_whose_elements_share_memory():
+    kernel = nkigen.compile(accumulate, X, X)
+    for strides in ((4, 4), (0, 4), (8, 4)):
+        windows = np.lib.stride_tricks.as_strided(np.zeros(64, f), X.shape, strides)
+        with pytest.raises(ShapeError, match="'c': elements of the given array share memory with each"):
+            kernel(windows, X)
+    apart = np.zeros((4, 2, 3), f)[::-1, 1].T
+    kernel(apart, X)
+    np.testing.assert_array_equal(apart, X)
+
+
 def test_arguments_that_share_memory():
     kernel = nkigen.compile(accumulate, X, X)
     c = np.zeros((6, 4), f)
