@@ -35,9 +35,9 @@ double cost_dma_bandwidth(const Hw *hw);         /* bytes per us between HBM and
 /* totals.c - what needs no timeline: counts, bytes, busy times, roofline, memory peaks; the rest of *out is zero */
 Status cost_totals(const Graph *g, Cost *out);
 
-/* floor.c - hbm_min and roofline_us from the function that the program computes: its graph as traced, and in canonical
- * form; *out is the cost of the program already */
-Status cost_floor(const Graph *traced, const Graph *canonical, const Graph *tile, Cost *out);
+/* floor.c - hbm_min and roofline_us from the function that the program computes, as its graph is before decomposition;
+ * *out is the cost of the program already */
+Status cost_floor(const Graph *canonical, const Graph *tile, Cost *out);
 
 /* timeline.c - the whole program: engines as in-order queues, DMA queues, dependences by buffer region,
  * loops extrapolated from their steady state. Time is linear in program text, not in iterations. */

@@ -1,9 +1,9 @@
 /* floor.c - what no program for a function can go below: bytes that must move, and passes over data.
  *
- * in:   the traced graph (bytes), the graph before decomposition (passes), and the tile program that was made of them
+ * in:   the graph before decomposition, and the tile program that was made of it
  * out:  hbm_min and roofline_us of its cost
  * rule: an array counts once; of an input that is only sliced, and of an output that updates an input, only what the
- *       slices and updates reach. An op counts as one pass at the fastest documented rate when nothing else can carry
+ *       slices reach and the updates change. An op counts as one pass at the fastest documented rate when nothing else can carry
  *       it: functions of the scalar engine, element-wise ops of two whole arrays, extremes of what is not computed here,
  *       and the way of a product out of PSUM when no such op takes it. Passes are spread over the engines that can run
  *       them as if that cost nothing. Whatever may ride (scales, biases, conversions, sums, layout) is free
@@ -15,42 +15,65 @@
 
 /* ---- bytes ---- */
 
-typedef struct Touched { /* elements, by index */
-    int64_t *in, *out;
-    bool *live; /* by value: an output needs it */
-    bool *base; /* by value: an input that an output updates, at some time before the output */
+#define MAX_BOXES 64 /* slices of an input that are compared with each other; of more the sizes are added up */
+
+typedef struct Reads { /* of an input */
+    int64_t n;               /* elements, no more than there are */
+    uint32_t nbox;
+    const Op *box[MAX_BOXES]; /* slices that do not overlap */
+} Reads;
+
+typedef struct Piece { /* of an output: a value, and where in the output it lies */
+    Val v;
+    int64_t at[MAX_RANK];
+    bool shared; /* others read it, too */
+} Piece;
+
+typedef struct Touched {
+    const Graph *g;
+    Arena *a;
+    Reads *in;         /* by index */
+    int64_t *out;      /* elements, by index */
+    uint32_t *skipped; /* by value: reads of it by outputs that have it in place already */
+    uint32_t *reads;   /* by value: all reads by what an output needs */
+    VEC(Piece) pieces;
 } Touched;
 
-static void
-mark_live(const Graph *g, const Touched *t)
+static const int64_t *
+slice_ints(const Graph *g, const Op *op, Key key)
 {
-    for (uint32_t i = 0; i < g->outputs.n; i++)
-        t->live[g->outputs.p[i].i] = true;
-    for (uint32_t o = g->ops.n - 1; o > 0; o--) {
-        const Op *op = graph_op(g, (OpId){o});
-        for (int i = 0; op->out.i && t->live[op->out.i] && i < op->nin; i++)
-            t->live[op_val(g, op, i).i] = true;
-    }
+    return attr_find(g->cx, op->attr, key)->ints;
 }
 
-/* Follows an output back through its updates; true when an input is what they began from. */
+/* Two slices of one array have no element in common. */
 static bool
-follow_updates(const Graph *g, const Touched *t, uint32_t k, bool mark)
+are_apart(const Graph *g, const Op *a, const Op *b)
 {
-    Val v = g->outputs.p[k];
-    int64_t written = 0, all = type_numel(val_type(g, v));
-    const Op *op = val_def(g, v);
+    const int64_t *a0 = slice_ints(g, a, A_start), *as = slice_ints(g, a, A_step), *an = slice_ints(g, a, A_size);
+    const int64_t *b0 = slice_ints(g, b, A_start), *bs = slice_ints(g, b, A_step), *bn = slice_ints(g, b, A_size);
+    int rank = val_type(g, a->out)->rank;
 
-    for (; op->code == T_update; op = val_def(g, v)) {
-        if (mark)
-            t->base[v.i] = true;
-        written += type_numel(val_type(g, op_val(g, op, 1)));
-        v = op_val(g, op, 0);
+    for (int i = 0; i < rank; i++) {
+        int64_t a1 = a0[i] + as[i] * (an[i] - 1), b1 = b0[i] + bs[i] * (bn[i] - 1);
+        bool residue = as[i] == bs[i] && (a0[i] - b0[i]) % as[i] != 0;
+        if (residue || MAX(a0[i], a1) < MIN(b0[i], b1) || MAX(b0[i], b1) < MIN(a0[i], a1))
+            return true;
     }
-    if (mark)
-        t->base[v.i] = true;
-    t->out[k] = MIN(written, all);
-    return op->code == T_input;
+    return false;
+}
+
+static void
+add_slice(const Graph *g, Reads *r, const Op *op)
+{
+    bool apart = true;
+
+    for (uint32_t i = 0; i < r->nbox && apart; i++)
+        apart = are_apart(g, r->box[i], op);
+    if (!apart && r->nbox < MAX_BOXES)
+        return;
+    if (r->nbox < MAX_BOXES)
+        r->box[r->nbox++] = op;
+    r->n += type_numel(val_type(g, op->out));
 }
 
 static int64_t
@@ -59,49 +82,117 @@ input_index(const Graph *g, Val v)
     return attr_int(g->cx, val_def(g, v)->attr, A_index, 0);
 }
 
-/* What op reads of its operand i. */
-static void
-add_reads(const Graph *g, const Touched *t, const Op *op, int i)
+/* The piece is the input's own part at this place. */
+static bool
+is_in_place(const Graph *g, const Piece *p, int64_t input)
 {
-    Val v = op_val(g, op, i), from = v;
-    bool chain = op->code == T_update && i == 0 && t->base[op->out.i];
-    int64_t n = type_numel(val_type(g, op->code == T_slice ? op->out : v));
+    const Op *op = val_def(g, p->v), *from = op->code == T_slice ? val_def(g, op_val(g, op, 0)) : op;
+    bool same = from->code == T_input && input_index(g, from->out) == input;
 
-    if (chain)
-        return;
-    while (t->base[from.i] && val_def(g, from)->code == T_update)
-        from = op_val(g, val_def(g, from), 0);
-    if (val_def(g, from)->code == T_input)
-        t->in[input_index(g, from)] += n;
+    for (int i = 0; same && op->code == T_slice && i < val_type(g, p->v)->rank; i++)
+        same = slice_ints(g, op, A_start)[i] == p->at[i] && slice_ints(g, op, A_step)[i] == 1;
+    for (int i = 0; same && op->code == T_input && i < val_type(g, p->v)->rank; i++)
+        same = p->at[i] == 0;
+    return same;
 }
 
 static Status
-count_touched(const Graph *g, Arena *a, Touched *t)
+push_parts(Touched *t, const Piece *whole)
 {
+    const Graph *g = t->g;
+    const Op *op = val_def(g, whole->v);
+    int64_t axis = attr_int(g->cx, op->attr, A_axis, 0);
+    Piece part = *whole;
+
+    for (int i = 0; i < op->nin; i++) {
+        part.v = op_val(g, op, i);
+        part.shared = whole->shared || t->reads[part.v.i] > 1;
+        VEC_PUSH(g->cx, t->a, &t->pieces, part);
+        part.at[axis] += val_type(g, part.v)->dim[axis];
+    }
+    return ST_OK;
+}
+
+/* Output k updates an input: only the parts that are not the input's own count. */
+static Status
+count_changed(Touched *t, uint32_t k)
+{
+    const Graph *g = t->g;
+    Piece whole = {.v = g->outputs.p[k], .shared = t->reads[g->outputs.p[k].i] > 1};
+
+    t->pieces.n = 0;
+    VEC_PUSH(g->cx, t->a, &t->pieces, whole);
+    while (t->pieces.n) {
+        Piece p = t->pieces.p[--t->pieces.n];
+        if (is_in_place(g, &p, g->aliases.p[k]))
+            t->skipped[p.v.i] += !p.shared;
+        else if (val_def(g, p.v)->code == T_concat)
+            TRY(push_parts(t, &p));
+        else
+            t->out[k] += type_numel(val_type(g, p.v));
+    }
+    return ST_OK;
+}
+
+static void
+count_reads(Touched *t)
+{
+    const Graph *g = t->g;
+
+    for (uint32_t i = 0; i < g->outputs.n; i++)
+        t->reads[g->outputs.p[i].i]++;
+    for (uint32_t o = g->ops.n - 1; o > 0; o--) {
+        const Op *op = graph_op(g, (OpId){o});
+        for (int i = 0; op->out.i && t->reads[op->out.i] && i < op->nin; i++)
+            t->reads[op_val(g, op, i).i]++;
+    }
+}
+
+/* Reads of inputs by ops whose results are needed for more than to stay where they are. */
+static void
+count_inputs(Touched *t)
+{
+    const Graph *g = t->g;
+
+    FOR_OPS(g, o) {
+        const Op *op = graph_op(g, o);
+        bool needed = op->out.i && t->reads[op->out.i] > t->skipped[op->out.i];
+        for (int i = 0; needed && i < op->nin; i++) {
+            Val v = op_val(g, op, i);
+            if (val_def(g, v)->code != T_input)
+                continue;
+            Reads *r = &t->in[input_index(g, v)];
+            if (op->code == T_slice)
+                add_slice(g, r, op);
+            else if (op->code != T_concat || t->reads[v.i] > t->skipped[v.i])
+                r->n += type_numel(val_type(g, v));
+        }
+    }
+    for (uint32_t k = 0; k < g->outputs.n; k++) /* an input that is another output is copied */
+        if (val_def(g, g->outputs.p[k])->code == T_input && t->out[k])
+            t->in[input_index(g, g->outputs.p[k])].n += t->out[k];
+}
+
+static Status
+count_touched(Touched *t)
+{
+    const Graph *g = t->g;
     uint32_t inputs = 0;
 
     FOR_OPS(g, o)
         inputs += graph_op(g, o)->code == T_input;
-    NEW(g->cx, a, t->in, inputs + 1);
-    NEW(g->cx, a, t->out, g->outputs.n + 1);
-    NEW(g->cx, a, t->live, g->vals.n + 1);
-    NEW(g->cx, a, t->base, g->vals.n + 1);
-    mark_live(g, t);
+    NEW(g->cx, t->a, t->in, inputs + 1);
+    NEW(g->cx, t->a, t->out, g->outputs.n + 1);
+    NEW(g->cx, t->a, t->skipped, g->vals.n + 1);
+    NEW(g->cx, t->a, t->reads, g->vals.n + 1);
+    count_reads(t);
     for (uint32_t k = 0; k < g->outputs.n; k++) {
-        bool aliased = k < g->aliases.n && g->aliases.p[k] >= 0;
-        if (!aliased || !follow_updates(g, t, k, false))
-            t->out[k] = type_numel(val_type(g, g->outputs.p[k]));
+        if (k < g->aliases.n && g->aliases.p[k] >= 0)
+            TRY(count_changed(t, k));
         else
-            follow_updates(g, t, k, true);
+            t->out[k] = type_numel(val_type(g, g->outputs.p[k]));
     }
-    FOR_OPS(g, o) {
-        const Op *op = graph_op(g, o);
-        for (int i = 0; op->out.i && t->live[op->out.i] && i < op->nin; i++)
-            add_reads(g, t, op, i);
-    }
-    for (uint32_t k = 0; k < g->outputs.n; k++) /* an input that is an output is copied */
-        if (val_def(g, g->outputs.p[k])->code == T_input && !t->base[g->outputs.p[k].i])
-            t->in[input_index(g, g->outputs.p[k])] += type_numel(val_type(g, g->outputs.p[k]));
+    count_inputs(t);
     return ST_OK;
 }
 
@@ -116,7 +207,7 @@ bytes_to_touch(const Graph *tile, const Touched *t)
         const Type *ty = kind == BK_input || kind == BK_output ? val_type(tile, op->out) : NULL;
         int64_t i = attr_int(tile->cx, op->attr, A_index, 0);
         if (ty)
-            bytes += MIN(kind == BK_input ? t->in[i] : t->out[i], type_numel(ty)) * dtypes[ty->dtype].bytes;
+            bytes += MIN(kind == BK_input ? t->in[i].n : t->out[i], type_numel(ty)) * dtypes[ty->dtype].bytes;
     }
     return bytes;
 }
@@ -252,12 +343,12 @@ pass_us(const Graph *g, const Hw *hw, Arena *a, double *us)
 }
 
 static Status
-floor_of(const Graph *traced, const Graph *canonical, const Graph *tile, Arena *a, Cost *out)
+floor_of(const Graph *canonical, const Graph *tile, Arena *a, Cost *out)
 {
-    Touched t = {0};
+    Touched t = {.g = canonical, .a = a};
     double passes = 0;
 
-    TRY(count_touched(traced, a, &t));
+    TRY(count_touched(&t));
     TRY(pass_us(canonical, hw_get(tile->target), a, &passes));
     out->hbm_min = bytes_to_touch(tile, &t);
     out->roofline_us = (double)out->hbm_min / cost_dma_bandwidth(hw_get(tile->target));
@@ -266,13 +357,13 @@ floor_of(const Graph *traced, const Graph *canonical, const Graph *tile, Arena *
 }
 
 Status
-cost_floor(const Graph *traced, const Graph *canonical, const Graph *tile, Cost *out)
+cost_floor(const Graph *canonical, const Graph *tile, Cost *out)
 {
     Arena a;
     Status st;
 
-    arena_init(&a, &traced->cx->mem);
-    st = floor_of(traced, canonical, tile, &a, out);
+    arena_init(&a, &canonical->cx->mem);
+    st = floor_of(canonical, tile, &a, out);
     arena_free(&a);
     return st;
 }

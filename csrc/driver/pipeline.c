@@ -118,7 +118,7 @@ add_tile_stages(Compiled *c, const Realized *done)
     const Graph *last = done->stage[COUNT_OF(tile_stages) - 1];
     TRY(tile_verify(last));
     TRY(cost_program(last, &c->cost));
-    return cost_floor(c->stage[0].graph, find_stage(c, "idiom"), last, &c->cost);
+    return cost_floor(find_stage(c, "idiom"), last, &c->cost);
 }
 
 static Status
