@@ -144,3 +144,12 @@ def test_links_in_docs_exist():
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
             if "://" not in target:
                 assert (path.parent / target).exists(), (path.name, target)
+
+
+def test_decisions_stand_under_a_theme():
+    """A new one goes where its theme is, behind a blank line, not to the end of the page."""
+    text = (ROOT / "docs" / "decisions.md").read_text()
+    blocks = text.strip().split("\n\n")
+    assert all(b.startswith(("#", "**")) for b in blocks[2:-1]), "a paragraph begins with its decision in bold"
+    assert blocks[-2] == "## Known to be improvable", "what can be improved is one paragraph at the end"
+    assert not re.search(r"[^\n]\n\*\*[A-Z]", text), "a blank line before a decision"
