@@ -193,7 +193,7 @@ def live(array: Any) -> _core.TracedArray | None:
         return root._cell
     if array.dtype != root.dtype:
         raise NkigenError(
-            f"a view of another dtype ({array.dtype} of {root.dtype}) on an array that "
+            f"NKI-1523 a view of another dtype ({array.dtype} of {root.dtype}) on an array that "
             "was made inside of the kernel and has traced elements; use astype"
         )
     if array.size == 0:
@@ -278,7 +278,7 @@ def _enliven(array: Any) -> None:
         held = [v for v in root._outside if sys.getrefcount(v) > OWN_REFERENCES]
         if held:
             raise NkigenError(
-                f"a {type(held[0]).__name__} on an array that was made inside of the "
+                f"NKI-1525 a {type(held[0]).__name__} on an array that was made inside of the "
                 "kernel would not see a traced write to it; take it after the write, or "
                 "use reshape(-1), which is a view"
             )
@@ -417,7 +417,7 @@ def _traced_array(
     fits = same and _is_laid_out(value, order)
     if copy is False and not fits:
         raise ShapeError(
-            "numpy.array: copy=False, but these elements can only be had in this dtype "
+            "NKI-1524 numpy.array: copy=False, but these elements can only be had in this dtype "
             "and order as a copy"
         )
     if not same:

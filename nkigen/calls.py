@@ -61,7 +61,7 @@ def spec_of(spec: Any) -> Spec:
         shape = tuple(operator.index(d) if _is_int(d) else -1 for d in dims)
         if not all(0 <= d < 2**63 for d in shape):
             raise ShapeError(
-                "a shape is a tuple of non-negative integers below 2**63, got "
+                "NKI-1511 a shape is a tuple of non-negative integers below 2**63, got "
                 f"{spec[0]!r}"
             )
         try:
@@ -69,12 +69,14 @@ def spec_of(spec: Any) -> Spec:
         except NkigenError as e:
             raise _misread(spec, e) from None
     if isinstance(spec, _core.TracedArray):
-        raise DTypeError("a parameter is an array or (shape, dtype), got a TracedArray")
+        raise DTypeError(
+            "NKI-1505 a parameter is an array or (shape, dtype), got a TracedArray"
+        )
     if isinstance(spec, (np.ndarray, np.generic)) or hasattr(type(spec), "__array__"):
         array = plain_array(spec)
         return Spec(array.shape, _core.np_dtype(array.dtype))
     raise DTypeError(
-        f"a parameter is an array or (shape, dtype), got {type(spec).__name__}"
+        f"NKI-1503 a parameter is an array or (shape, dtype), got {type(spec).__name__}"
     )
 
 
@@ -156,24 +158,24 @@ def plain_array(value: Any) -> np.ndarray:
     """
     if live(value) is not None:
         raise TraceError(
-            "an array that was made inside of a kernel and has traced elements is no "
+            "NKI-1506 an array that was made inside of a kernel and has traced elements is no "
             "argument of another; pass arrays in as parameters and out as results"
         )
     if isinstance(value, np.ma.MaskedArray):
         raise DTypeError(
-            "a masked array has elements that do not count; give it as "
+            "NKI-1507 a masked array has elements that do not count; give it as "
             "x.filled(value), or its mask as a parameter of its own"
         )
     if isinstance(value, np.matrix):
         raise DTypeError(
-            "numpy.matrix multiplies matrices with *; give it as numpy.asarray(x)"
+            "NKI-1508 numpy.matrix multiplies matrices with *; give it as numpy.asarray(x)"
         )
     if isinstance(value, np.ndarray):
         return value
     try:
         return np.asarray(value)
     except ValueError as e:
-        raise ShapeError(f"{type(value).__name__} is no array: {e}") from None
+        raise ShapeError(f"NKI-1512 {type(value).__name__} is no array: {e}") from None
 
 
 def scalar_of(value: bool | int | float, dtype: np.dtype, what: str) -> np.ndarray:
@@ -195,7 +197,9 @@ def scalar_of(value: bool | int | float, dtype: np.dtype, what: str) -> np.ndarr
             a = exact.astype(dtype)
         if np.isfinite(a) == np.isfinite(exact):
             return a
-    raise DTypeError(f"{what} is of dtype {dtype}, which cannot hold {value!r}")
+    raise DTypeError(
+        f"NKI-1504 {what} is of dtype {dtype}, which cannot hold {value!r}"
+    )
 
 
 def is_parameter(value: Any, path: str) -> bool:
@@ -207,7 +211,7 @@ def is_parameter(value: Any, path: str) -> bool:
     """
     if isinstance(value, _core.TracedArray):
         raise DTypeError(
-            f"{path}: a TracedArray is no parameter; give an array or (shape, dtype)"
+            f"NKI-1509 {path}: a TracedArray is no parameter; give an array or (shape, dtype)"
         )
     if isinstance(value, (str, bytes, slice)):  # numpy.str_ is one; slices are hashable
         return False  # only from Python 3.12 on
@@ -217,7 +221,7 @@ def is_parameter(value: Any, path: str) -> bool:
         return True
     if type(value).__hash__ is None:
         raise DTypeError(
-            f"{path}: expected an array, (shape, dtype) or a static value, which is "
+            f"NKI-1510 {path}: expected an array, (shape, dtype) or a static value, which is "
             f"hashable, got a {type(value).__name__}"
         )
     return False
@@ -262,7 +266,7 @@ class Call:
         try:
             bound = signature.bind(*args, **named)
         except TypeError as e:
-            raise DTypeError(f"{name}{signature}: {e}") from None
+            raise DTypeError(f"NKI-1513 {name}{signature}: {e}") from None
         tree, leaves = flatten_arguments(
             bound.arguments, _var_keyword(signature), is_parameter, is_spec
         )
@@ -292,7 +296,9 @@ class Call:
             if name in arguments:
                 out += match(tree, arguments.pop(name))
             elif has_arrays(tree):
-                raise DTypeError(f"{self.name}: missing '{name}'; {self._takes()}")
+                raise DTypeError(
+                    f"NKI-1516 {self.name}: missing '{name}'; {self._takes()}"
+                )
         for name, value in arguments.items():
             match_static(name, self._default(name), value)
         return out
@@ -302,7 +308,7 @@ class Call:
         try:
             bound = self.signature.bind_partial(*args, **named)
         except TypeError as e:
-            raise DTypeError(f"{self.name}: {e}; {self._takes()}") from None
+            raise DTypeError(f"NKI-1514 {self.name}: {e}; {self._takes()}") from None
         arguments = dict(bound.arguments)
         keyword = _var_keyword(self.signature)
         if (
@@ -364,7 +370,7 @@ def _signature(
     except (TypeError, ValueError):
         if named:
             raise DTypeError(
-                f"{kernel_name(fn)}: arrays by name need a function with a signature"
+                f"NKI-1515 {kernel_name(fn)}: arrays by name need a function with a signature"
             ) from None
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = [f"x{i}" for i in range(len(args))]

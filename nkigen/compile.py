@@ -157,7 +157,7 @@ class Kernel:
         """
         if name not in self.stages:
             raise NkigenError(
-                f"there is no stage {name!r}; the stages are {_list(self.stages)}"
+                f"NKI-1541 there is no stage {name!r}; the stages are {_list(self.stages)}"
             )
         return self._run(self.stages[name], args, named)
 
@@ -204,19 +204,19 @@ class Kernel:
     def nisa(self) -> str:
         """NISA MLIR: raises UnsupportedError, nki() is the form that is emitted."""
         raise UnsupportedError(
-            "NISA MLIR is not emitted; nki() gives the program as NKI Python"
+            "NKI-1533 NISA MLIR is not emitted; nki() gives the program as NKI Python"
         )
 
     def klir(self) -> bytes:
         """KLIR bytes: raises UnsupportedError, nki() is the form that is emitted."""
         raise UnsupportedError(
-            "KLIR is not emitted; nki() gives the program as NKI Python"
+            "NKI-1534 KLIR is not emitted; nki() gives the program as NKI Python"
         )
 
     def timeline(self) -> str:
         """Perfetto JSON: raises UnsupportedError, cost has the time per engine."""
         raise UnsupportedError(
-            "timelines are not emitted; cost has the time per engine"
+            "NKI-1535 timelines are not emitted; cost has the time per engine"
         )
 
     def __repr__(self) -> str:
@@ -253,7 +253,7 @@ class Kernel:
             a = scalar_of(value, info.dtype, f"{self.name}: parameter '{info.name}'")
         if a.shape != info.shape:
             raise ShapeError(
-                f"{self.name}: parameter '{info.name}' was compiled for shape "
+                f"NKI-1542 {self.name}: parameter '{info.name}' was compiled for shape "
                 f"{info.shape}, got {a.shape}"
             )
         if not a.dtype.isnative:
@@ -261,13 +261,13 @@ class Kernel:
         if a.dtype != info.dtype:
             if a.dtype != self._narrowed[i]:
                 raise DTypeError(
-                    f"{self.name}: parameter '{info.name}' was compiled for dtype "
+                    f"NKI-1547 {self.name}: parameter '{info.name}' was compiled for dtype "
                     f"{info.dtype}, got {a.dtype}"
                 )
             a = a.astype(info.dtype)
         if i in self._exponents and a.size and a.min() < 0:
             raise ShapeError(
-                f"{self.name}: parameter '{info.name}' has negative exponents; "
+                f"NKI-1543 {self.name}: parameter '{info.name}' has negative exponents; "
                 "integers to negative integer powers are not allowed"
             )
         return a
@@ -315,11 +315,13 @@ def compile(
     _choice("check", check, CHECKS)
     _choice("narrow", narrow, NARROW)
     if plan is not None and not isinstance(plan, str):
-        raise DTypeError(f"plan is text, got {type(plan).__name__}")
+        raise DTypeError(f"NKI-1536 plan is text, got {type(plan).__name__}")
     if plan is not None:
         plan = printable(plan).replace("\0", "\\x00")
     if not callable(fn):
-        raise DTypeError(f"compile: expected a function, got {type(fn).__name__}")
+        raise DTypeError(
+            f"NKI-1537 compile: expected a function, got {type(fn).__name__}"
+        )
     traced = fn if isinstance(fn, TracedFunction) else None
     name = traced.name if traced else kernel_name(fn)
     fn, call, given = bind(fn, arrays_or_specs, _by_name(fn, named, params))
@@ -344,12 +346,12 @@ def _by_name(
         return named
     if not isinstance(params, Mapping) or not all(isinstance(k, str) for k in params):
         raise DTypeError(
-            "params is the option that gives arguments by name, {name: value}; give a "
+            "NKI-1538 params is the option that gives arguments by name, {name: value}; give a "
             "parameter of that name by position or as params={'params': value}"
         )
     for key in params:
         if key in named:
-            raise DTypeError(f"{kernel_name(fn)}: '{key}' is given twice")
+            raise DTypeError(f"NKI-1544 {kernel_name(fn)}: '{key}' is given twice")
     return {**named, **params}
 
 
@@ -430,7 +432,7 @@ def _warn(message: str, where: tuple | None) -> None:
 def _choice(what: str, value: Any, choices: Sequence[str]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise OptionError(
-            f"there is no {what} {value!r}; choose one of {_list(choices)}"
+            f"NKI-1539 there is no {what} {value!r}; choose one of {_list(choices)}"
         )
 
 
@@ -449,7 +451,7 @@ def _check_boundaries(kernel: Kernel) -> None:
     if violations:
         text = "\n".join(map(str, violations[:10]))
         raise VerifyError(
-            f"{kernel.name} breaks {len(violations)} hardware rules:\n{text}"
+            f"NKI-1540 {kernel.name} breaks {len(violations)} hardware rules:\n{text}"
         )
 
 
@@ -473,21 +475,23 @@ def _check_stages(kernel: Kernel, data: list[np.ndarray]) -> None:
             continue
         violations = program.verify()
         if violations:
-            raise VerifyError(f"stage {name}: {violations[0]}")
+            raise VerifyError(f"NKI-1545 stage {name}: {violations[0]}")
         text = str(program)
         try:
             again = str(_core.parse(text))
         except NkigenError as e:
-            raise VerifyError(f"stage {name}: its text does not parse back: {e}") from e
+            raise VerifyError(
+                f"NKI-1548 stage {name}: its text does not parse back: {e}"
+            ) from e
         if again != text:
             raise VerifyError(
-                f"stage {name}: its text changes when it is parsed and printed"
+                f"NKI-1546 stage {name}: its text changes when it is parsed and printed"
             )
         results = _as_tuple(program.run(*data))
         for i, (got, bound) in enumerate(zip(results, expected, strict=True)):
             problem = explain(bound, got)
             if problem:
-                raise VerifyError(f"stage {name}, output {i}: {problem}")
+                raise VerifyError(f"NKI-1549 stage {name}, output {i}: {problem}")
 
 
 def _as_tuple(out: Any) -> tuple:

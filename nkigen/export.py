@@ -28,7 +28,7 @@ def export_nki(source: str, constants: Mapping[str, np.ndarray], folder: Path) -
     """
     kernel = _KERNEL.search(source)
     if kernel is None:
-        raise InternalError("the emitted source has no kernel")
+        raise InternalError("NKI-1522 the emitted source has no kernel")
     folder.mkdir(parents=True, exist_ok=True)
     for file, name in _READS.findall(source):
         array = constants[name]

@@ -156,7 +156,9 @@ def match(tree: Tree, value: Any) -> list[Any]:
     """
     if isinstance(tree, ArrayLeaf):
         if value is None or isinstance(value, (str, bytes, Mapping)):
-            raise StructureError(f"{tree.path}: expected an array, got {_kind(value)}")
+            raise StructureError(
+                f"NKI-1530 {tree.path}: expected an array, got {_kind(value)}"
+            )
         return [value]
     if isinstance(tree, StaticLeaf):
         match_static(tree.path, tree.value, value)
@@ -176,7 +178,7 @@ def match_static(path: str, compiled: Any, given: Any) -> None:
     if other == _short(compiled):
         other = "another like it"
     raise StructureError(
-        f"{path} is static: compiled for {_short(compiled)}, got {other}; "
+        f"NKI-1526 {path} is static: compiled for {_short(compiled)}, got {other}; "
         "compile again for another value"
     )
 
@@ -266,9 +268,11 @@ class _Walk:
 
     def branch(self, value: Any, parts: dict[Any, Any], path: str) -> Branch:
         if id(value) in self.open:
-            raise DTypeError(f"{path}: {_kind(value)} that contains itself")
+            raise DTypeError(f"NKI-1531 {path}: {_kind(value)} that contains itself")
         if len(self.open) >= MAX_DEPTH:
-            raise DTypeError(f"{path[:200]}: nested more than {MAX_DEPTH} deep")
+            raise DTypeError(
+                f"NKI-1532 {path[:200]}: nested more than {MAX_DEPTH} deep"
+            )
         self.open.add(id(value))
         items = tuple(
             self.tree(v, path + _step(value, key)) for key, v in parts.items()
@@ -330,7 +334,7 @@ def _match_branch(tree: Branch, value: Any) -> list[Any]:
     parts = _parts(value)
     if parts is None or not _alike(tree.kind, type(value)):
         raise StructureError(
-            f"{tree.path}: expected {_article(tree.kind)}, got {_kind(value)}"
+            f"NKI-1527 {tree.path}: expected {_article(tree.kind)}, got {_kind(value)}"
         )
     _match_keys(tree, parts)
     out = []
@@ -345,7 +349,7 @@ def _match_keys(tree: Branch, parts: dict[Any, Any]) -> None:
     fields (a cached property) may come and go, if it is no array."""
     if issubclass(tree.kind, (list, tuple)) and len(parts) != len(tree.keys):
         raise StructureError(
-            f"{tree.path}: compiled for {len(tree.keys)} items, got {len(parts)}"
+            f"NKI-1528 {tree.path}: compiled for {len(tree.keys)} items, got {len(parts)}"
         )
     known, must, may = set(tree.keys), set(tree.keys), set(parts)
     if dataclasses.is_dataclass(tree.kind):
@@ -358,7 +362,7 @@ def _match_keys(tree: Branch, parts: dict[Any, Any]) -> None:
     problems = [f"{', '.join(missing[:5])} is missing"] if missing else []
     problems += [f"{', '.join(other[:5])} was not there when compiled"] if other else []
     if problems:
-        raise StructureError(f"{tree.path}: {'; '.join(problems)}")
+        raise StructureError(f"NKI-1529 {tree.path}: {'; '.join(problems)}")
 
 
 def _alike(kind: type, other: type) -> bool:

@@ -56,11 +56,15 @@ class TracedFunction:
         name: str | None = None,
     ) -> None:
         if not callable(fn):
-            raise DTypeError(f"trace: expected a function, got {type(fn).__name__}")
+            raise DTypeError(
+                f"NKI-1501 trace: expected a function, got {type(fn).__name__}"
+            )
         functools.update_wrapper(self, fn)
         self.fn = fn
         if name is not None and not isinstance(name, str):
-            raise DTypeError(f"trace: a name is text, got {type(name).__name__}")
+            raise DTypeError(
+                f"NKI-1502 trace: a name is text, got {type(name).__name__}"
+            )
         self.name = printable(name) if name else kernel_name(fn)
         self.input_specs = None if input_specs is None else tuple(input_specs)
         for i, spec in enumerate(self.input_specs or ()):

@@ -34,25 +34,27 @@ def check_targets(
         array, dtype = given[j], inputs[j].dtype
         if not isinstance(array, np.ndarray):
             raise DTypeError(
-                f"{what}: give a writable array of {dtype}, got a "
+                f"NKI-1517 {what}: give a writable array of {dtype}, got a "
                 f"{type(array).__name__}, which would not see the change"
             )
         if array.dtype.newbyteorder("=") != dtype:
             raise DTypeError(
-                f"{what}: give an array of {dtype}, got {array.dtype}; a converted copy "
+                f"NKI-1518 {what}: give an array of {dtype}, got {array.dtype}; a converted copy "
                 "would not see the change"
             )
         if not array.flags.writeable:
-            raise ShapeError(f"{what}: give a writable array; this one is read-only")
+            raise ShapeError(
+                f"NKI-1519 {what}: give a writable array; this one is read-only"
+            )
         if _meets_itself(array):
             raise ShapeError(
-                f"{what}: elements of the given array share memory with each other, so "
+                f"NKI-1520 {what}: elements of the given array share memory with each other, so "
                 "that not all can be written; give a copy"
             )
         for i, other in enumerate(given):
             if i != j and isinstance(other, np.ndarray) and _overlap(array, other):
                 raise ShapeError(
-                    f"{what}, which shares memory with '{inputs[i].name}'; give a copy "
+                    f"NKI-1521 {what}, which shares memory with '{inputs[i].name}'; give a copy "
                     "of one of them"
                 )
 

@@ -111,7 +111,7 @@ fail_at(Ctx *cx, int line, int col, const char *fmt, ...)
 Status
 fail_nomem(Ctx *cx, size_t bytes)
 {
-    return fail(cx, ST_NOMEM, (LocId){0}, "out of memory (%zu bytes wanted, %zu bytes held)", bytes,
+    return fail(cx, ST_NOMEM, (LocId){0}, "NKI-7501 out of memory (%zu bytes wanted, %zu bytes held)", bytes,
                 cx->mem.live);
 }
 

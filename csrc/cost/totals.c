@@ -72,7 +72,8 @@ walk_program(Walk *w)
             count_instr(w, o, times);
         }
         if (w->overflow)
-            return fail(w->g->cx, ST_LIMIT, op->loc, "this runs more often than can be counted: more than 2^53 times, "
+            return fail(w->g->cx, ST_LIMIT, op->loc,
+                        "NKI-6501 this runs more often than can be counted: more than 2^53 times, "
                         "or it moves more than 2^63 bytes");
     }
     return ST_OK;

@@ -178,7 +178,7 @@ driver_pass(const char *name, const Graph *in, const CompileOptions *opt, Graph 
                        : find_pass(tensor_passes, COUNT_OF(tensor_passes), name);
     *out = NULL;
     if (!run)
-        return fail(in->cx, ST_USER, (LocId){0}, "%s IR has no pass '%s'", in->dialect->name, name);
+        return fail(in->cx, ST_USER, (LocId){0}, "NKI-7001 %s IR has no pass '%s'", in->dialect->name, name);
     TRY(tile ? tile_verify(in) : tensor_verify(in));
     Status st = run(in, opt, out);
     arena_reset(&in->cx->scratch);

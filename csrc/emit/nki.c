@@ -70,7 +70,7 @@ emit_buffer(Py *py, const Op *op)
     const char *space = kind == BK_output ? "shared_hbm" : ty->space == SP_hbm ? "private_hbm" : space_names[ty->space];
 
     if (!dtypes[ty->dtype].nki)
-        return fail(g->cx, ST_UNSUPPORTED, op->loc, "nki.language has no dtype %s", dtypes[ty->dtype].name);
+        return fail(g->cx, ST_UNSUPPORTED, op->loc, "NKI-6001 nki.language has no dtype %s", dtypes[ty->dtype].name);
     if (is_empty(g, op))
         return ST_OK;
     if (kind == BK_constant)
@@ -105,7 +105,7 @@ open_loop(Py *py, const Op *op)
     int d = py->nest++;
 
     if (d >= NKI_DEPTH)
-        return fail(py->g->cx, ST_LIMIT, op->loc, "loops are nested more than %d deep", NKI_DEPTH);
+        return fail(py->g->cx, ST_LIMIT, op->loc, "NKI-6002 loops are nested more than %d deep", NKI_DEPTH);
     if (!py->loop_name[d]) {
         const char letter[2] = {"ijklmn"[d % 6], 0};
         TRY(nki_pick_name(py, letter, (uint32_t)d, &py->loop_name[d]));
@@ -277,7 +277,8 @@ emit_kernel(Py *py)
     const char *results = list_buffers(py, BK_output, false);
     TRY(py->out->st);
     if (g->outputs.n && !*results)
-        return fail(g->cx, ST_UNSUPPORTED, (LocId){0}, "no result of this kernel has elements: there is no source for it");
+        return fail(g->cx, ST_UNSUPPORTED, (LocId){0},
+                    "NKI-6003 no result of this kernel has elements: there is no source for it");
     put_imports(py);
     return put_kernel(py);
 }

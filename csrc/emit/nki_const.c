@@ -70,7 +70,7 @@ nki_constant(Py *py, const Op *op, const char *name)
 
     py->np = true;
     if (!d || d->dtype != ty->dtype || (int64_t)d->bytes != buffer_bytes(ty))
-        return fail(py->g->cx, ST_BUG, op->loc, "constant buffer and its data disagree");
+        return fail(py->g->cx, ST_BUG, op->loc, "NKI-6004 constant buffer and its data disagree");
     if (is_uniform(d, dtypes[d->dtype].bytes)) {
         const char *v = nki_float(py, dtype_load((DType)d->dtype, d->p));
         text_put(&py->consts, "%s = np.full(%s, %s, dtype=%s)\n", name, shape, v, dtype);

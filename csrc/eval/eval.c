@@ -241,11 +241,11 @@ decode(Machine *m)
         Instr *in = &m->code[o.i];
         *in = (Instr){.op = graph_op(g, o), .id = o.i};
         if (in->op->code == K_none || in->op->code >= K_COUNT)
-            return fail(m->cx, ST_LIMIT, in->op->loc, "op %u is not of the tile dialect", o.i);
+            return fail(m->cx, ST_LIMIT, in->op->loc, "NKI-5004 op %u is not of the tile dialect", o.i);
         in->code = in->op->code;
         in->fn = handlers[in->code];
         if (in->op->nout && (in->op->out.i == 0 || in->op->out.i >= g->vals.n))
-            return fail(m->cx, ST_LIMIT, in->op->loc, "op %u has no result", o.i);
+            return fail(m->cx, ST_LIMIT, in->op->loc, "NKI-5005 op %u has no result", o.i);
         if (in->code == K_buffer)
             TRY(decode_buffer(m, in));
     }
@@ -350,7 +350,7 @@ poll(Machine *m, LocId loc)
 {
     m->work = 0;
     if (m->opt && m->opt->poll && !m->opt->poll(m->opt->poll_env))
-        return fail(m->cx, ST_USER, loc, "interrupted");
+        return fail(m->cx, ST_USER, loc, "NKI-5006 interrupted");
     return ST_OK;
 }
 

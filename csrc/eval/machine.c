@@ -28,8 +28,8 @@ bad(Machine *m, const Instr *in, const char *fmt, ...)
     text_init(&t, m->cx, &m->arena);
     Status st = print_op(m->g, (OpId){in->id}, &t);
     if (st != ST_OK || t.st != ST_OK || !t.p)
-        return fail(m->cx, ST_LIMIT, in->op->loc, "%s", what);
-    return fail(m->cx, ST_LIMIT, in->op->loc, "%s, in `%.500s`", what, t.p);
+        return fail(m->cx, ST_LIMIT, in->op->loc, "NKI-5001 %s", what);
+    return fail(m->cx, ST_LIMIT, in->op->loc, "NKI-5002 %s, in `%.500s`", what, t.p);
 }
 
 const char *
@@ -534,7 +534,7 @@ machine_check_outputs(Machine *m)
         for (int64_t i = 0; i < s->row; i++)
             missing += !bits_all(s->valid, i, 1);
         const char *name = str_get(m->cx, m->g->vals.p[v].name);
-        return fail(m->cx, ST_LIMIT, s->loc, "output %%%s: %lld of %lld elements were never written",
+        return fail(m->cx, ST_LIMIT, s->loc, "NKI-5003 output %%%s: %lld of %lld elements were never written",
                     name[0] ? name : "?", (long long)missing, (long long)s->row);
     }
     return ST_OK;

@@ -52,12 +52,12 @@ check_affine(const Checker *c, OpId o, const Affine *a)
     for (uint32_t i = 0; i < a->nterms; i++) {
         Val v = a->term[i].var;
         BUG_IF(c, op, !is_visible(c, o, v) || val_type(g, v)->kind != TY_index,
-               "%s: an access pattern uses a value that is no loop variable here", name_of(c, op));
+               "NKI-2523 %s: an access pattern uses a value that is no loop variable here", name_of(c, op));
         int64_t far, count = attr_int(g->cx, val_def(g, v)->attr, A_count, 0);
         BUG_IF(c, op, __builtin_mul_overflow(count, a->term[i].coef, &far) || far > limit || far < -limit,
-               "%s: an access pattern is out of range", name_of(c, op));
+               "NKI-2524 %s: an access pattern is out of range", name_of(c, op));
         sum += far < 0 ? -far : far;
-        BUG_IF(c, op, sum > limit, "%s: an access pattern is out of range", name_of(c, op));
+        BUG_IF(c, op, sum > limit, "NKI-2525 %s: an access pattern is out of range", name_of(c, op));
     }
     return ST_OK;
 }
@@ -69,13 +69,13 @@ check_ap(const Checker *c, OpId o, int i, Operand in)
     const Type *ty = val_type(c->g, in.v);
     const Ap *ap = ap_get(c->g->cx, in.ap);
     bool chip = ty->space == SP_sbuf || ty->space == SP_psum;
-    BUG_IF(c, op, ty->kind != TY_buffer, "%s: operand %d has an access pattern but is no buffer",
+    BUG_IF(c, op, ty->kind != TY_buffer, "NKI-2526 %s: operand %d has an access pattern but is no buffer",
            name_of(c, op), i);
-    BUG_IF(c, op, chip && ap->nparts < 1, "%s: the pattern of operand %d has no partitions",
-           name_of(c, op), i);
+    BUG_IF(c, op, chip && ap->nparts < 1, "NKI-2527 %s: the pattern of operand %d has no partitions", name_of(c, op),
+           i);
     BUG_IF(c, op, !chip && (ap->nparts || ap->part.c || ap->part.nterms),
-           "%s: the pattern of operand %d has partitions but its buffer is in %s", name_of(c, op),
-           i, space_names[ty->space]);
+           "NKI-2528 %s: the pattern of operand %d has partitions but its buffer is in %s", name_of(c, op), i,
+           space_names[ty->space]);
     TRY(check_affine(c, o, &ap->part));
     return check_affine(c, o, &ap->off);
 }
@@ -85,18 +85,17 @@ check_operands(const Checker *c, OpId o)
 {
     const Op *op = graph_op(c->g, o);
     const OpDef *def = op_def(c->g, op);
-    BUG_IF(c, op, def->nin >= 0 && op->nin != def->nin, "%s takes %d operands, got %d", def->name,
-           def->nin, op->nin);
-    BUG_IF(c, op, (uint64_t)op->in + op->nin > c->g->operands.n, "%s: operands out of range",
-           def->name);
+    BUG_IF(c, op, def->nin >= 0 && op->nin != def->nin, "NKI-2529 %s takes %d operands, got %d", def->name, def->nin,
+           op->nin);
+    BUG_IF(c, op, (uint64_t)op->in + op->nin > c->g->operands.n, "NKI-2530 %s: operands out of range", def->name);
     for (int i = 0; i < op->nin; i++) {
         Operand in = *op_in(c->g, op, i);
         if (in.v.i == 0) {
             BUG_IF(c, op, i >= MAX_OPERANDS || !(def->operand[i].role & R_optional),
-                   "%s: operand %d is missing", def->name, i);
+                   "NKI-2531 %s: operand %d is missing", def->name, i);
             continue;
         }
-        BUG_IF(c, op, !is_visible(c, o, in.v), "%s: operand %d is not defined here", def->name, i);
+        BUG_IF(c, op, !is_visible(c, o, in.v), "NKI-2532 %s: operand %d is not defined here", def->name, i);
         if (in.ap.i)
             TRY(check_ap(c, o, i, in));
     }
@@ -109,8 +108,8 @@ check_attrs(const Checker *c, const Op *op)
     int n;
     const AttrItem *item = attr_items(c->g->cx, op->attr, &n);
     for (int i = 0; i < n; i++)
-        BUG_IF(c, op, !(c->known[op->code] >> item[i].key & 1), "%s has no attribute %s",
-               name_of(c, op), attr_name((Key)item[i].key));
+        BUG_IF(c, op, !(c->known[op->code] >> item[i].key & 1), "NKI-2533 %s has no attribute %s", name_of(c, op),
+               attr_name((Key)item[i].key));
     return ST_OK;
 }
 
@@ -119,15 +118,15 @@ check_results(const Checker *c, OpId o)
 {
     const Graph *g = c->g;
     const Op *op = graph_op(g, o);
-    BUG_IF(c, op, op->nout != op_def(g, op)->nout, "%s has %d results, got %d", name_of(c, op),
+    BUG_IF(c, op, op->nout != op_def(g, op)->nout, "NKI-2534 %s has %d results, got %d", name_of(c, op),
            op_def(g, op)->nout, op->nout);
     for (uint32_t i = 0; i < op->nout; i++) {
         uint32_t v = op->out.i + i;
-        BUG_IF(c, op, v == 0 || v >= g->vals.n || g->vals.p[v].def.i != o.i,
-               "%s: results are not its own", name_of(c, op));
-        BUG_IF(c, op, !g->vals.p[v].type.i, "%s: a result has no type", name_of(c, op));
+        BUG_IF(c, op, v == 0 || v >= g->vals.n || g->vals.p[v].def.i != o.i, "NKI-2535 %s: results are not its own",
+               name_of(c, op));
+        BUG_IF(c, op, !g->vals.p[v].type.i, "NKI-2536 %s: a result has no type", name_of(c, op));
         BUG_IF(c, op, (val_type(g, (Val){v})->kind == TY_index) != (c->loop && op->code == c->loop),
-               "%s: only a loop has an index as its result", name_of(c, op));
+               "NKI-2537 %s: only a loop has an index as its result", name_of(c, op));
     }
     return ST_OK;
 }
@@ -139,13 +138,13 @@ check_nesting(Checker *c, OpId o, uint32_t *open)
     const Op *op = graph_op(c->g, o);
     if (c->loop && op->code == c->loop) {
         int64_t count = attr_int(c->g->cx, op->attr, A_count, -1);
-        BUG_IF(c, op, count < 0 || count > INT32_MAX, "loop: count must be 0 to %d, got %lld",
-               INT32_MAX, (long long)count);
-        BUG_IF(c, op, c->depth == MAX_NEST, "loops are nested more than %d deep", MAX_NEST);
+        BUG_IF(c, op, count < 0 || count > INT32_MAX, "NKI-2538 loop: count must be 0 to %d, got %lld", INT32_MAX,
+               (long long)count);
+        BUG_IF(c, op, c->depth == MAX_NEST, "NKI-2539 loops are nested more than %d deep", MAX_NEST);
         c->depth++;
         c->closed[o.i] = false;
     } else if (c->end && op->code == c->end) {
-        BUG_IF(c, op, *open == 0, "end without a loop");
+        BUG_IF(c, op, *open == 0, "NKI-2540 end without a loop");
         c->closed[*open] = true;
         c->depth--;
     }
@@ -160,7 +159,7 @@ check_ops(Checker *c, uint32_t *parent)
     FOR_OPS(g, o)
     {
         const Op *op = graph_op(g, o);
-        BUG_IF(c, op, op->code == 0 || op->code >= g->dialect->nops, "no such op: %d", op->code);
+        BUG_IF(c, op, op->code == 0 || op->code >= g->dialect->nops, "NKI-2541 no such op: %d", op->code);
         TRY(check_operands(c, o));
         TRY(check_attrs(c, op));
         TRY(check_results(c, o));
@@ -174,7 +173,7 @@ check_ops(Checker *c, uint32_t *parent)
         }
     }
     if (open)
-        return fail(g->cx, ST_BUG, graph_op(g, (OpId){open})->loc, "loop is not closed");
+        return fail(g->cx, ST_BUG, graph_op(g, (OpId){open})->loc, "NKI-2542 loop is not closed");
     return ST_OK;
 }
 
@@ -212,9 +211,9 @@ place_interface(const Checker *c, Arena *a, BufKind kind, Ends *e)
         if (interface_kind(g, op) != kind)
             continue;
         int64_t k = attr_int(g->cx, op->attr, A_index, -1);
-        BUG_IF(c, op, k < 0 || k >= e->n, "expected index=0 to index=%u for %s, found %s%lld", e->n - 1, what,
+        BUG_IF(c, op, k < 0 || k >= e->n, "NKI-2543 expected index=0 to index=%u for %s, found %s%lld", e->n - 1, what,
                k < 0 ? "no index or " : "", (long long)k);
-        BUG_IF(c, op, e->p[k].i, "a second %s with index=%lld", what + 3, (long long)k);
+        BUG_IF(c, op, e->p[k].i, "NKI-2544 a second %s with index=%lld", what + 3, (long long)k);
         e->p[k] = op->out;
     }
     return ST_OK;
@@ -230,12 +229,13 @@ check_alias(const Checker *c, uint32_t k, const Ends *out)
     if (input == -1)
         return ST_OK;
     if (input < -1 || input >= (int64_t)g->inputs.n)
-        return fail(g->cx, ST_BUG, none, "output %u updates input %d, there are %u inputs", k, input, g->inputs.n);
+        return fail(g->cx, ST_BUG, none, "NKI-2545 output %u updates input %d, there are %u inputs", k, input,
+                    g->inputs.n);
     if (k < out->n && out->p[k].i != g->outputs.p[k].i)
-        return fail(g->cx, ST_BUG, none, "output %u updates input %d but is not the buffer with index=%u", k, input,
-                    k);
+        return fail(g->cx, ST_BUG, none, "NKI-2546 output %u updates input %d but is not the buffer with index=%u", k,
+                    input, k);
     if (g->vals.p[g->outputs.p[k].i].type.i != g->vals.p[g->inputs.p[input].i].type.i)
-        return fail(g->cx, ST_BUG, none, "output %u updates input %d, which has another type", k, input);
+        return fail(g->cx, ST_BUG, none, "NKI-2547 output %u updates input %d, which has another type", k, input);
     return ST_OK;
 }
 
@@ -246,16 +246,15 @@ check_ends(const Checker *c, const Ends *in)
     OpId last = {g->ops.n};
     LocId none = {0};
     if (in->n != g->inputs.n || (in->n && memcmp(in->p, g->inputs.p, in->n * sizeof(Val)) != 0))
-        return fail(g->cx, ST_BUG, none, "the list of inputs is not the inputs by index");
+        return fail(g->cx, ST_BUG, none, "NKI-2548 the list of inputs is not the inputs by index");
     for (uint32_t i = 0; i < g->inputs.n; i++)
         if (!is_visible(c, last, g->inputs.p[i]))
-            return fail(g->cx, ST_BUG, none, "input %u is not a value of the graph", i);
+            return fail(g->cx, ST_BUG, none, "NKI-2549 input %u is not a value of the graph", i);
     for (uint32_t i = 0; i < g->outputs.n; i++)
         if (!is_visible(c, last, g->outputs.p[i]))
-            return fail(g->cx, ST_BUG, none, "output %u is not a value that is visible at the end",
-                        i);
+            return fail(g->cx, ST_BUG, none, "NKI-2550 output %u is not a value that is visible at the end", i);
     if (g->aliases.n && g->aliases.n != g->outputs.n)
-        return fail(g->cx, ST_BUG, none, "%u aliases for %u outputs", g->aliases.n, g->outputs.n);
+        return fail(g->cx, ST_BUG, none, "NKI-2551 %u aliases for %u outputs", g->aliases.n, g->outputs.n);
     return ST_OK;
 }
 

@@ -62,10 +62,10 @@ graph_append(Graph *g, int code, const Operand *in, int nin, AttrId attr, LocId 
 {
     Ctx *cx = g->cx;
     if (code <= 0 || code >= g->dialect->nops)
-        return fail(cx, ST_BUG, loc, "graph_append: no such op: %d", code);
+        return fail(cx, ST_BUG, loc, "NKI-2569 graph_append: no such op: %d", code);
     if (nin < 0 || nin > UINT16_MAX || nout < 0 || nout > UINT16_MAX)
-        return fail(cx, ST_LIMIT, loc, "%s: too many operands or results (%d, %d)",
-                    g->dialect->ops[code].name, nin, nout);
+        return fail(cx, ST_LIMIT, loc, "NKI-2570 %s: too many operands or results (%d, %d)", g->dialect->ops[code].name,
+                    nin, nout);
     uint32_t first_in = g->operands.n, first_out = g->vals.n, o = g->ops.n;
     if (g->operands.cap - first_in < (uint32_t)nin)
         TRY(vec_reserve(cx, &g->arena, &g->operands, (uint32_t)nin, sizeof(Operand)));

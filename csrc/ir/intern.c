@@ -105,19 +105,18 @@ check_type(Ctx *cx, TyKind kind, Space space, DType dt, int rank, const int64_t 
 {
     LocId none = {0};
     if (rank < 0 || rank > MAX_RANK)
-        return fail(cx, ST_LIMIT, none, "arrays have at most %d dimensions, got %d", MAX_RANK,
-                    rank);
+        return fail(cx, ST_LIMIT, none, "NKI-2557 arrays have at most %d dimensions, got %d", MAX_RANK, rank);
     if (kind != TY_index && (dt <= DT_none || dt >= DT_COUNT))
-        return fail(cx, ST_BUG, none, "type_make: no such dtype: %d", dt);
+        return fail(cx, ST_BUG, none, "NKI-2558 type_make: no such dtype: %d", dt);
     if (space < 0 || space >= SP_COUNT)
-        return fail(cx, ST_BUG, none, "type_make: no such space: %d", space);
+        return fail(cx, ST_BUG, none, "NKI-2559 type_make: no such space: %d", space);
     int64_t bytes = kind == TY_index ? 1 : dtypes[dt].bytes;
     for (int i = 0; i < rank; i++) {
         if (dim[i] < 0)
-            return fail(cx, ST_BUG, none, "type_make: dimension %d is %lld", i, (long long)dim[i]);
+            return fail(cx, ST_BUG, none, "NKI-2560 type_make: dimension %d is %lld", i, (long long)dim[i]);
         /* zeros are skipped: products of any of the dims must stay in range */
         if (__builtin_mul_overflow(bytes, MAX(dim[i], 1), &bytes) || bytes > (int64_t)1 << 62)
-            return fail(cx, ST_LIMIT, none, "array of %d dimensions is too large", rank);
+            return fail(cx, ST_LIMIT, none, "NKI-2561 array of %d dimensions is too large", rank);
     }
     return ST_OK;
 }
@@ -352,21 +351,20 @@ sort_items(Ctx *cx, const AttrItem *item, int n, AttrItem *to)
 {
     LocId none = {0};
     if (n >= A_COUNT)
-        return fail(cx, ST_BUG, none, "attr_make: %d attributes, there are only %d keys", n,
-                    A_COUNT - 1);
+        return fail(cx, ST_BUG, none, "NKI-2562 attr_make: %d attributes, there are only %d keys", n, A_COUNT - 1);
     for (int i = 0; i < n; i++) {
         AttrItem t = item[i];
         if (t.key == A_none || t.key >= A_COUNT)
-            return fail(cx, ST_BUG, none, "attr_make: no such key: %d", t.key);
+            return fail(cx, ST_BUG, none, "NKI-2563 attr_make: no such key: %d", t.key);
         int64_t limit = enum_limit(kind_of[t.key]);
         if (limit && (t.i < 0 || t.i >= limit))
-            return fail(cx, ST_BUG, none, "attr_make: value %lld of %s is out of range",
-                        (long long)t.i, name_of[t.key]);
+            return fail(cx, ST_BUG, none, "NKI-2564 attr_make: value %lld of %s is out of range", (long long)t.i,
+                        name_of[t.key]);
         int k = i;
         for (; k > 0 && to[k - 1].key > t.key; k--)
             to[k] = to[k - 1];
         if (k > 0 && to[k - 1].key == t.key)
-            return fail(cx, ST_BUG, none, "attr_make: %s is given twice", name_of[t.key]);
+            return fail(cx, ST_BUG, none, "NKI-2565 attr_make: %s is given twice", name_of[t.key]);
         to[k] = t;
     }
     return ST_OK;
@@ -547,13 +545,13 @@ ap_make(Ctx *cx, const Ap *ap, ApId *out)
     n.nparts = ap->nparts;
     n.ndim = ap->ndim;
     if (ap->ndim > MAX_AP_DIMS)
-        return fail(cx, ST_LIMIT, (LocId){0}, "an access pattern has at most %d dims, got %u",
-                    MAX_AP_DIMS, ap->ndim);
+        return fail(cx, ST_LIMIT, (LocId){0}, "NKI-2566 an access pattern has at most %d dims, got %u", MAX_AP_DIMS,
+                    ap->ndim);
     if (ap->part.nterms > MAX_TERMS || ap->off.nterms > MAX_TERMS)
-        return fail(cx, ST_LIMIT, (LocId){0}, "an access pattern uses at most %d loop variables", MAX_TERMS);
+        return fail(cx, ST_LIMIT, (LocId){0}, "NKI-2567 an access pattern uses at most %d loop variables", MAX_TERMS);
     if (ap->nparts < 0 || !dims_in_range(ap) || !normal_affine(&ap->part, &n.part) ||
         !normal_affine(&ap->off, &n.off))
-        return fail(cx, ST_BUG, (LocId){0}, "access pattern out of range");
+        return fail(cx, ST_BUG, (LocId){0}, "NKI-2568 access pattern out of range");
     memcpy(n.dim, ap->dim, ap->ndim * sizeof(n.dim[0]));
     uint64_t h = hash_bytes(&n, sizeof(n), 6);
     Want w = {in, &n, sizeof(n)};

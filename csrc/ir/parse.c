@@ -60,8 +60,7 @@ need_name(Parser *ps, Slice *out)
     *out = scan_word(&ps->s);
     for (size_t i = 0; is_digit(*at) && i < out->n; i++)
         if (!is_digit(at[i]))
-            return SCAN_FAIL(&ps->s, at,
-                             "a value's name is an identifier or a number, got '%%%.*s'",
+            return SCAN_FAIL(&ps->s, at, "NKI-2501 a value's name is an identifier or a number, got '%%%.*s'",
                              shown(*out), out->p);
     return ST_OK;
 }
@@ -75,7 +74,7 @@ need_val(Parser *ps, Val *out)
     TRY(need_name(ps, &name));
     *out = find_val(ps, name);
     if (!out->i)
-        return SCAN_FAIL(&ps->s, at, "%%%.*s is not defined", shown(name), name.p);
+        return SCAN_FAIL(&ps->s, at, "NKI-2502 %%%.*s is not defined", shown(name), name.p);
     return ST_OK;
 }
 
@@ -91,7 +90,7 @@ need_dims(Parser *ps, int *rank, int64_t *dim)
     do {
         scan_blanks(&ps->s);
         if (*rank == MAX_RANK)
-            return SCAN_FAIL(&ps->s, ps->s.p, "a type has at most %d dimensions", MAX_RANK);
+            return SCAN_FAIL(&ps->s, ps->s.p, "NKI-2503 a type has at most %d dimensions", MAX_RANK);
         TRY(scan_digits(&ps->s, false, &dim[(*rank)++]));
     } while (scan_take(&ps->s, ','));
     return scan_take(&ps->s, ']') ? ST_OK : scan_expected(&ps->s, "',' or ']'");
@@ -152,7 +151,7 @@ static Status
 affine_commit(Parser *ps, AffineText *t)
 {
     if (t->has_last && __builtin_add_overflow(t->a.c, t->last, &t->a.c))
-        return SCAN_FAIL(&ps->s, ps->s.p, "offset is out of range");
+        return SCAN_FAIL(&ps->s, ps->s.p, "NKI-2504 offset is out of range");
     t->has_last = false;
     return ST_OK;
 }
@@ -179,10 +178,9 @@ affine_term(Parser *ps, AffineText *t, bool negative, bool added)
     const char *at = ps->s.p;
     TRY(need_val(ps, &v));
     if (val_type(ps->g, v)->kind != TY_index)
-        return SCAN_FAIL(&ps->s, at,
-                         "an access pattern is affine in loop variables; this value is none");
+        return SCAN_FAIL(&ps->s, at, "NKI-2505 an access pattern is affine in loop variables; this value is none");
     if (t->a.nterms == MAX_TERMS)
-        return SCAN_FAIL(&ps->s, at, "an access pattern uses at most %d loop variables", MAX_TERMS);
+        return SCAN_FAIL(&ps->s, at, "NKI-2506 an access pattern uses at most %d loop variables", MAX_TERMS);
     t->a.term[t->a.nterms++] = (Term){v, k};
     return ST_OK;
 }
@@ -208,7 +206,7 @@ parse_ap_dims(Parser *ps, Ap *ap)
     do {
         scan_blanks(&ps->s);
         if (ap->ndim == MAX_AP_DIMS)
-            return SCAN_FAIL(&ps->s, ps->s.p, "an access pattern has at most %d dims", MAX_AP_DIMS);
+            return SCAN_FAIL(&ps->s, ps->s.p, "NKI-2507 an access pattern has at most %d dims", MAX_AP_DIMS);
         ApDim *d = &ap->dim[ap->ndim];
         TRY(scan_digits(&ps->s, false, &d->count));
         TRY(scan_need(&ps->s, '*'));
@@ -259,7 +257,7 @@ parse_operand(Parser *ps)
     if (scan_take(&ps->s, '[')) {
         const Type *ty = val_type(ps->g, in.v);
         if (ty->kind != TY_buffer)
-            return SCAN_FAIL(&ps->s, at, "only buffers have access patterns");
+            return SCAN_FAIL(&ps->s, at, "NKI-2508 only buffers have access patterns");
         TRY(parse_ap(ps, ty, &in.ap));
     }
     VEC_PUSH(ps->cx, &ps->tmp, &ps->operands, in);
@@ -289,7 +287,7 @@ ints_value(Parser *ps, AttrItem *a)
     const char *at = ps->s.p;
     TRY(need_ints(ps));
     if (ps->ints.n > UINT16_MAX)
-        return SCAN_FAIL(&ps->s, at, "a list has at most %d integers", UINT16_MAX);
+        return SCAN_FAIL(&ps->s, at, "NKI-2509 a list has at most %d integers", UINT16_MAX);
     int64_t *copy; /* several lists may be open until attr_make */
     NEW(ps->cx, &ps->tmp, copy, ps->ints.n);
     if (ps->ints.n)
@@ -319,14 +317,13 @@ data_value(Parser *ps, AttrItem *a)
     }
     size_t bytes = (w.n - 2) / 2;
     if (w.n % 2 || bytes % dtypes[dt].bytes)
-        return SCAN_FAIL(&ps->s, w.p, "array data is not a whole number of %s elements",
-                         dtypes[dt].name);
+        return SCAN_FAIL(&ps->s, w.p, "NKI-2510 array data is not a whole number of %s elements", dtypes[dt].name);
     unsigned char *buf;
     NEW(ps->cx, &ps->tmp, buf, bytes);
     for (size_t i = 0; i < bytes; i++) {
         int hi = hex_digit(w.p[2 + 2 * i]), lo = hex_digit(w.p[3 + 2 * i]);
         if (hi < 0 || lo < 0)
-            return SCAN_FAIL(&ps->s, w.p + 2 + 2 * i, "expected hexadecimal digits");
+            return SCAN_FAIL(&ps->s, w.p + 2 + 2 * i, "NKI-2511 expected hexadecimal digits");
         buf[i] = (unsigned char)(hi << 4 | lo);
     }
     return data_make(ps->cx, dt, buf, bytes, &a->data);
@@ -386,7 +383,7 @@ attr_key(Parser *ps, const OpDef *def, Slice w, uint16_t *key)
     ps->s.p = w.p;
     if (!w.n)
         return scan_expected(&ps->s, "an attribute");
-    return SCAN_FAIL(&ps->s, w.p, "%s has no attribute '%.*s'", def->name, shown(w), w.p);
+    return SCAN_FAIL(&ps->s, w.p, "NKI-2512 %s has no attribute '%.*s'", def->name, shown(w), w.p);
 }
 
 static Status
@@ -400,7 +397,7 @@ parse_attrs(Parser *ps, const OpDef *def, AttrId *out)
         TRY(attr_key(ps, def, w, &key));
         for (int i = 0; i < n; i++)
             if (item[i].key == key)
-                return SCAN_FAIL(&ps->s, w.p, "attribute '%.*s' is given twice", shown(w), w.p);
+                return SCAN_FAIL(&ps->s, w.p, "NKI-2513 attribute '%.*s' is given twice", shown(w), w.p);
         TRY(scan_need(&ps->s, '='));
         memset(&item[n], 0, sizeof(item[n]));
         item[n].key = key;
@@ -423,7 +420,7 @@ parse_results(Parser *ps)
         const char *at = ps->s.p;
         TRY(need_name(ps, &name));
         if (find_val(ps, name).i)
-            return SCAN_FAIL(&ps->s, at, "%%%.*s is defined twice", shown(name), name.p);
+            return SCAN_FAIL(&ps->s, at, "NKI-2514 %%%.*s is defined twice", shown(name), name.p);
         VEC_PUSH(ps->cx, &ps->tmp, &ps->results, name);
     } while (scan_take(&ps->s, ','));
     return scan_need(&ps->s, '=');
@@ -438,7 +435,7 @@ define_results(Parser *ps, OpId o, const char *at)
         Slice name = ps->results.p[i];
         Val v = {out.i + i};
         if (find_val(ps, name).i)
-            return SCAN_FAIL(&ps->s, at, "%%%.*s is defined twice", shown(name), name.p);
+            return SCAN_FAIL(&ps->s, at, "NKI-2515 %%%.*s is defined twice", shown(name), name.p);
         VEC_PUSH(ps->cx, &ps->tmp, &ps->vals, name);
         TRY(map_insert(ps->cx, &ps->tmp, &ps->val_names, hash_bytes(name.p, name.n, 0), v.i));
         if (!is_digit(name.p[0]))
@@ -463,8 +460,7 @@ need_op(Parser *ps, int *code)
         return scan_expected(&ps->s, "an op, 'return' or a value");
     *code = (int)map_find(&ps->op_names, hash_bytes(w.p, w.n, 0), same_op, env);
     if (!*code)
-        return SCAN_FAIL(&ps->s, w.p, "%s IR has no op '%.*s'", ps->g->dialect->name, shown(w),
-                         w.p);
+        return SCAN_FAIL(&ps->s, w.p, "NKI-2516 %s IR has no op '%.*s'", ps->g->dialect->name, shown(w), w.p);
     return ST_OK;
 }
 
@@ -483,10 +479,9 @@ parse_result_types(Parser *ps, int code)
         TRY(parse_types(ps));
     }
     if (ps->results.n != def->nout)
-        return SCAN_FAIL(&ps->s, at, "%s has %d results, here it has %u", def->name, def->nout,
-                         ps->results.n);
+        return SCAN_FAIL(&ps->s, at, "NKI-2517 %s has %d results, here it has %u", def->name, def->nout, ps->results.n);
     if (ps->types.n != ps->results.n)
-        return SCAN_FAIL(&ps->s, at, "%u types for %u results", ps->types.n, ps->results.n);
+        return SCAN_FAIL(&ps->s, at, "NKI-2518 %u types for %u results", ps->types.n, ps->results.n);
     return ST_OK;
 }
 
@@ -514,7 +509,7 @@ parse_op(Parser *ps)
         TRY(parse_attrs(ps, &ps->g->dialect->ops[code], &attr));
     TRY(parse_result_types(ps, code));
     if (ps->operands.n > UINT16_MAX)
-        return SCAN_FAIL(&ps->s, at, "an op has at most %d operands", UINT16_MAX);
+        return SCAN_FAIL(&ps->s, at, "NKI-2519 an op has at most %d operands", UINT16_MAX);
     TRY(graph_append(ps->g, code, ps->operands.p, (int)ps->operands.n, attr, loc, ps->types.p,
                      (int)ps->types.n, &o));
     TRY(define_results(ps, o, at));
@@ -536,14 +531,14 @@ parse_aliases(Parser *ps)
         TRY(scan_need(&ps->s, '='));
         TRY(need_ints(ps));
         if (ps->ints.n != g->outputs.n)
-            return SCAN_FAIL(&ps->s, at, "%u aliases for %u outputs", ps->ints.n, g->outputs.n);
+            return SCAN_FAIL(&ps->s, at, "NKI-2520 %u aliases for %u outputs", ps->ints.n, g->outputs.n);
     } else {
         ps->s.p = at;
     }
     for (uint32_t i = 0; i < g->outputs.n; i++) {
         int64_t a = i < ps->ints.n ? ps->ints.p[i] : -1;
         if (a < -1 || a > INT32_MAX)
-            return SCAN_FAIL(&ps->s, at, "an alias is the number of an input, or -1");
+            return SCAN_FAIL(&ps->s, at, "NKI-2521 an alias is the number of an input, or -1");
         VEC_PUSH(ps->cx, &g->arena, &g->aliases, (int32_t)a);
     }
     return ST_OK;
@@ -697,7 +692,7 @@ graph_parse(Ctx *cx, const char *text, size_t n, const Dialect *const *dialects,
                  .ndialects = ndialects};
     *out = NULL;
     if (n > INT32_MAX)
-        return fail(cx, ST_LIMIT, (LocId){0}, "IR text of %zu bytes is too long", n);
+        return fail(cx, ST_LIMIT, (LocId){0}, "NKI-2522 IR text of %zu bytes is too long", n);
     arena_init(&ps.tmp, &cx->mem);
     Status st = parse_all(&ps);
     arena_free(&ps.tmp);

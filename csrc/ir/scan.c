@@ -60,8 +60,7 @@ Status
 scan_expected(Scan *sc, const char *what)
 {
     char buf[64];
-    return fail_at(sc->cx, sc->line, scan_column(sc, sc->p), "expected %s, found %s", what,
-                   found(sc, buf));
+    return fail_at(sc->cx, sc->line, scan_column(sc, sc->p), "NKI-2552 expected %s, found %s", what, found(sc, buf));
 }
 
 /* Gives an error from elsewhere the place in the text. */
@@ -141,7 +140,7 @@ scan_digits(Scan *sc, bool negative, int64_t *out)
     for (; sc->p < sc->end && is_digit(*sc->p); sc->p++) {
         int digit = negative ? '0' - *sc->p : *sc->p - '0'; /* towards the sign, for INT64_MIN */
         if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, digit, &v))
-            return SCAN_FAIL(sc, at, "integer is out of range");
+            return SCAN_FAIL(sc, at, "NKI-2553 integer is out of range");
     }
     if (sc->p < sc->end && (is_word_char(*sc->p) || *sc->p == '.')) {
         sc->p = at;
@@ -205,17 +204,16 @@ scan_string(Scan *sc, Arena *tmp, StrId *out)
     text_init(&t, sc->cx, tmp);
     while (sc->p < sc->end && *sc->p != '"' && *sc->p != '\n') {
         if (*sc->p == 0)
-            return SCAN_FAIL(sc, sc->p, "a string cannot hold a NUL");
+            return SCAN_FAIL(sc, sc->p, "NKI-2554 a string cannot hold a NUL");
         int c = string_char(sc);
         if (c < 0)
-            return SCAN_FAIL(
-                sc, sc->p,
-                "bad escape in a string; known are \\\" \\\\ \\n \\t \\r \\xHH (not 00)");
+            return SCAN_FAIL(sc, sc->p,
+                             "NKI-2555 bad escape in a string; known are \\\" \\\\ \\n \\t \\r \\xHH (not 00)");
         char byte = (char)c;
         text_putn(&t, &byte, 1);
     }
     if (sc->p >= sc->end || *sc->p != '"')
-        return SCAN_FAIL(sc, at, "string is not closed on its line");
+        return SCAN_FAIL(sc, at, "NKI-2556 string is not closed on its line");
     sc->p++;
     TRY(t.st);
     return str_make(sc->cx, t.n ? t.p : "", t.n, out);

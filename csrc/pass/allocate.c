@@ -89,7 +89,7 @@ take(Allocator *al, Val v)
     const Graph *g = al->g;
     const Type *t = val_type(g, v);
     if (!pool_take(&al->pool[t->space], all_copies(g, v), &al->addr[v.i]))
-        return fail(al->cx, ST_LIMIT, val_def(g, v)->loc, "%s: no room for %lld bytes per partition",
+        return fail(al->cx, ST_LIMIT, val_def(g, v)->loc, "NKI-4006 %s: no room for %lld bytes per partition",
                     space_names[t->space], (long long)all_copies(g, v));
     uint32_t last = MAX(al->live[v.i].last.i, g->vals.p[v.i].def.i);
     al->next[v.i] = al->expire[last];

@@ -191,7 +191,8 @@ expand_op(const Rewrite *rw, const Op *op, Val a, Val b, Val *out)
     Expr e = {.g = g, .loc = op->loc, .dt = dt, .a = of[op_val(rw->in, op, 0).i]};
     e.b = op->nin > 1 ? of[op_val(rw->in, op, 1).i] : e.a;
     if (!unary[op->code] && !binary[op->code])
-        return fail(g->cx, ST_BUG, op->loc, "decompose: no rewriter for %s", tensor_dialect.ops[op->code].name);
+        return fail(g->cx, ST_BUG, op->loc, "NKI-4005 decompose: no rewriter for %s",
+                    tensor_dialect.ops[op->code].name);
     if (!is_float(dt) || dtypes[dt].bytes >= 4 || is_one_step(op->code)) {
         *out = expand(&e, op->code, a, b);
         return e.st;

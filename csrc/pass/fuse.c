@@ -499,7 +499,7 @@ found_group(Fuse *f, OpId o)
     if ((b.ns < 0 && may_move(f->g, op)) || (b.ns >= 0 && moves_better(f->g, op, b.span)))
         return found_move(f, o);
     if (b.ns < 0)
-        return fail(f->cx, ST_BUG, op->loc, "fuse: %s has no tiling", op_def(f->g, op)->name);
+        return fail(f->cx, ST_BUG, op->loc, "NKI-4010 fuse: %s has no tiling", op_def(f->g, op)->name);
     bool with_readers = d->group > 0 && !d->split && same_span(d->span, b.span); /* else it runs before them */
     uint32_t h = find_sibling(f, op, &b, with_readers ? d->group - 1 : d->group);
     if (h == 0) {

@@ -69,7 +69,7 @@ lower_row_op(Lower *l, const Op *op)
         return lower_matmul(l, op);
     if (op->code == T_concat)
         return lower_concat(l, op);
-    return fail(l->cx, ST_BUG, op->loc, "lower: no rule for %s", op_def(l->g, op)->name);
+    return fail(l->cx, ST_BUG, op->loc, "NKI-4001 lower: no rule for %s", op_def(l->g, op)->name);
 }
 
 static const Op *

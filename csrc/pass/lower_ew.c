@@ -459,7 +459,7 @@ lower_layout(Lower *l, const Op *op)
         for (int i = 0; i < MAX_RANK; i++)
             from.stride[i] = src.stride[i];
         if (!view_step(l->g, op, &from, &to))
-            return fail(l->cx, ST_BUG, op->loc, "lower: %s of a dense tile has no strided form",
+            return fail(l->cx, ST_BUG, op->loc, "NKI-4017 lower: %s of a dense tile has no strided form",
                         op_def(l->g, op)->name);
     }
     src.off = affine_add(src.off, affine_const(to.off));
@@ -492,6 +492,6 @@ lower_elementwise(Lower *l, const Op *op)
         return append_step(l, op, 0, ALU_equal, &zero, false);
     }
     default:
-        return fail(l->cx, ST_BUG, op->loc, "lower: no instruction for %s", op_def(l->g, op)->name);
+        return fail(l->cx, ST_BUG, op->loc, "NKI-4018 lower: no instruction for %s", op_def(l->g, op)->name);
     }
 }

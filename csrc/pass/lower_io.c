@@ -268,7 +268,7 @@ view_in_hbm(Lower *l, Val v, View *w, Val *buf)
 {
     Val base = l->p->view_base[v.i].i ? l->p->view_base[v.i] : v;
     if (!view_between(l->g, base, v, w))
-        return fail(l->cx, ST_BUG, l->loc, "lower: a view that fusion accepted has no strided form");
+        return fail(l->cx, ST_BUG, l->loc, "NKI-4002 lower: a view that fusion accepted has no strided form");
     return hbm_buffer(l, base, buf);
 }
 
@@ -551,7 +551,7 @@ operand(Lower *l, const Op *op, int i, Node **out)
     *out = &l->node[v.i];
     TRY(at_chunk(l, v, l->p->span[v.i], out));
     if ((*out)->epoch != epoch_of(l, l->p->span[v.i]))
-        return fail(l->cx, ST_BUG, l->loc, "lower: %s is used before it is computed",
+        return fail(l->cx, ST_BUG, l->loc, "NKI-4003 lower: %s is used before it is computed",
                     op_def(l->g, val_def(l->g, v))->name);
     return ST_OK;
 }

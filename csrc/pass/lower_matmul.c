@@ -545,7 +545,7 @@ lower_matmul(Lower *l, const Op *op)
     NEW(l->cx, l->a, mm, 1);
     describe(l, op, mm);
     if (!is_float(val_dtype(l->g, op->out)) || val_dtype(l->g, op->out) == DT_f64)
-        return fail(l->cx, ST_UNSUPPORTED, op->loc, "matmul: the tensor engine multiplies floats, got %s",
+        return fail(l->cx, ST_UNSUPPORTED, op->loc, "NKI-4019 matmul: the tensor engine multiplies floats, got %s",
                     dtypes[val_dtype(l->g, op->out)].name);
     const Type *rt = val_type(l->g, mm->row), *res = val_type(l->g, op->out);
     Tile lhs = {0};

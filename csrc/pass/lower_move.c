@@ -137,6 +137,6 @@ lower_move(Lower *l, const Op *op)
     v = op_val(l->g, op, 0);
     TRY(view_in_hbm(l, v, &w, &buf));
     if (!view_step(l->g, op, &w, &moved))
-        return fail(l->cx, ST_BUG, op->loc, "lower: %s of a view has no strided form", op_def(l->g, op)->name);
+        return fail(l->cx, ST_BUG, op->loc, "NKI-4004 lower: %s of a view has no strided form", op_def(l->g, op)->name);
     return move_value(l, op, v, val_type(l->g, op->out), &moved, buf, 0);
 }

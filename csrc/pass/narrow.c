@@ -34,15 +34,16 @@ say(const Rewrite *n, DType d, LocId loc)
         return ST_OK;
     said[d] = true;
     if (n->opt != NULL && n->opt->narrow == NARROW_error)
-        return fail(n->g->cx, ST_USER, loc, "the device has no %s; convert to %s with astype, or allow narrowing",
-                    dtypes[d].np, dtypes[to].np);
-    return warn(n->g->cx, loc, "%s is computed as %s on the device", dtypes[d].np, dtypes[to].np);
+        return fail(n->g->cx, ST_USER, loc,
+                    "NKI-4007 the device has no %s; convert to %s with astype, or allow narrowing", dtypes[d].np,
+                    dtypes[to].np);
+    return warn(n->g->cx, loc, "NKI-4008 %s is computed as %s on the device", dtypes[d].np, dtypes[to].np);
 }
 
 static Status
 too_large(const Rewrite *n, DType from, LocId loc, const char *text)
 {
-    return fail(n->g->cx, ST_USER, loc, "constant %s of dtype %s does not fit %s", text, dtypes[from].np,
+    return fail(n->g->cx, ST_USER, loc, "NKI-4009 constant %s of dtype %s does not fit %s", text, dtypes[from].np,
                 dtypes[narrowed(from)].np);
 }
 

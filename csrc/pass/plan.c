@@ -451,19 +451,20 @@ apply_line(Plan *p, const char *line, int number)
                    &k, &rows, &outer, &per, &place, &bufs, &width, &psum, &resident);
     if (n != 9)
         return fail_at(p->g->cx, number, 1,
-                       "plan: expected `group K rows= outer= per_tile= in_place= bufs= psum_width= psum_bufs= "
+                       "NKI-4011 plan: expected `group K rows= outer= per_tile= in_place= bufs= psum_width= psum_bufs= "
                        "resident=`");
     if (k >= p->groups.n)
-        return fail_at(p->g->cx, number, 1, "plan: group %u of a plan with %u groups", k, p->groups.n);
+        return fail_at(p->g->cx, number, 1, "NKI-4012 plan: group %u of a plan with %u groups", k, p->groups.n);
     Group *gr = &p->groups.p[k];
     if (rows != gr->rows || outer != gr->outer)
-        return fail_at(p->g->cx, number, 1, "plan: group %u has rows=%lld outer=%lld here, not rows=%lld outer=%lld", k,
+        return fail_at(p->g->cx, number, 1,
+                       "NKI-4013 plan: group %u has rows=%lld outer=%lld here, not rows=%lld outer=%lld", k,
                        (long long)gr->rows, (long long)gr->outer, rows, outer);
     bool ok = per >= 1 && per <= MAX(gr->rows / 128, 1) && bufs >= 1 && bufs <= 8 && width >= 512 && width <= 4096 &&
               width % 512 == 0 && psum >= 1 && psum <= 8 && resident >= 0 && resident <= 1 << 20;
     if (!ok)
         return fail_at(p->g->cx, number, 1,
-                       "plan: group %u: per_tile in 1..%lld, bufs and psum_bufs in 1..8, psum_width a "
+                       "NKI-4014 plan: group %u: per_tile in 1..%lld, bufs and psum_bufs in 1..8, psum_width a "
                        "multiple of 512 up to 4096, resident up to 1048576",
                        k, (long long)MAX(gr->rows / 128, 1));
     gr->per_tile = (int32_t)per;
@@ -493,7 +494,8 @@ check_header(const Plan *p, const char *text)
     sscanf(text, " plan %15s", target);
     if (strcmp(target, target_names[p->target]) == 0 && strchr(text, '}'))
         return ST_OK;
-    return fail_at(p->g->cx, 1, 1, "plan: expected `plan %s {` ... `}`, got `%.24s`", target_names[p->target], text);
+    return fail_at(p->g->cx, 1, 1, "NKI-4015 plan: expected `plan %s {` ... `}`, got `%.24s`", target_names[p->target],
+                   text);
 }
 
 Status
@@ -513,7 +515,7 @@ plan_apply(Plan *p, const char *text)
         if (strncmp(word, "group", 5) == 0)
             TRY(apply_line(p, line, number));
         else if (*word && *word != '#' && *word != '}' && strncmp(word, "plan", 4) != 0)
-            return fail_at(p->g->cx, number, 1, "plan: cannot read `%.40s`", word);
+            return fail_at(p->g->cx, number, 1, "NKI-4016 plan: cannot read `%.40s`", word);
         at = end ? end + 1 : at + n + strlen(at + n);
     }
     return ST_OK;

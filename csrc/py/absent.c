@@ -11,12 +11,12 @@
 #define ABSENT_METHOD(name, error, what, way)                                                                          \
     PyObject *absent_##name(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))                    \
     {                                                                                                                  \
-        return raise_here(((Traced *)self)->session, error, "%s; %s", what, way);                                      \
+        return raise_here(((Traced *)self)->session, error, "NKI-1114 %s; %s", what, way);                             \
     }
 #define ABSENT_MEMBER(name, error, what, way)                                                                          \
     PyObject *absent_##name(PyObject *self, void *Py_UNUSED(closure))                                                  \
     {                                                                                                                  \
-        return raise_here(((Traced *)self)->session, error, "%s; %s", what, way);                                      \
+        return raise_here(((Traced *)self)->session, error, "NKI-1115 %s; %s", what, way);                             \
     }
 #include "py/absent.def"
 
@@ -44,7 +44,7 @@ raise_absent(Session *s, const char *module, const char *name)
     way = way ? way : way_to(module);
     if (!way)
         way = "compose it from supported functions, or call it before the kernel";
-    return raise_here(s, E_Unsupported, "%s.%s is not supported; %s", module, name, way);
+    return raise_here(s, E_Unsupported, "NKI-1116 %s.%s is not supported; %s", module, name, way);
 }
 
 /* ---- attributes that no array has ---- */

@@ -92,11 +92,11 @@ bind_keywords(Session *s, const char *name, PyObject *kwargs, const Param *p, in
             if (p[i].kind != P_rest && (size_t)len == p[i].len && memcmp(k, p[i].name, p[i].len) == 0)
                 break;
         if (i == np) {
-            raise_here(s, E_Unsupported, "%s: the argument '%s' is not supported", name, k);
+            raise_here(s, E_Unsupported, "NKI-1100 %s: the argument '%s' is not supported", name, k);
             return -1;
         }
         if (out[i]) {
-            raise_here(s, E_DType, "%s: got multiple values for argument '%s'", name, k);
+            raise_here(s, E_DType, "NKI-1101 %s: got multiple values for argument '%s'", name, k);
             return -1;
         }
         out[i] = value;
@@ -129,7 +129,7 @@ bind_positional(Session *s, const char *name, PyObject *const *args, Py_ssize_t 
     }
     if (n <= positional)
         return 0;
-    raise_here(s, E_DType, "%s: takes at most %d positional arguments, got %zd", name, positional, n);
+    raise_here(s, E_DType, "NKI-1102 %s: takes at most %d positional arguments, got %zd", name, positional, n);
     return -1;
 }
 
@@ -147,11 +147,12 @@ bind_arguments(Session *s, const char *name, const char *sig, PyObject *const *a
         if (out[i] == s->st->no_value)
             out[i] = NULL;
         if (!out[i] && p[i].kind == P_required) {
-            raise_here(s, E_DType, "%s: missing argument '%.*s'", name, (int)p[i].len, p[i].name);
+            raise_here(s, E_DType, "NKI-1103 %s: missing argument '%.*s'", name, (int)p[i].len, p[i].name);
             return -1;
         }
         if (out[i] && p[i].kind == P_default && !is_allowed(&p[i], out[i])) {
-            raise_here(s, E_Unsupported, "%s: the argument '%.*s' is not supported", name, (int)p[i].len, p[i].name);
+            raise_here(s, E_Unsupported, "NKI-1104 %s: the argument '%.*s' is not supported", name, (int)p[i].len,
+                       p[i].name);
             return -1;
         }
     }
@@ -167,13 +168,13 @@ int_of(Session *s, const char *name, PyObject *o, int64_t *out)
     int n;
 
     if (PyTuple_Check(o) || PyList_Check(o) || (PyArray_Check(o) && PyArray_NDIM((PyArrayObject *)o) > 0)) {
-        raise_here(s, E_DType, "%s: expected an integer, got %.100s", name, Py_TYPE(o)->tp_name);
+        raise_here(s, E_DType, "NKI-1105 %s: expected an integer, got %.100s", name, Py_TYPE(o)->tp_name);
         return -1;
     }
     if (indices_of(s, name, o, true, list, &n) < 0)
         return -1;
     if (n != 1) {
-        raise_here(s, E_Shape, "%s: expected one integer, got %d", name, n);
+        raise_here(s, E_Shape, "NKI-1106 %s: expected one integer, got %d", name, n);
         return -1;
     }
     *out = list[0];
@@ -185,7 +186,7 @@ plain_int_of(Session *s, const char *name, PyObject *o, int64_t *out)
 {
     if (!PyBool_Check(o) && !PyArray_IsScalar(o, Bool))
         return int_of(s, name, o, out);
-    raise_here(s, E_DType, "%s: expected an integer, got %.100s", name, Py_TYPE(o)->tp_name);
+    raise_here(s, E_DType, "NKI-1107 %s: expected an integer, got %.100s", name, Py_TYPE(o)->tp_name);
     return -1;
 }
 
@@ -206,8 +207,8 @@ static int
 normal_axis(Session *s, const char *name, int rank, int64_t *axis)
 {
     if (*axis < -rank || *axis >= rank) {
-        raise_here(s, E_Shape, "%s: axis %lld is out of bounds for array of dimension %d", name, (long long)*axis,
-                   rank);
+        raise_here(s, E_Shape, "NKI-1108 %s: axis %lld is out of bounds for array of dimension %d", name,
+                   (long long)*axis, rank);
         return -1;
     }
     *axis += *axis < 0 ? rank : 0;
@@ -232,7 +233,7 @@ flag_of(Session *s, const char *name, PyObject *o, bool *out)
     if (v < 0 || !o || PyBool_Check(o) || PyArray_IsScalar(o, Bool) ||
         (PyIndex_Check(o) && !is_traced(o) && !PySequence_Check(o)))
         return v < 0 ? -1 : 0;
-    raise_here(s, E_DType, "%s: expected True or False, got %.100s", name, Py_TYPE(o)->tp_name);
+    raise_here(s, E_DType, "NKI-1109 %s: expected True or False, got %.100s", name, Py_TYPE(o)->tp_name);
     return -1;
 }
 
@@ -243,7 +244,7 @@ real_of(Session *s, const char *name, PyObject *o, double *out)
     const PyNumberMethods *as = Py_TYPE(o)->tp_as_number;
 
     if (is_traced(o) || !as || !(as->nb_float || as->nb_index)) {
-        raise_here(s, E_DType, "%s: expected a number, got %.100s", name, Py_TYPE(o)->tp_name);
+        raise_here(s, E_DType, "NKI-1110 %s: expected a number, got %.100s", name, Py_TYPE(o)->tp_name);
         return -1;
     }
     *out = PyFloat_AsDouble(o);
@@ -251,7 +252,7 @@ real_of(Session *s, const char *name, PyObject *o, double *out)
         return 0;
     if (PyLong_Check(o)) {
         PyErr_Clear();
-        raise_here(s, E_DType, "%s: the integer is too large for a float", name);
+        raise_here(s, E_DType, "NKI-1111 %s: the integer is too large for a float", name);
     }
     return -1;
 }
@@ -276,7 +277,8 @@ values_of(Session *s, const char *name, PyObject *seq, Val **out)
 
     if (!list) {
         if (!PyErr_Occurred())
-            raise_here(s, E_DType, "%s: expected a sequence of arrays, got %.100s", name, Py_TYPE(seq)->tp_name);
+            raise_here(s, E_DType, "NKI-1112 %s: expected a sequence of arrays, got %.100s", name,
+                       Py_TYPE(seq)->tp_name);
         return -1;
     }
     n = PyList_GET_SIZE(list);
@@ -335,7 +337,7 @@ distinct_axes(Session *s, const char *name, PyObject *o, int rank, int64_t *axes
         return -1;
     for (int i = 0; i < *n; i++) {
         if (seen >> axes[i] & 1) {
-            raise_here(s, E_Shape, "%s: axis %lld is repeated", name, (long long)axes[i]);
+            raise_here(s, E_Shape, "NKI-1113 %s: axis %lld is repeated", name, (long long)axes[i]);
             return -1;
         }
         seen |= 1u << axes[i];

@@ -93,9 +93,11 @@ bad_dtype(State *st, Session *s, PyObject *o)
         return -1;
     dtype_names(names, sizeof(names));
     if (s)
-        raise_here(s, E_DType, "dtype %.100s is not supported; the dtypes are %s", PyBytes_AS_STRING(text), names);
+        raise_here(s, E_DType, "NKI-1082 dtype %.100s is not supported; the dtypes are %s", PyBytes_AS_STRING(text),
+                   names);
     else
-        raise_plain(st, E_DType, "dtype %.100s is not supported; the dtypes are %s", PyBytes_AS_STRING(text), names);
+        raise_plain(st, E_DType, "NKI-1083 dtype %.100s is not supported; the dtypes are %s", PyBytes_AS_STRING(text),
+                    names);
     Py_DECREF(text);
     return -1;
 }
@@ -158,7 +160,7 @@ check_cast(Session *s, const char *what, DType from, DType to, PyObject *casting
     Py_XDECREF(r);
     if (may)
         return 0;
-    raise_here(s, E_DType, "%s: %s does not cast to %s%s%s", what, dtypes[from].name, dtypes[to].name,
+    raise_here(s, E_DType, "NKI-1084 %s: %s does not cast to %s%s%s", what, dtypes[from].name, dtypes[to].name,
                rule ? " by the rule " : "", rule ? rule : "");
     return -1;
 }
@@ -181,7 +183,7 @@ const_of_array(Session *s, PyArrayObject *a, Val *out)
     if (dt == DT_none)
         return bad_dtype(s->st, s, (PyObject *)PyArray_DESCR(a));
     if (rank > MAX_RANK) {
-        raise_here(s, E_Unsupported, "an array of %d dims; at most %d are supported", rank, MAX_RANK);
+        raise_here(s, E_Unsupported, "NKI-1085 an array of %d dims; at most %d are supported", rank, MAX_RANK);
         return -1;
     }
     for (int i = 0; i < rank; i++)
@@ -229,7 +231,7 @@ scalar_operand(Session *s, const char *what, PyObject *o, Val *out, char *weak)
         st = t_full(s->graph, DT_f64, 0, NULL, PyFloat_AS_DOUBLE(o), here(s), out);
     if (PyErr_Occurred()) {
         PyErr_Clear();
-        raise_here(s, E_DType, "%s: the integer is too large for any dtype", what);
+        raise_here(s, E_DType, "NKI-1086 %s: the integer is too large for any dtype", what);
         return -1;
     }
     if (st == ST_OK)
@@ -357,7 +359,7 @@ operand_of(Session *s, const char *what, PyObject *o, Val *out, char *weak)
         Py_DECREF(a);
         return r;
     }
-    raise_here(s, E_DType, "%s: an operand of type %.100s; expected an array or a real number", what,
+    raise_here(s, E_DType, "NKI-1087 %s: an operand of type %.100s; expected an array or a real number", what,
                Py_TYPE(o)->tp_name);
     return -1;
 }
@@ -400,7 +402,7 @@ index_item(Session *s, const char *what, PyObject *o, bool bools, int64_t *out)
     int overflow;
 
     if (!is_index(o) || (!bools && (PyBool_Check(o) || PyArray_IsScalar(o, Bool)))) {
-        raise_here(s, E_DType, "%s: expected integers, got %.100s", what, Py_TYPE(o)->tp_name);
+        raise_here(s, E_DType, "NKI-1088 %s: expected integers, got %.100s", what, Py_TYPE(o)->tp_name);
         return -1;
     }
     number = PyNumber_Index(o);
@@ -410,7 +412,7 @@ index_item(Session *s, const char *what, PyObject *o, bool bools, int64_t *out)
     if (overflow) {
         text = PyNumber_ToBase(number, 16); /* decimal digits of long integers are quadratic, and may be refused */
         if (text)
-            raise_here(s, E_Shape, "%s: a number out of range: %.40s does not fit in 64 bits", what,
+            raise_here(s, E_Shape, "NKI-1089 %s: a number out of range: %.40s does not fit in 64 bits", what,
                        PyUnicode_AsUTF8(text));
         Py_XDECREF(text);
     }
@@ -431,7 +433,7 @@ indices_of(Session *s, const char *what, PyObject *o, bool bools, int64_t *out, 
     }
     if (is_traced(o) || PyUnicode_Check(o) || !(Py_TYPE(o)->tp_iter || PySequence_Check(o)) ||
         (PyArray_Check(o) && PyArray_NDIM((PyArrayObject *)o) == 0)) {
-        raise_here(s, E_DType, "%s: expected an integer or a sequence of integers, got %.100s", what,
+        raise_here(s, E_DType, "NKI-1090 %s: expected an integer or a sequence of integers, got %.100s", what,
                    Py_TYPE(o)->tp_name);
         return -1;
     }
@@ -441,7 +443,7 @@ indices_of(Session *s, const char *what, PyObject *o, bool bools, int64_t *out, 
     len = PyTuple_GET_SIZE(seq);
     if (len > MAX_RANK) {
         Py_DECREF(seq);
-        raise_here(s, E_Unsupported, "%s: %zd dims; at most %d are supported", what, len, MAX_RANK);
+        raise_here(s, E_Unsupported, "NKI-1091 %s: %zd dims; at most %d are supported", what, len, MAX_RANK);
         return -1;
     }
     *n = (int)len;

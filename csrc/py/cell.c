@@ -497,6 +497,7 @@ is_writable(Session *s, PyObject *o)
 {
     if (!((Traced *)o)->readonly)
         return true;
-    raise_here(s, E_Shape, "assignment destination is read-only, as a broadcast of another array is; write to a copy");
+    raise_here(s, E_Shape,
+               "NKI-1096 assignment destination is read-only, as a broadcast of another array is; write to a copy");
     return false;
 }

@@ -138,7 +138,7 @@ raise_instead(Session *s, Error e, const char *what, const char *unsaid)
     PyErr_Fetch(&type, &value, &tb);
     text = value ? utf8_of(value) : NULL;
     PyErr_Clear(); /* of its __str__ */
-    raise_here(s, e, "%s: %.400s", what, text ? PyBytes_AS_STRING(text) : unsaid);
+    raise_here(s, e, "NKI-1001 %s: %.400s", what, text ? PyBytes_AS_STRING(text) : unsaid);
     Py_XDECREF(text);
     Py_XDECREF(type);
     Py_XDECREF(value);
@@ -162,7 +162,7 @@ text_of(State *st, PyObject *str, Py_ssize_t *n)
 
     if (!p && PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) {
         PyErr_Clear();
-        raise_plain(st, E_Parse, "the text holds a surrogate without its other half: it is no Unicode text");
+        raise_plain(st, E_Parse, "NKI-1002 the text holds a surrogate without its other half: it is no Unicode text");
     }
     return p;
 }
@@ -286,7 +286,7 @@ session_enter(Session *s)
         bool mine = s->locked && s->owner == PyThread_get_thread_ident(), forked = s->process != process_id();
 
         if (mine && !forked) {
-            raise_plain(s->st, E_Nkigen, "%s", "this kernel is already running in this thread");
+            raise_plain(s->st, E_Nkigen, "NKI-1003 %s", "this kernel is already running in this thread");
             return false;
         }
         if (forked && !renew_lock(s))

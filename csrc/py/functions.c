@@ -24,11 +24,12 @@ static const struct {
 static PyObject *
 raise_foreign_out(Session *s, const char *name)
 {
-    return raise_here(s, E_Trace,
-                      "%s: the result is traced and cannot be written to a NumPy array that was made outside of the "
-                      "kernel; make the array inside of it with numpy.zeros, ones, empty, full or array, or pass it in "
-                      "as a parameter",
-                      name);
+    return raise_here(
+        s, E_Trace,
+        "NKI-1004 %s: the result is traced and cannot be written to a NumPy array that was made outside of the "
+        "kernel; make the array inside of it with numpy.zeros, ones, empty, full or array, or pass it in "
+        "as a parameter",
+        name);
 }
 
 static PyObject *
@@ -62,8 +63,8 @@ store_result(Session *s, const char *name, PyObject *target, PyObject *r)
 
     if (to->rank == ty->rank && memcmp(to->dim, ty->dim, sizeof(int64_t) * ty->rank) == 0)
         return traced_store(s, name, target, r);
-    raise_here(s, E_Shape, "%s: the result has shape %s, out has shape %s", name, shape_text(want, ty->rank, ty->dim),
-               shape_text(have, to->rank, to->dim));
+    raise_here(s, E_Shape, "NKI-1005 %s: the result has shape %s, out has shape %s", name,
+               shape_text(want, ty->rank, ty->dim), shape_text(have, to->rank, to->dim));
     return -1;
 }
 
@@ -74,7 +75,7 @@ call_into_target(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObj
     PyObject *kw, *r = NULL;
 
     if (((Traced *)target)->scalar)
-        return raise_here(s, E_DType, "%s: out is a NumPy scalar, expected an array", name);
+        return raise_here(s, E_DType, "NKI-1006 %s: out is a NumPy scalar, expected an array", name);
     kw = usable(s, target) ? PyDict_Copy(kwargs) : NULL;
     if (kw && PyDict_DelItemString(kw, "out") == 0)
         r = call_row(s, row, args, n, kw);
@@ -159,7 +160,8 @@ call_composition(Session *s, PyObject *fn, const char *name, PyObject *const *ar
     Py_XDECREF(plain);
     if (!r && PyErr_ExceptionMatches(PyExc_OverflowError)) {
         PyErr_Clear();
-        raise_here(s, E_DType, "%s: a Python integer is out of bounds for the dtype of the other operand", name);
+        raise_here(s, E_DType, "NKI-1007 %s: a Python integer is out of bounds for the dtype of the other operand",
+                   name);
     }
     return r;
 }
@@ -198,7 +200,7 @@ reduce_ufunc(Session *s, TOp op, const char *name, PyObject *const *args, Py_ssi
     PyObject *kw, *r = NULL;
 
     if (row < 0)
-        return raise_here(s, E_Unsupported, "%s.reduce is not supported", name);
+        return raise_here(s, E_Unsupported, "NKI-1008 %s.reduce is not supported", name);
     kw = kwargs ? PyDict_Copy(kwargs) : PyDict_New();
     if (kw && n < 2 && !PyDict_GetItemString(kw, "axis")) { /* ufuncs reduce the first axis by default */
         PyObject *zero = PyLong_FromLong(0);
@@ -225,7 +227,7 @@ call_op(Session *s, TOp op, const char *name, PyObject *const *args, Py_ssize_t 
     int nin = tensor_dialect.ops[op].nin;
 
     if (n != nin)
-        return raise_here(s, E_DType, "%s: takes %d operands, got %zd", name, nin, n);
+        return raise_here(s, E_DType, "NKI-1009 %s: takes %d operands, got %zd", name, nin, n);
     return nin == 1 ? traced_unary(s, op, args[0]) : traced_binary(s, op, args[0], args[1]);
 }
 
@@ -363,11 +365,12 @@ call_ufunc(Session *s, PyObject *ufunc, const char *method, PyObject *const *arg
     if (strcmp(method, "reduce") == 0)
         return reduce_ufunc(s, (TOp)op, name, args, n, kwargs);
     if (strcmp(method, "__call__") != 0)
-        return raise_here(s, E_Unsupported, "%s.%.50s is not supported", name, method);
+        return raise_here(s, E_Unsupported, "NKI-1010 %s.%.50s is not supported", name, method);
     if (ufunc_keywords(s, name, kwargs, &dtype, &casting) < 0)
         return NULL;
     if (n != ((PyUFuncObject *)ufunc)->nin)
-        return raise_here(s, E_DType, "%s: takes %d operands, got %zd", name, ((PyUFuncObject *)ufunc)->nin, n);
+        return raise_here(s, E_DType, "NKI-1011 %s: takes %d operands, got %zd", name, ((PyUFuncObject *)ufunc)->nin,
+                          n);
     if (!dtype && !casting)
         return call_loop(s, ufunc, (TOp)op, name, args, n);
     return call_chosen(s, ufunc, (TOp)op, name, args, n, dtype, casting);
@@ -391,7 +394,7 @@ call_into(Session *s, PyObject *ufunc, PyObject *const *args, Py_ssize_t n, PyOb
     PyObject *kw, *r = NULL;
 
     if (((Traced *)target)->scalar)
-        return raise_here(s, E_DType, "%s: out is a NumPy scalar, expected an array", name);
+        return raise_here(s, E_DType, "NKI-1012 %s: out is a NumPy scalar, expected an array", name);
     kw = usable(s, target) ? PyDict_Copy(kwargs) : NULL;
     if (kw && PyDict_DelItemString(kw, "out") == 0)
         r = call_ufunc(s, ufunc, "__call__", args, n, kw);
@@ -427,7 +430,7 @@ traced_array_ufunc(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *out;
 
     if (n < 3 || !PyObject_TypeCheck(item[0], &PyUFunc_Type) || !PyUnicode_Check(item[1]))
-        return raise_plain(s->st, E_DType, "__array_ufunc__ expects a ufunc, a method name and operands");
+        return raise_plain(s->st, E_DType, "NKI-1013 __array_ufunc__ expects a ufunc, a method name and operands");
     method = PyUnicode_AsUTF8(item[1]);
     if (!method || !usable(s, self))
         return NULL;
@@ -451,7 +454,7 @@ call_unknown(Session *s, PyObject *fn, PyObject *args, PyObject *kwargs)
     if (name && module && PyUnicode_Check(name) && PyUnicode_Check(module))
         raise_absent(s, PyUnicode_AsUTF8(module), PyUnicode_AsUTF8(name));
     else
-        raise_here(s, E_Unsupported, "this function is not supported");
+        raise_here(s, E_Unsupported, "NKI-1014 this function is not supported");
     Py_XDECREF(name);
     Py_XDECREF(module);
     return NULL;

@@ -184,7 +184,7 @@ fn_where(Session *s, const char *name, PyObject *const *a)
 
     if (!a[1] || !a[2])
         return raise_here(s, E_Unsupported,
-                          "where: with the condition alone its result has no static shape; give x and y");
+                          "NKI-1066 where: with the condition alone its result has no static shape; give x and y");
     if (traced_operand(s, name, a[0], &c) < 0 || operand_of(s, name, a[1], &x, &wx) < 0 ||
         operand_of(s, name, a[2], &y, &wy) < 0)
         return NULL;
@@ -295,9 +295,9 @@ fn_round(Session *s, const char *name, PyObject *const *a)
     d = MIN(MAX(d, -400), 400); /* beyond that the factor is infinite or zero anyway */
     dt = val_dtype(s->graph, x);
     if (dt == DT_bool)
-        return raise_here(s, E_Unsupported, "%s: not supported for bool", name);
+        return raise_here(s, E_Unsupported, "NKI-1067 %s: not supported for bool", name);
     if (is_integer(dt) && d < 0)
-        return raise_here(s, E_Unsupported, "%s: negative decimals are not supported for integers", name);
+        return raise_here(s, E_Unsupported, "NKI-1068 %s: negative decimals are not supported for integers", name);
     if (is_integer(dt))
         return as_traced(s, name, a[0]); /* nothing to do: the array itself */
     return traced_like(s, round_decimals(s->graph, x, d, here(s), &v), v, a, 1);
@@ -409,7 +409,7 @@ fn_dot(Session *s, const char *name, PyObject *const *a)
     if (type_of(s, x)->rank == 0 || type_of(s, y)->rank == 0)
         return traced_binary(s, T_mul, a[0], a[1]);
     if (type_of(s, y)->rank > 2)
-        return raise_here(s, E_Unsupported, "dot: a second operand of %d dims is not supported; use matmul",
+        return raise_here(s, E_Unsupported, "NKI-1069 dot: a second operand of %d dims is not supported; use matmul",
                           type_of(s, y)->rank);
     return traced_result(s, product(s, x, y, here(s), &v), v);
 }
@@ -426,7 +426,8 @@ fn_inner(Session *s, const char *name, PyObject *const *a)
     if (type_of(s, x)->rank == 0 || type_of(s, y)->rank == 0)
         return traced_binary(s, T_mul, a[0], a[1]);
     if (type_of(s, y)->rank > 2)
-        return raise_here(s, E_Unsupported, "inner: a second operand of %d dims is not supported", type_of(s, y)->rank);
+        return raise_here(s, E_Unsupported, "NKI-1070 inner: a second operand of %d dims is not supported",
+                          type_of(s, y)->rank);
     st = t_transpose(s->graph, y, NULL, 0, loc, &y);
     return traced_result(s, st == ST_OK ? product(s, x, y, loc, &v) : st, v);
 }

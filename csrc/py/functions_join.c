@@ -65,11 +65,11 @@ with_axis(Session *s, Val x, int64_t axis, const Type *like, LocId loc, Val *v)
     int rank = ty->rank + 1;
 
     if (like && like->rank != rank)
-        return fail(&s->cx, ST_USER, loc, "stack: all input arrays must have the same shape");
+        return fail(&s->cx, ST_USER, loc, "NKI-1021 stack: all input arrays must have the same shape");
     for (int k = 0; k < rank; k++)
         dim[k] = k < axis ? ty->dim[k] : k == axis ? 1 : ty->dim[k - 1];
     if (like && memcmp(dim, like->dim, sizeof(int64_t) * (size_t)rank) != 0)
-        return fail(&s->cx, ST_USER, loc, "stack: all input arrays must have the same shape");
+        return fail(&s->cx, ST_USER, loc, "NKI-1022 stack: all input arrays must have the same shape");
     return t_reshape(s->graph, x, dim, rank, loc, v);
 }
 
@@ -85,9 +85,9 @@ fn_stack(Session *s, const char *name, PyObject *const *a)
     if (n < 0)
         return NULL;
     if (n == 0)
-        return raise_here(s, E_Shape, "stack: need at least one array to stack");
+        return raise_here(s, E_Shape, "NKI-1023 stack: need at least one array to stack");
     if (type_of(s, v[0])->rank == MAX_RANK)
-        return raise_here(s, E_Unsupported, "stack: the result would have more than %d dims", MAX_RANK);
+        return raise_here(s, E_Unsupported, "NKI-1024 stack: the result would have more than %d dims", MAX_RANK);
     if (axis_of(s, name, a[1], 0, type_of(s, v[0])->rank + 1, &axis) < 0)
         return NULL;
     for (Py_ssize_t i = 0; st == ST_OK && i < n; i++)
@@ -175,7 +175,7 @@ split_at(Session *s, const char *name, PyObject *x, int64_t axis, PyObject *wher
     Py_ssize_t n;
 
     if (!Py_TYPE(where)->tp_iter && !PySequence_Check(where))
-        return raise_here(s, E_DType, "%s: expected a number of sections or indices, got %.100s", name,
+        return raise_here(s, E_DType, "NKI-1025 %s: expected a number of sections or indices, got %.100s", name,
                           Py_TYPE(where)->tp_name);
     seq = PySequence_Tuple(where);
     if (!seq)
@@ -187,7 +187,7 @@ split_at(Session *s, const char *name, PyObject *x, int64_t axis, PyObject *wher
         Py_ssize_t to = item && is_index(item) ? PyNumber_AsSsize_t(item, NULL) : PY_SSIZE_T_MAX;
 
         if (item && !is_index(item))
-            raise_here(s, E_DType, "%s: indices are integers, got %.100s", name, Py_TYPE(item)->tp_name);
+            raise_here(s, E_DType, "NKI-1026 %s: indices are integers, got %.100s", name, Py_TYPE(item)->tp_name);
         if (PyErr_Occurred() || append_part(s, list, x, axis, from, to) < 0)
             Py_CLEAR(list);
         from = to;
@@ -203,13 +203,14 @@ split_even(Session *s, const char *name, PyObject *x, int64_t axis, int64_t n, b
     PyObject *list;
 
     if (n <= 0)
-        return raise_here(s, E_Shape, "%s: number of sections must be larger than 0, got %lld", name, (long long)n);
+        return raise_here(s, E_Shape, "NKI-1027 %s: number of sections must be larger than 0, got %lld", name,
+                          (long long)n);
     if (exact && size % n)
-        return raise_here(s, E_Shape, "%s: %lld elements along axis %lld do not split into %lld equal parts", name,
-                          (long long)size, (long long)axis, (long long)n);
+        return raise_here(s, E_Shape, "NKI-1028 %s: %lld elements along axis %lld do not split into %lld equal parts",
+                          name, (long long)size, (long long)axis, (long long)n);
     if (n > MAX_SECTIONS)
-        return raise_here(s, E_Unsupported, "%s: %lld sections are not supported, at most %d", name, (long long)n,
-                          MAX_SECTIONS);
+        return raise_here(s, E_Unsupported, "NKI-1029 %s: %lld sections are not supported, at most %d", name,
+                          (long long)n, MAX_SECTIONS);
     list = PyList_New(0);
     for (int64_t i = 0; list && i < n; i++) {
         int64_t to = from + size / n + (i < size % n);
@@ -267,7 +268,8 @@ split_axis(Session *s, const char *name, PyObject *const *a, int least, int64_t 
         return NULL;
     rank = type_of(s, x)->rank;
     if (rank < least)
-        return raise_here(s, E_Shape, "%s: works on arrays of %d or more dimensions, got %d", name, least, rank);
+        return raise_here(s, E_Shape, "NKI-1030 %s: works on arrays of %d or more dimensions, got %d", name, least,
+                          rank);
     return split(s, name, a[0], a[1], NULL, MIN(axis, rank - 1), true);
 }
 
@@ -346,7 +348,7 @@ roll_axes(Session *s, Val x, const int64_t *shift, int n, const int64_t *axes, i
 
     *v = x;
     if (n != m && n != 1 && m != 1)
-        return fail(&s->cx, ST_USER, loc, "roll: %d shifts for %d axes", n, m);
+        return fail(&s->cx, ST_USER, loc, "NKI-1031 roll: %d shifts for %d axes", n, m);
     for (int i = 0; i < count; i++) {
         int64_t axis = axes[m == 1 ? 0 : i], d = MAX(type_of(s, x)->dim[axis], 1);
 
@@ -426,11 +428,11 @@ fn_repeat(Session *s, const char *name, PyObject *const *a)
     if (traced_operand(s, name, a[0], &x) < 0)
         return NULL;
     if (!is_index(a[1]))
-        return raise_here(s, E_Unsupported, "repeat: only an integer number of repeats is supported");
+        return raise_here(s, E_Unsupported, "NKI-1032 repeat: only an integer number of repeats is supported");
     if (int_of(s, name, a[1], &count) < 0)
         return NULL;
     if (count < 0)
-        return raise_here(s, E_Shape, "repeat: repeats may not be negative, got %lld", (long long)count);
+        return raise_here(s, E_Shape, "NKI-1033 repeat: repeats may not be negative, got %lld", (long long)count);
     /* of what has no axes it is as if there were one */
     if (given(a[2]) && (plain_int_of(s, name, a[2], &axis) < 0 ||
                         axis_of(s, name, a[2], 0, MAX(type_of(s, x)->rank, 1), &axis) < 0))
@@ -460,7 +462,7 @@ plan_tiling(Session *s, const Type *ty, const int64_t *reps, int nreps, LocId lo
         int64_t d = i >= rank - ty->rank ? ty->dim[i - (rank - ty->rank)] : 1;
 
         if (r < 0)
-            return fail(&s->cx, ST_USER, loc, "tile: repetitions may not be negative, got %lld", (long long)r);
+            return fail(&s->cx, ST_USER, loc, "NKI-1034 tile: repetitions may not be negative, got %lld", (long long)r);
         if (r != 1) {
             t->split[m] = 1;
             t->wide[m++] = r;
@@ -470,7 +472,7 @@ plan_tiling(Session *s, const Type *ty, const int64_t *reps, int nreps, LocId lo
         t->split[m] = t->wide[m] = d;
         m++;
         if (__builtin_mul_overflow(r, d, &t->out[i]))
-            return fail(&s->cx, ST_USER, loc, "tile: the result is too large");
+            return fail(&s->cx, ST_USER, loc, "NKI-1035 tile: the result is too large");
     }
     t->n = m;
     t->rank = rank;
@@ -531,7 +533,7 @@ triangle(Session *s, const char *name, PyObject *m, PyObject *k_arg, bool lower)
         return NULL;
     ty = *type_of(s, x);
     if (ty.rank == 0)
-        return raise_here(s, E_Shape, "%s: a 0-d array has no triangle", name);
+        return raise_here(s, E_Shape, "NKI-1036 %s: a 0-d array has no triangle", name);
     rows = PyLong_FromLongLong(ty.dim[MAX(ty.rank - 2, 0)]);
     mask = rows ? PyObject_CallMethod(s->st->np, "tri", "OLLs", rows, (long long)ty.dim[ty.rank - 1],
                                       (long long)(lower ? k : k - 1), "?")

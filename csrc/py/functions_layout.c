@@ -32,7 +32,8 @@ transpose(Session *s, const char *name, PyObject *x, PyObject *const *a)
     if (given(a[1]) && dims_of(s, name, a[1], perm, &n) < 0)
         return NULL;
     if (given(a[1]) && n == 0 && traced_type(x)->rank)
-        return raise_here(s, E_Shape, "transpose: 0 axes given for array of dimension %d", traced_type(x)->rank);
+        return raise_here(s, E_Shape, "NKI-1047 transpose: 0 axes given for array of dimension %d",
+                          traced_type(x)->rank);
     return view_transpose(s, x, perm, n);
 }
 
@@ -57,7 +58,7 @@ matrix_transpose(Session *s, const char *Py_UNUSED(name), PyObject *x, PyObject 
     int n = traced_type(x)->rank;
 
     if (n < 2)
-        return raise_here(s, E_Shape, "matrix_transpose: at least 2 dims are needed, got %d", n);
+        return raise_here(s, E_Shape, "NKI-1048 matrix_transpose: at least 2 dims are needed, got %d", n);
     for (int i = 0; i < n; i++)
         perm[i] = i < n - 2 ? i : 2 * n - 3 - i;
     return view_transpose(s, x, perm, n);
@@ -98,7 +99,7 @@ moveaxis(Session *s, const char *name, PyObject *x, PyObject *const *a)
     if (distinct_axes(s, name, a[1], rank, from, &n) < 0 || distinct_axes(s, name, a[2], rank, to, &m) < 0)
         return NULL;
     if (n != m)
-        return raise_here(s, E_Shape, "moveaxis: %d source axes and %d destinations", n, m);
+        return raise_here(s, E_Shape, "NKI-1049 moveaxis: %d source axes and %d destinations", n, m);
     for (int i = 0; i < n; i++) {
         perm[to[i]] = from[i];
         moved |= 1u << from[i];
@@ -189,7 +190,8 @@ reshape(Session *s, const char *name, PyObject *x, PyObject *const *a)
     r = wants_fortran(a[2], x) ? reshape_fortran(s, x, dim, n) : view_reshape(s, x, dim, n);
     if (r && a[3] == Py_False && !((Traced *)r)->base && !((Traced *)x)->scalar) {
         Py_DECREF(r);
-        return raise_here(s, E_Shape, "%s: with copy=False the array cannot have this shape: it would be a copy", name);
+        return raise_here(s, E_Shape,
+                          "NKI-1050 %s: with copy=False the array cannot have this shape: it would be a copy", name);
     }
     if (r && a[3] == Py_True && ((Traced *)r)->base) {
         int ok = traced_val(r, &v);
@@ -211,7 +213,7 @@ fn_m_reshape(Session *s, const char *name, PyObject *const *a)
     PyObject *args[] = {a[0], NULL, a[2], a[3]};
 
     if (!PyTuple_GET_SIZE(a[1]))
-        return raise_here(s, E_DType, "reshape: a shape is missing");
+        return raise_here(s, E_DType, "NKI-1051 reshape: a shape is missing");
     args[1] = unpacked(a[1]);
     return view_with(s, name, args, reshape);
 }
@@ -290,7 +292,7 @@ expand_dims(Session *s, const char *name, PyObject *x, PyObject *const *a)
     if (indices_of(s, name, a[1], true, axes, &n) < 0)
         return NULL;
     if (ty->rank + n > MAX_RANK)
-        return raise_here(s, E_Unsupported, "expand_dims: the result would have more than %d dims", MAX_RANK);
+        return raise_here(s, E_Unsupported, "NKI-1052 expand_dims: the result would have more than %d dims", MAX_RANK);
     if (distinct_axes(s, name, a[1], ty->rank + n, axes, &n) < 0)
         return NULL;
     for (int i = 0; i < n; i++)
@@ -320,7 +322,7 @@ squeeze(Session *s, const char *name, PyObject *x, PyObject *const *a)
         return NULL;
     for (int i = 0; i < n; i++) {
         if (ty->dim[axes[i]] != 1)
-            return raise_here(s, E_Shape, "squeeze: axis %lld has size %lld, expected 1", (long long)axes[i],
+            return raise_here(s, E_Shape, "NKI-1053 squeeze: axis %lld has size %lld, expected 1", (long long)axes[i],
                               (long long)ty->dim[axes[i]]);
         drop |= 1u << axes[i];
     }

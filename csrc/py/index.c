@@ -42,7 +42,7 @@ take_int(Session *s, const Type *ty, Basic *b, PyObject *item)
     if (i == -1 && PyErr_Occurred())
         return -1;
     if (i < -n || i >= n) {
-        raise_here(s, E_Index, "index %zd is out of bounds for axis %d with size %zd", i, b->axis, n);
+        raise_here(s, E_Index, "NKI-1117 index %zd is out of bounds for axis %d with size %zd", i, b->axis, n);
         return -1;
     }
     take(b, i < 0 ? i + n : i, 1, 1, false);
@@ -58,13 +58,13 @@ take_slice(Session *s, const Type *ty, Basic *b, PyObject *item)
 
     for (int i = 0; i < 3; i++)
         if (part[i] != Py_None && !PyIndex_Check(part[i])) {
-            raise_here(s, E_Index, "a slice takes integers or None, got %.100s", Py_TYPE(part[i])->tp_name);
+            raise_here(s, E_Index, "NKI-1118 a slice takes integers or None, got %.100s", Py_TYPE(part[i])->tp_name);
             return -1;
         }
     if (PySlice_Unpack(item, &start, &stop, &step) < 0) {
         if (PyErr_ExceptionMatches(PyExc_ValueError)) {
             PyErr_Clear();
-            raise_here(s, E_Index, "a slice step cannot be zero");
+            raise_here(s, E_Index, "NKI-1119 a slice step cannot be zero");
         }
         return -1;
     }
@@ -77,12 +77,14 @@ static int
 bad_index(Session *s, PyObject *item)
 {
     if (is_traced(item))
-        raise_here(s, E_Unsupported, "an index that is a traced array is not supported; use integers and slices");
+        raise_here(s, E_Unsupported,
+                   "NKI-1120 an index that is a traced array is not supported; use integers and slices");
     else if (PyBool_Check(item) || PyArray_Check(item) || PyList_Check(item) || PyArray_IsScalar(item, Bool))
-        raise_here(s, E_Unsupported, "indexing with %.100s is not supported; use integers, slices, ... and None",
+        raise_here(s, E_Unsupported,
+                   "NKI-1121 indexing with %.100s is not supported; use integers, slices, ... and None",
                    Py_TYPE(item)->tp_name);
     else
-        raise_here(s, E_Index, "only integers, slices, ... and None are valid indices, got %.100s",
+        raise_here(s, E_Index, "NKI-1122 only integers, slices, ... and None are valid indices, got %.100s",
                    Py_TYPE(item)->tp_name);
     return -1;
 }
@@ -125,15 +127,16 @@ check_key(Session *s, const Type *ty, PyObject *const *item, Py_ssize_t n)
             return bad_index(s, item[i]);
     }
     if (ellipses > 1) {
-        raise_here(s, E_Index, "an index can only have a single ellipsis ('...')");
+        raise_here(s, E_Index, "NKI-1123 an index can only have a single ellipsis ('...')");
         return -1;
     }
     if (axes > ty->rank) {
-        raise_here(s, E_Index, "too many indices: the array is %d-dimensional, but %d were indexed", ty->rank, axes);
+        raise_here(s, E_Index, "NKI-1124 too many indices: the array is %d-dimensional, but %d were indexed", ty->rank,
+                   axes);
         return -1;
     }
     if (extra + ty->rank > MAX_RANK) {
-        raise_here(s, E_Unsupported, "the result would have more than %d dims", MAX_RANK);
+        raise_here(s, E_Unsupported, "NKI-1125 the result would have more than %d dims", MAX_RANK);
         return -1;
     }
     return axes;

@@ -59,15 +59,16 @@ traced_store(Session *s, const char *name, PyObject *target, PyObject *result)
     if (!is_writable(s, target) || traced_val(result, &v) < 0)
         return -1;
     if (!same_kind(s->st, (DType)ty->dtype, (DType)to->dtype)) {
-        raise_here(s, E_DType,
-                   "%s: the result is %s and cannot be written to an array of %s (casting rule 'same_kind'); use "
-                   "astype, or an operator that makes a new array",
-                   name, dtypes[ty->dtype].name, dtypes[to->dtype].name);
+        raise_here(
+            s, E_DType,
+            "NKI-1037 %s: the result is %s and cannot be written to an array of %s (casting rule 'same_kind'); use "
+            "astype, or an operator that makes a new array",
+            name, dtypes[ty->dtype].name, dtypes[to->dtype].name);
         return -1;
     }
     if (!broadcasts_to(ty, to)) {
-        raise_here(s, E_Shape, "%s: the result has shape %s and cannot be written to an array of shape %s", name,
-                   shape_text(want, ty->rank, ty->dim), shape_text(have, to->rank, to->dim));
+        raise_here(s, E_Shape, "NKI-1038 %s: the result has shape %s and cannot be written to an array of shape %s",
+                   name, shape_text(want, ty->rank, ty->dim), shape_text(have, to->rank, to->dim));
         return -1;
     }
     return write_value(s, target, v);
@@ -134,7 +135,7 @@ check_number(Session *s, PyObject *value, DType dt)
         PyErr_Clear(); /* an integer of more than 1024 bits */
     else if (isfinite(v) && trunc(v) >= low && trunc(v) <= d->max)
         return 0;
-    raise_here(s, E_DType, "assignment: the number %.60g is out of bounds for %s", v, d->np);
+    raise_here(s, E_DType, "NKI-1039 assignment: the number %.60g is out of bounds for %s", v, d->np);
     return -1;
 }
 
@@ -197,7 +198,7 @@ assign(Session *s, PyObject *target, PyObject *value)
     ty.rank = (uint8_t)(ty.rank - skip);
     if (broadcasts_to(&ty, to))
         return write_value(s, target, v);
-    raise_here(s, E_Shape, "could not broadcast an array of shape %s into the shape %s of what is assigned to",
+    raise_here(s, E_Shape, "NKI-1040 could not broadcast an array of shape %s into the shape %s of what is assigned to",
                shape_text(have, type_of(s, v)->rank, type_of(s, v)->dim), shape_text(want, to->rank, to->dim));
     return -1;
 }
@@ -212,11 +213,11 @@ traced_ass_subscript(PyObject *self, PyObject *key, PyObject *value)
     if (!usable(s, self))
         return -1;
     if (!value) {
-        raise_here(s, E_Trace, "elements of an array cannot be deleted");
+        raise_here(s, E_Trace, "NKI-1041 elements of an array cannot be deleted");
         return -1;
     }
     if (((Traced *)self)->scalar) {
-        raise_here(s, E_DType, "a NumPy scalar does not support assignment to elements; it is no array");
+        raise_here(s, E_DType, "NKI-1042 a NumPy scalar does not support assignment to elements; it is no array");
         return -1;
     }
     if (!is_writable(s, self))
@@ -238,7 +239,7 @@ is_target(Session *s, const char *name, PyObject *o)
 {
     if (!((Traced *)o)->scalar)
         return is_writable(s, o);
-    raise_here(s, E_DType, "%s: a NumPy scalar is immutable, expected an array", name);
+    raise_here(s, E_DType, "NKI-1043 %s: a NumPy scalar is immutable, expected an array", name);
     return false;
 }
 
@@ -269,7 +270,7 @@ check_copy(Session *s, const char *name, PyObject *src, PyObject *casting, DType
     if (casting && PyUnicode_Check(casting) && PyUnicode_CompareWithASCIIString(casting, "unsafe") == 0)
         return 0;
     if (given(casting) && !(PyUnicode_Check(casting) && PyUnicode_CompareWithASCIIString(casting, "same_kind") == 0)) {
-        raise_here(s, E_Unsupported, "%s: casting is 'same_kind' or 'unsafe'", name);
+        raise_here(s, E_Unsupported, "NKI-1044 %s: casting is 'same_kind' or 'unsafe'", name);
         return -1;
     }
     if (operand_of(s, name, src, &v, &weak) < 0)
@@ -277,8 +278,8 @@ check_copy(Session *s, const char *name, PyObject *src, PyObject *casting, DType
     from = val_dtype(s->graph, v);
     if (same_kind(s->st, from, to) || (weak == 'i' && is_integer(to)))
         return 0;
-    raise_here(s, E_DType, "%s: cannot copy %s to an array of %s (casting rule 'same_kind')", name, dtypes[from].name,
-               dtypes[to].name);
+    raise_here(s, E_DType, "NKI-1045 %s: cannot copy %s to an array of %s (casting rule 'same_kind')", name,
+               dtypes[from].name, dtypes[to].name);
     return -1;
 }
 
@@ -291,10 +292,11 @@ fn_copyto(Session *s, const char *name, PyObject *const *a)
     if (target && check_copy(s, name, a[1], a[2], (DType)traced_type(target)->dtype) == 0)
         r = write_all(s, name, target, a[1]);
     else if (!target && !PyErr_Occurred())
-        raise_here(s, E_Trace,
-                   "%s: traced elements cannot be written to a NumPy array that was made outside of the kernel; make "
-                   "the array inside of it, or pass it in as a parameter",
-                   name);
+        raise_here(
+            s, E_Trace,
+            "NKI-1046 %s: traced elements cannot be written to a NumPy array that was made outside of the kernel; make "
+            "the array inside of it, or pass it in as a parameter",
+            name);
     Py_XDECREF(target);
     return r;
 }

@@ -234,7 +234,7 @@ divided(Session *s, PyObject *c, Radix *r)
             Py_CLEAR(c);
         if (!c && !PyErr_Occurred())
             raise_here(s, E_Unsupported,
-                       "a view of this kind on an array that was made inside of the kernel is not "
+                       "NKI-1097 a view of this kind on an array that was made inside of the kernel is not "
                        "supported after a traced write to it; use slices, reshape and transpose");
     }
     return c;

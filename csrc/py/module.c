@@ -32,7 +32,7 @@ core_parse(PyObject *module, PyObject *text)
     Status status;
 
     if (!PyUnicode_Check(text))
-        return raise_plain(st, E_DType, "parse: expected str, got %.100s", Py_TYPE(text)->tp_name);
+        return raise_plain(st, E_DType, "NKI-1098 parse: expected str, got %.100s", Py_TYPE(text)->tp_name);
     p = text_of(st, text, &n);
     if (!p)
         return NULL;
@@ -68,7 +68,7 @@ core_run_pass(PyObject *module, PyObject *args)
         return NULL;
     opt.target = target_from_name(target, strlen(target));
     if (opt.target < 0)
-        return raise_plain(st, E_Nkigen, "there is no target '%.100s'", target);
+        return raise_plain(st, E_Nkigen, "NKI-1099 there is no target '%.100s'", target);
     s = session_new(st, NULL);
     if (!s)
         return NULL;

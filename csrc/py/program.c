@@ -360,10 +360,11 @@ work_allowed(Session *s, WorkLimit limit, double once, double all)
 
     if (all <= most)
         return true;
-    raise_plain(s->st, E_HardwareLimit,
-                "running this program takes %s%.4g units of work (an element touched is one, an instruction %d), "
-                "%.4g are allowed; allow more with max_work",
-                all > 2e18 ? "more than " : "", MIN(all, 2e18), INSTR_WORK, most);
+    raise_plain(
+        s->st, E_HardwareLimit,
+        "NKI-1015 running this program takes %s%.4g units of work (an element touched is one, an instruction %d), "
+        "%.4g are allowed; allow more with max_work",
+        all > 2e18 ? "more than " : "", MIN(all, 2e18), INSTR_WORK, most);
     return false;
 }
 
@@ -396,7 +397,7 @@ program_run(PyObject *self, PyObject *args, PyObject *kwargs)
     WorkLimit limit;
 
     if (!p->graph)
-        return raise_plain(p->session->st, E_Unsupported, "a plan does not run");
+        return raise_plain(p->session->st, E_Unsupported, "NKI-1016 a plan does not run");
     if (work_limit(p, args, kwargs, &limit) < 0)
         return NULL;
     if (is_tile(p))
@@ -412,9 +413,9 @@ program_watch(PyObject *self, PyObject *args)
     Py_ssize_t n = PyTuple_GET_SIZE(args);
 
     if (!p->graph || is_tile(p))
-        return raise_plain(p->session->st, E_Unsupported, "only tensor programs can be watched");
+        return raise_plain(p->session->st, E_Unsupported, "NKI-1017 only tensor programs can be watched");
     if (n < 1 || !PyCallable_Check(item[0]))
-        return raise_plain(p->session->st, E_DType, "watch: the first argument is a function");
+        return raise_plain(p->session->st, E_DType, "NKI-1018 watch: the first argument is a function");
     if (!program_is_legal(p))
         return NULL;
     return reference_run(p->session, p->graph, item + 1, n - 1, (WorkLimit){0, false}, item[0]);
@@ -482,7 +483,7 @@ program_cost(PyObject *self, PyObject *Py_UNUSED(ignored))
     Status st;
 
     if (!is_tile(p))
-        return raise_plain(p->session->st, E_Unsupported, "only a tile program has a cost");
+        return raise_plain(p->session->st, E_Unsupported, "NKI-1019 only a tile program has a cost");
     if (!program_is_legal(p))
         return NULL;
     if (!session_enter(p->session))
@@ -532,7 +533,7 @@ program_intervals(PyObject *self, PyObject *Py_UNUSED(ignored))
     Status st;
 
     if (!p->graph || is_tile(p))
-        return raise_plain(s->st, E_Unsupported, "only a tensor program has intervals");
+        return raise_plain(s->st, E_Unsupported, "NKI-1020 only a tensor program has intervals");
     if (!session_enter(s))
         return NULL;
     arena_init(&arena, &s->cx.mem);

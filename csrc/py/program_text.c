@@ -118,7 +118,7 @@ program_nki(PyObject *self, PyObject *Py_UNUSED(ignored))
     Program *p = (Program *)self;
 
     if (!p->graph || p->graph->dialect != &tile_dialect)
-        return raise_plain(p->session->st, E_Unsupported, "only a tile program has a NKI form");
+        return raise_plain(p->session->st, E_Unsupported, "NKI-1081 only a tile program has a NKI form");
     if (!program_is_legal(p))
         return NULL;
     return written(p->session, p->graph, write_nki, 0);

@@ -315,7 +315,8 @@ conform(Interp *in, const Op *op, PyObject *r)
         same = PyArray_DIM((PyArrayObject *)a, i) == ty->dim[i];
     if (!same) {
         Py_DECREF(a);
-        return raise_plain(in->s->st, E_Internal, "%s: the reference result has another shape than the IR says",
+        return raise_plain(in->s->st, E_Internal,
+                           "NKI-1054 %s: the reference result has another shape than the IR says",
                            op_def(in->g, op)->name);
     }
     c = cast_array(in->s->st, a, (DType)ty->dtype);
@@ -553,7 +554,7 @@ reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, W
     Interp in = {.s = s, .g = g, .watch = watch};
 
     if (n != (Py_ssize_t)nin)
-        return raise_plain(s->st, E_DType, "expected %u arrays, got %zd", nin, n);
+        return raise_plain(s->st, E_DType, "NKI-1055 expected %u arrays, got %zd", nin, n);
     if (!is_within(s, g, limit))
         return NULL;
     array = PyMem_Calloc((size_t)nin + 1, sizeof(*array));

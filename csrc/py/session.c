@@ -142,7 +142,7 @@ must_be_open(Session *s)
 {
     if (s->open)
         return true;
-    raise_plain(s->st, E_Trace, "the trace is finished");
+    raise_plain(s->st, E_Trace, "NKI-1056 the trace is finished");
     return false;
 }
 
@@ -179,7 +179,7 @@ session_input(PyObject *self, PyObject *args)
         return NULL;
     for (int i = 0; i < rank; i++)
         if (dim[i] < 0)
-            return raise_plain(s->st, E_Shape, "a parameter has a negative dim: %lld", (long long)dim[i]);
+            return raise_plain(s->st, E_Shape, "NKI-1057 a parameter has a negative dim: %lld", (long long)dim[i]);
     name = utf8_of(name);
     if (!name)
         return NULL;
@@ -214,7 +214,7 @@ result_value(Session *s, PyObject *o, Val *v)
         return usable(s, o) ? traced_val(o, v) : -1;
     if (PyArray_Check(o))
         return check_plain(s->st, NULL, "a result", o) < 0 ? -1 : operand_of(s, "a result", o, v, &weak);
-    raise_plain(s->st, E_Trace, "finish() expects arrays, got %.100s", Py_TYPE(o)->tp_name);
+    raise_plain(s->st, E_Trace, "NKI-1058 finish() expects arrays, got %.100s", Py_TYPE(o)->tp_name);
     return -1;
 }
 
@@ -262,7 +262,7 @@ session_finish(PyObject *self, PyObject *outputs)
     int r;
 
     if (!PyTuple_Check(outputs))
-        return raise_plain(s->st, E_Trace, "finish() expects a tuple of arrays");
+        return raise_plain(s->st, E_Trace, "NKI-1059 finish() expects a tuple of arrays");
     if (!must_be_open(s))
         return NULL;
     r = add_outputs(s, outputs);
@@ -300,7 +300,7 @@ session_constant(PyObject *self, PyObject *array)
     Val v;
 
     if (!PyArray_Check(array) || !must_be_open(s))
-        return PyErr_Occurred() ? NULL : raise_plain(s->st, E_DType, "constant() expects an array");
+        return PyErr_Occurred() ? NULL : raise_plain(s->st, E_DType, "NKI-1060 constant() expects an array");
     if (const_of_array(s, (PyArrayObject *)array, &v) < 0)
         return NULL;
     r = traced_like(s, ST_OK, v, &array, 1);
@@ -324,7 +324,7 @@ session_view(PyObject *self, PyObject *args)
     if (dims_of(s, "shape", shape, dim, &n) < 0 || dims_of(s, "strides", strides, stride, &m) < 0)
         return NULL;
     if (n != m)
-        return raise_plain(s->st, E_Shape, "view() expects as many strides as dims");
+        return raise_plain(s->st, E_Shape, "NKI-1061 view() expects as many strides as dims");
     view = view_of_memory(s, owner, offset, n, dim, stride);
     if (view && !writable)
         ((Traced *)view)->readonly = true;
@@ -351,10 +351,10 @@ session_compile(PyObject *self, PyObject *args)
         return NULL;
     opt.target = target_from_name(target, strlen(target));
     if (opt.target < 0)
-        return raise_plain(s->st, E_Nkigen, "there is no target '%.100s'", target);
+        return raise_plain(s->st, E_Nkigen, "NKI-1062 there is no target '%.100s'", target);
     opt.narrow = strcmp(narrow, "error") == 0 ? NARROW_error : NARROW_warn;
     if (s->open || !s->graph || s->has_compiled)
-        return raise_plain(s->st, E_Trace, "a session compiles once, after finish()");
+        return raise_plain(s->st, E_Trace, "NKI-1063 a session compiles once, after finish()");
     if (!session_enter(s))
         return NULL;
     st = compile_graph(s->graph, &opt, &s->compiled);
@@ -388,7 +388,7 @@ session_program(PyObject *self, void *Py_UNUSED(closure))
     Session *s = (Session *)self;
 
     if (s->open || !s->graph)
-        return raise_plain(s->st, E_Trace, "the trace is not finished");
+        return raise_plain(s->st, E_Trace, "NKI-1064 the trace is not finished");
     return program_new(s, s->graph, "traced", NULL);
 }
 
@@ -398,7 +398,7 @@ session_cost(PyObject *self, void *Py_UNUSED(closure))
     Session *s = (Session *)self;
 
     if (!s->has_compiled)
-        return raise_plain(s->st, E_Trace, "not compiled");
+        return raise_plain(s->st, E_Trace, "NKI-1065 not compiled");
     return cost_dict(&s->compiled.cost);
 }
 

@@ -78,7 +78,8 @@ check_range(Session *s, PyArrayObject *a, DType from, DType to, const char *what
     Py_DECREF(c);
     if (!r.beyond)
         return 0;
-    raise_plain(s->st, E_DType, "%s: it is computed as %s on the device, which cannot hold its values from %s to %s", what,
+    raise_plain(s->st, E_DType,
+                "NKI-1092 %s: it is computed as %s on the device, which cannot hold its values from %s to %s", what,
                 dtypes[to].name, r.lo, r.hi);
     return -1;
 }
@@ -94,7 +95,7 @@ check_shape(Session *s, PyArrayObject *a, const Type *ty, const char *what)
     shape = PyObject_GetAttrString((PyObject *)a, "shape");
     text = shape ? PyObject_Str(shape) : NULL;
     if (text)
-        raise_plain(s->st, E_Shape, "%s: expected shape %s, got %s", what, shape_text(want, ty->rank, ty->dim),
+        raise_plain(s->st, E_Shape, "NKI-1093 %s: expected shape %s, got %s", what, shape_text(want, ty->rank, ty->dim),
                     PyUnicode_AsUTF8(text));
     Py_XDECREF(text);
     Py_XDECREF(shape);
@@ -106,7 +107,7 @@ check_dtype(Session *s, PyArrayObject *a, DType from, DType to, const char *what
 {
     if (from == to || narrows(from, to))
         return 0;
-    raise_plain(s->st, E_DType, "%s: expected dtype %s, got %s", what, dtypes[to].name,
+    raise_plain(s->st, E_DType, "NKI-1094 %s: expected dtype %s, got %s", what, dtypes[to].name,
                 from ? dtypes[from].name : PyArray_DESCR(a)->typeobj->tp_name);
     return -1;
 }
@@ -191,7 +192,7 @@ prepare(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, Run *r)
     if (open_run(s, g, r) < 0)
         return -1;
     if (n != r->nin) {
-        raise_plain(s->st, E_DType, "expected %d arrays, got %zd", r->nin, n);
+        raise_plain(s->st, E_DType, "NKI-1095 expected %d arrays, got %zd", r->nin, n);
         return -1;
     }
     for (int i = 0; i < r->nin; i++) {

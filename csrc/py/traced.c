@@ -72,9 +72,10 @@ usable(Session *s, PyObject *traced)
     if (own == s && s->open)
         return true;
     raise_here(own, E_Trace,
-               own->open ? "this array belongs to another kernel that is being traced"
-                         : "this array belongs to a trace that is finished ('%s'); pass arrays in as parameters and "
-                           "out as results",
+               own->open
+                   ? "NKI-1071 this array belongs to another kernel that is being traced"
+                   : "NKI-1072 this array belongs to a trace that is finished ('%s'); pass arrays in as parameters and "
+                     "out as results",
                own->label ? PyUnicode_AsUTF8(own->label) : "");
     return false;
 }
@@ -145,10 +146,10 @@ nb_power(PyObject *a, PyObject *b, PyObject *mod)
     Session *s;
 
     if (!is_traced(a) && !is_traced(b))
-        return raise_here(((Traced *)mod)->session, E_Unsupported, "pow: a modulus is not supported");
+        return raise_here(((Traced *)mod)->session, E_Unsupported, "NKI-1073 pow: a modulus is not supported");
     s = session_of_pair(a, b);
     if (mod != Py_None)
-        return raise_here(s, E_Unsupported, "pow: a modulus is not supported");
+        return raise_here(s, E_Unsupported, "NKI-1074 pow: a modulus is not supported");
     return traced_binary(s, T_power, a, b);
 }
 
@@ -177,8 +178,8 @@ bitwise(Session *s, TOp op, const char *name, PyObject *a, PyObject *b)
         DType other = val_dtype(s->graph, val_dtype(s->graph, x) != DT_bool ? x : y);
 
         if (is_float(other))
-            return raise_here(s, E_DType, "%s: not defined for %s", name, dtypes[other].name);
-        return raise_here(s, E_Unsupported, "%s: supported for bool only, got %s", name, dtypes[other].name);
+            return raise_here(s, E_DType, "NKI-1075 %s: not defined for %s", name, dtypes[other].name);
+        return raise_here(s, E_Unsupported, "NKI-1076 %s: supported for bool only, got %s", name, dtypes[other].name);
     }
     if (!b)
         return traced_like(s, t_unary(s->graph, op, x, here(s), &v), v, &a, 1);
@@ -252,8 +253,8 @@ traced_richcompare(PyObject *a, PyObject *b, int code)
 static PyObject *
 unknown(PyObject *self, const char *what, const char *hint)
 {
-    return raise_here(((Traced *)self)->session, E_Trace, "%s of a traced array is not known while tracing; %s", what,
-                      hint);
+    return raise_here(((Traced *)self)->session, E_Trace,
+                      "NKI-1077 %s of a traced array is not known while tracing; %s", what, hint);
 }
 
 #define NO_ELEMENTS                                                                                                    \
@@ -312,7 +313,7 @@ traced_content(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kw
 static Py_hash_t
 traced_hash(PyObject *self)
 {
-    raise_here(((Traced *)self)->session, E_DType, "a traced array is not hashable");
+    raise_here(((Traced *)self)->session, E_DType, "NKI-1078 a traced array is not hashable");
     return -1;
 }
 
@@ -326,7 +327,7 @@ traced_length(PyObject *self)
 
     if (ty->rank)
         return (Py_ssize_t)ty->dim[0];
-    raise_here(t->session, E_DType, "len() of a 0-d array");
+    raise_here(t->session, E_DType, "NKI-1079 len() of a 0-d array");
     return -1;
 }
 
@@ -467,7 +468,7 @@ get_device(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
 static int
 set_member(PyObject *self, PyObject *Py_UNUSED(value), void *way)
 {
-    raise_here(((Traced *)self)->session, E_Unsupported, "%s", (const char *)way);
+    raise_here(((Traced *)self)->session, E_Unsupported, "NKI-1080 %s", (const char *)way);
     return -1;
 }
 

@@ -81,8 +81,8 @@ t_emit(Graph *g, TOp op, const Val *in, int nin, AttrId attr, LocId loc, Val *ou
     Operand few_operands[FEW], *operands = few_operands;
     TyId type;
     if (nin > UINT16_MAX)
-        return fail(g->cx, ST_UNSUPPORTED, loc, "%s: %d operands are not supported, at most %d", t_np_name(op), nin,
-                    UINT16_MAX);
+        return fail(g->cx, ST_UNSUPPORTED, loc, "NKI-2042 %s: %d operands are not supported, at most %d", t_np_name(op),
+                    nin, UINT16_MAX);
     if (nin > FEW)
         NEW(g->cx, &g->cx->scratch, operands, nin);
     if (nin == 2 && in[0].i > in[1].i && (tensor_dialect.ops[op].flags & F_COMM)) {
@@ -110,14 +110,15 @@ check_dims(Graph *g, const char *what, int rank, const int64_t *dim, LocId loc)
 {
     char text[MAX_SHAPE_TEXT];
     if (rank > MAX_RANK)
-        return fail(g->cx, ST_UNSUPPORTED, loc, "%s: arrays of %d dimensions are not supported, at most %d", what, rank,
-                    MAX_RANK);
+        return fail(g->cx, ST_UNSUPPORTED, loc, "NKI-2043 %s: arrays of %d dimensions are not supported, at most %d",
+                    what, rank, MAX_RANK);
     for (int i = 0; i < rank; i++)
         if (dim[i] < 0)
-            return fail(g->cx, ST_USER, loc, "%s: negative dimensions are not allowed: %s", what,
+            return fail(g->cx, ST_USER, loc, "NKI-2044 %s: negative dimensions are not allowed: %s", what,
                         shape_text(text, rank, dim));
     if (is_too_large(rank, dim))
-        return fail(g->cx, ST_USER, loc, "%s: an array of shape %s is too large", what, shape_text(text, rank, dim));
+        return fail(g->cx, ST_USER, loc, "NKI-2045 %s: an array of shape %s is too large", what,
+                    shape_text(text, rank, dim));
     return ST_OK;
 }
 
@@ -266,7 +267,8 @@ t_unary(Graph *g, TOp op, Val a, LocId loc, Val *out)
 {
     DType dt = val_dtype(g, a), loop = promote_unary(op, dt);
     if (loop == DT_none)
-        return fail(g->cx, ST_TYPE, loc, "%s: operand of dtype %s is not supported", t_np_name(op), dtypes[dt].name);
+        return fail(g->cx, ST_TYPE, loc, "NKI-2046 %s: operand of dtype %s is not supported", t_np_name(op),
+                    dtypes[dt].name);
     TRY(t_cast(g, a, loop, loc, &a));
     return t_emit(g, op, &a, 1, (AttrId){0}, loc, out);
 }
@@ -305,8 +307,8 @@ t_convert(Graph *g, const char *what, Val *v, char weak, DType dt, LocId loc)
 {
     int64_t value = 0;
     if (weak == 'i' && is_integer(dt) && !fits(g, *v, dt, &value))
-        return fail(g->cx, ST_USER, loc, "%s: Python integer %lld%s out of bounds for %s", what, (long long)value,
-                    is_float(val_dtype(g, *v)) ? " or beyond it" : "", dtypes[dt].np);
+        return fail(g->cx, ST_USER, loc, "NKI-2047 %s: Python integer %lld%s out of bounds for %s", what,
+                    (long long)value, is_float(val_dtype(g, *v)) ? " or beyond it" : "", dtypes[dt].np);
     return t_cast(g, *v, dt, loc, v);
 }
 
@@ -365,7 +367,7 @@ choose_loop(Graph *g, TOp *op, DType *dt, LocId loc)
         return ST_OK;
     switch (*op) {
     case T_sub:
-        return fail(g->cx, ST_TYPE, loc, "subtract: bool operands are not supported, use logical_xor instead");
+        return fail(g->cx, ST_TYPE, loc, "NKI-2048 subtract: bool operands are not supported, use logical_xor instead");
     case T_add:
     case T_maximum:
         *op = T_logical_or;
@@ -413,7 +415,7 @@ t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, LocId loc,
     TRY(t_convert(g, t_np_name(op), &a, weak_a, dt, loc));
     TRY(t_convert(g, t_np_name(op), &b, weak_b, dt, loc));
     if (op == T_power && is_integer(dt) && has_negative(g, b))
-        return fail(g->cx, ST_USER, loc, "power: integers to negative integer powers are not allowed");
+        return fail(g->cx, ST_USER, loc, "NKI-2049 power: integers to negative integer powers are not allowed");
     return t_binary(g, op, a, b, loc, out);
 }
 
@@ -446,10 +448,10 @@ t_axes(Graph *g, const char *what, int rank, const int64_t *axes, int n, LocId l
     for (int i = 0; i < n; i++) {
         int64_t a = axes[i] < 0 ? axes[i] + rank : axes[i];
         if (a < 0 || a >= rank)
-            return fail(g->cx, ST_USER, loc, "%s: axis %lld is out of bounds for array of dimension %d", what,
+            return fail(g->cx, ST_USER, loc, "NKI-2050 %s: axis %lld is out of bounds for array of dimension %d", what,
                         (long long)axes[i], rank);
         if (set >> a & 1)
-            return fail(g->cx, ST_USER, loc, "%s: duplicate value in 'axis': %lld", what, (long long)axes[i]);
+            return fail(g->cx, ST_USER, loc, "NKI-2051 %s: duplicate value in 'axis': %lld", what, (long long)axes[i]);
         set |= 1u << a;
     }
     *nout = 0;
@@ -536,10 +538,10 @@ t_transpose(Graph *g, Val a, const int64_t *perm, int n, LocId loc, Val *out)
     int64_t list[MAX_RANK];
     int rank = val_type(g, a)->rank;
     if (n != 0 && n != rank)
-        return fail(g->cx, ST_USER, loc, "transpose: %d axes given for array of dimension %d", n, rank);
+        return fail(g->cx, ST_USER, loc, "NKI-2052 transpose: %d axes given for array of dimension %d", n, rank);
     for (int i = 0; i < rank; i++) {
         if (n && (perm[i] < -rank || perm[i] >= rank))
-            return fail(g->cx, ST_USER, loc, "transpose: axis %lld is out of bounds for array of dimension %d",
+            return fail(g->cx, ST_USER, loc, "NKI-2053 transpose: axis %lld is out of bounds for array of dimension %d",
                         (long long)perm[i], rank);
         list[i] = n == 0 ? rank - 1 - i : perm[i] < 0 ? perm[i] + rank : perm[i];
     }
@@ -557,7 +559,7 @@ solve_shape(Graph *g, const Type *t, const int64_t *dim, int n, LocId loc, int64
     for (int i = 0; i < n; i++) {
         list[i] = dim[i];
         if (dim[i] == -1 && unknown >= 0)
-            return fail(g->cx, ST_USER, loc, "reshape: can only specify one unknown dimension: %s",
+            return fail(g->cx, ST_USER, loc, "NKI-2054 reshape: can only specify one unknown dimension: %s",
                         shape_text(text, n, dim));
         if (dim[i] == -1)
             unknown = i;
@@ -567,8 +569,8 @@ solve_shape(Graph *g, const Type *t, const int64_t *dim, int n, LocId loc, int64
     if (unknown < 0)
         return ST_OK;
     if (big || known <= 0 || numel % known)
-        return fail(g->cx, ST_USER, loc, "reshape: cannot reshape array of size %lld into shape %s", (long long)numel,
-                    shape_text(text, n, dim));
+        return fail(g->cx, ST_USER, loc, "NKI-2055 reshape: cannot reshape array of size %lld into shape %s",
+                    (long long)numel, shape_text(text, n, dim));
     list[unknown] = numel / known;
     return ST_OK;
 }
@@ -607,7 +609,7 @@ Status
 t_concat(Graph *g, const Val *v, int n, int64_t axis, LocId loc, Val *out)
 {
     if (n <= 0)
-        return fail(g->cx, ST_USER, loc, "concatenate: need at least one array");
+        return fail(g->cx, ST_USER, loc, "NKI-2056 concatenate: need at least one array");
     Val few[FEW], *in = few;
     DType dt = val_dtype(g, v[0]);
     int rank = val_type(g, v[0])->rank;
@@ -619,9 +621,9 @@ t_concat(Graph *g, const Val *v, int n, int64_t axis, LocId loc, Val *out)
     for (int i = 0; i < n; i++)
         TRY(t_cast(g, v[i], dt, loc, &in[i]));
     if (rank == 0)
-        return fail(g->cx, ST_USER, loc, "concatenate: zero-dimensional arrays cannot be concatenated");
+        return fail(g->cx, ST_USER, loc, "NKI-2057 concatenate: zero-dimensional arrays cannot be concatenated");
     if (axis < -rank || axis >= rank)
-        return fail(g->cx, ST_USER, loc, "concatenate: axis %lld is out of bounds for array of dimension %d",
+        return fail(g->cx, ST_USER, loc, "NKI-2058 concatenate: axis %lld is out of bounds for array of dimension %d",
                     (long long)axis, rank);
     TRY(attr_make(g->cx, &AT_INT(A_axis, axis < 0 ? axis + rank : axis), 1, &attr));
     return t_emit(g, T_concat, in, n, attr, loc, out);

@@ -47,14 +47,15 @@ result(Ctx *cx, const Op *op, DType dt, int rank, const int64_t *dim, TyId *out)
 {
     char text[MAX_SHAPE_TEXT];
     if (rank > MAX_RANK)
-        return fail(cx, ST_UNSUPPORTED, op->loc, "%s: arrays of %d dimensions are not supported, at most %d", np(op),
-                    rank, MAX_RANK);
+        return fail(cx, ST_UNSUPPORTED, op->loc, "NKI-2001 %s: arrays of %d dimensions are not supported, at most %d",
+                    np(op), rank, MAX_RANK);
     for (int i = 0; i < rank; i++)
         if (dim[i] < 0)
-            return fail(cx, ST_USER, op->loc, "%s: negative dimensions are not allowed: %s", np(op),
+            return fail(cx, ST_USER, op->loc, "NKI-2002 %s: negative dimensions are not allowed: %s", np(op),
                         shape_text(text, rank, dim));
     if (is_too_large(rank, dim))
-        return fail(cx, ST_USER, op->loc, "%s: an array of shape %s is too large", np(op), shape_text(text, rank, dim));
+        return fail(cx, ST_USER, op->loc, "NKI-2003 %s: an array of shape %s is too large", np(op),
+                    shape_text(text, rank, dim));
     return tensor_type(cx, dt, rank, dim, out);
 }
 
@@ -75,7 +76,7 @@ broadcast_dims(Ctx *cx, LocId loc, const char *what, const Type *a, const Type *
         int64_t db = i <= b->rank ? b->dim[b->rank - i] : 1;
         if (da != db && da != 1 && db != 1) {
             char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
-            return fail(cx, ST_USER, loc, "%s: shapes %s and %s do not broadcast", what,
+            return fail(cx, ST_USER, loc, "NKI-2004 %s: shapes %s and %s do not broadcast", what,
                         shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
         }
         dim[r - i] = da == 1 ? db : da;
@@ -88,7 +89,7 @@ static Status
 same_dtype(Ctx *cx, const Op *op, const Type *a, const Type *b)
 {
     if (a->dtype != b->dtype)
-        return fail(cx, ST_TYPE, op->loc, "%s: operands must have one dtype, got %s and %s", np(op),
+        return fail(cx, ST_TYPE, op->loc, "NKI-2005 %s: operands must have one dtype, got %s and %s", np(op),
                     dtypes[a->dtype].name, dtypes[b->dtype].name);
     return ST_OK;
 }
@@ -125,7 +126,7 @@ infer_where(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 {
     const Type *c = in_type(g, op, 0), *a = in_type(g, op, 1), *b = in_type(g, op, 2);
     if (c->dtype != DT_bool)
-        return fail(cx, ST_TYPE, op->loc, "where: the condition must be bool, got %s", dtypes[c->dtype].name);
+        return fail(cx, ST_TYPE, op->loc, "NKI-2006 where: the condition must be bool, got %s", dtypes[c->dtype].name);
     TRY(same_dtype(cx, op, a, b));
     int rank;
     int64_t dim[MAX_RANK];
@@ -148,10 +149,10 @@ infer_reduce(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     unsigned reduced = 0;
     for (int i = 0; i < n; i++) {
         if (axes[i] < 0 || axes[i] >= a->rank)
-            return fail(cx, ST_USER, op->loc, "%s: axis %lld is out of bounds for array of dimension %d", np(op),
-                        (long long)axes[i], a->rank);
+            return fail(cx, ST_USER, op->loc, "NKI-2007 %s: axis %lld is out of bounds for array of dimension %d",
+                        np(op), (long long)axes[i], a->rank);
         if (i && axes[i] <= axes[i - 1])
-            return fail(cx, ST_USER, op->loc, "%s: axes must be ascending and distinct", np(op));
+            return fail(cx, ST_USER, op->loc, "NKI-2008 %s: axes must be ascending and distinct", np(op));
         reduced |= 1u << axes[i];
     }
     bool empty = false;
@@ -162,7 +163,7 @@ infer_reduce(Ctx *cx, const Graph *g, const Op *op, TyId *out)
             dim[rank++] = r ? 1 : a->dim[i];
     }
     if (empty && op->code != T_reduce_sum)
-        return fail(cx, ST_USER, op->loc, "%s: zero-size array to a reduction that has no identity", np(op));
+        return fail(cx, ST_USER, op->loc, "NKI-2009 %s: zero-size array to a reduction that has no identity", np(op));
     return result(cx, op, (DType)a->dtype, rank, dim, out);
 }
 
@@ -182,7 +183,7 @@ matmul_batch(Ctx *cx, const Op *op, const Type *a, const Type *b, int *rank, int
     if (broadcast_dims(cx, op->loc, "matmul", &ba, &bb, rank, dim) == ST_OK)
         return ST_OK;
     char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
-    return fail(cx, ST_USER, op->loc, "matmul: leading dimensions do not broadcast: %s @ %s",
+    return fail(cx, ST_USER, op->loc, "NKI-2010 matmul: leading dimensions do not broadcast: %s @ %s",
                 shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
 }
 
@@ -193,14 +194,15 @@ infer_matmul(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
     TRY(same_dtype(cx, op, a, b));
     if (a->dtype == DT_bool)
-        return fail(cx, ST_UNSUPPORTED, op->loc, "matmul: bool operands are not supported; convert them with astype");
+        return fail(cx, ST_UNSUPPORTED, op->loc,
+                    "NKI-2011 matmul: bool operands are not supported; convert them with astype");
     if (a->rank == 0 || b->rank == 0)
-        return fail(cx, ST_USER, op->loc, "matmul: operands need at least one dimension, got %s @ %s",
+        return fail(cx, ST_USER, op->loc, "NKI-2012 matmul: operands need at least one dimension, got %s @ %s",
                     shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
     int64_t ka = a->dim[a->rank - 1], kb = b->dim[b->rank == 1 ? 0 : b->rank - 2];
     if (ka != kb)
-        return fail(cx, ST_USER, op->loc, "matmul: inner dimensions differ: %s @ %s", shape_text(ta, a->rank, a->dim),
-                    shape_text(tb, b->rank, b->dim));
+        return fail(cx, ST_USER, op->loc, "NKI-2013 matmul: inner dimensions differ: %s @ %s",
+                    shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));
     int rank;
     int64_t dim[MAX_RANK + 2];
     TRY(matmul_batch(cx, op, a, b, &rank, dim));
@@ -219,13 +221,14 @@ infer_transpose(Ctx *cx, const Type *a, const Op *op, TyId *out)
     int64_t dim[MAX_RANK];
     unsigned seen = 0;
     if (n != a->rank)
-        return fail(cx, ST_USER, op->loc, "transpose: %d axes given for array of dimension %d", n, a->rank);
+        return fail(cx, ST_USER, op->loc, "NKI-2014 transpose: %d axes given for array of dimension %d", n, a->rank);
     for (int i = 0; i < n; i++) {
         if (perm[i] < 0 || perm[i] >= n)
-            return fail(cx, ST_USER, op->loc, "transpose: axis %lld is out of bounds for array of dimension %d",
-                        (long long)perm[i], n);
+            return fail(cx, ST_USER, op->loc,
+                        "NKI-2015 transpose: axis %lld is out of bounds for array of dimension %d", (long long)perm[i],
+                        n);
         if (seen >> perm[i] & 1)
-            return fail(cx, ST_USER, op->loc, "transpose: repeated axis %lld", (long long)perm[i]);
+            return fail(cx, ST_USER, op->loc, "NKI-2016 transpose: repeated axis %lld", (long long)perm[i]);
         seen |= 1u << perm[i];
         dim[i] = a->dim[perm[i]];
     }
@@ -240,7 +243,7 @@ infer_reshape(Ctx *cx, const Type *a, const Op *op, TyId *out)
     char text[MAX_SHAPE_TEXT];
     TRY(result(cx, op, (DType)a->dtype, n, dim, out));
     if (type_numel(type_get(cx, *out)) != type_numel(a))
-        return fail(cx, ST_USER, op->loc, "reshape: cannot reshape array of size %lld into shape %s",
+        return fail(cx, ST_USER, op->loc, "NKI-2017 reshape: cannot reshape array of size %lld into shape %s",
                     (long long)type_numel(a), shape_text(text, n, dim));
     return ST_OK;
 }
@@ -255,7 +258,7 @@ infer_broadcast_to(Ctx *cx, const Type *a, const Op *op, TyId *out)
         ok = a->dim[a->rank - i] == dim[n - i] || a->dim[a->rank - i] == 1;
     if (!ok) {
         char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
-        return fail(cx, ST_USER, op->loc, "broadcast_to: shape %s does not broadcast to %s",
+        return fail(cx, ST_USER, op->loc, "NKI-2018 broadcast_to: shape %s does not broadcast to %s",
                     shape_text(ta, a->rank, a->dim), shape_text(tb, n, dim));
     }
     return result(cx, op, (DType)a->dtype, n, dim, out);
@@ -268,20 +271,21 @@ check_box(Ctx *cx, const Type *a, const Op *op, const int64_t **size)
     const int64_t *start, *step;
     int n = attr_ints(cx, op->attr, A_start, &start);
     if (n != a->rank || attr_ints(cx, op->attr, A_step, &step) != n || attr_ints(cx, op->attr, A_size, size) != n)
-        return fail(cx, ST_USER, op->loc, "%s: start, step and size need %d entries each", np(op), a->rank);
+        return fail(cx, ST_USER, op->loc, "NKI-2019 %s: start, step and size need %d entries each", np(op), a->rank);
     for (int i = 0; i < n; i++) {
         int64_t last, count = (*size)[i];
         if (step[i] == 0)
-            return fail(cx, ST_USER, op->loc, "%s: step of axis %d is 0", np(op), i);
+            return fail(cx, ST_USER, op->loc, "NKI-2020 %s: step of axis %d is 0", np(op), i);
         if (count == 0)
             continue;
         if (count < 0 || __builtin_mul_overflow(step[i], count - 1, &last) ||
             __builtin_add_overflow(last, start[i], &last) || start[i] < 0 || start[i] >= a->dim[i] || last < 0 ||
             last >= a->dim[i])
-            return fail(cx, ST_USER, op->loc, "%s: %lld elements from %lld with step %lld leave axis %d of size %lld",
-                        np(op), (long long)count, (long long)start[i], (long long)step[i], i, (long long)a->dim[i]);
+            return fail(cx, ST_USER, op->loc,
+                        "NKI-2021 %s: %lld elements from %lld with step %lld leave axis %d of size %lld", np(op),
+                        (long long)count, (long long)start[i], (long long)step[i], i, (long long)a->dim[i]);
         if (op->code == T_update && step[i] <= 0)
-            return fail(cx, ST_USER, op->loc, "update: the step of axis %d must be positive, got %lld", i,
+            return fail(cx, ST_USER, op->loc, "NKI-2022 update: the step of axis %d must be positive, got %lld", i,
                         (long long)step[i]);
     }
     return ST_OK;
@@ -307,7 +311,7 @@ infer_update(Ctx *cx, const Graph *g, const Op *op, TyId *out)
         ok = v->dim[i] == size[i];
     if (!ok) {
         char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
-        return fail(cx, ST_USER, op->loc, "update: a value of shape %s does not fit a part of shape %s",
+        return fail(cx, ST_USER, op->loc, "NKI-2023 update: a value of shape %s does not fit a part of shape %s",
                     shape_text(ta, v->rank, v->dim), shape_text(tb, a->rank, size));
     }
     *out = g->vals.p[op_val(g, op, 0).i].type;
@@ -318,11 +322,11 @@ static Status
 infer_concat(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 {
     if (op->nin == 0)
-        return fail(cx, ST_USER, op->loc, "concatenate: need at least one array");
+        return fail(cx, ST_USER, op->loc, "NKI-2024 concatenate: need at least one array");
     const Type *a = in_type(g, op, 0);
     int64_t axis = attr_int(cx, op->attr, A_axis, 0), dim[MAX_RANK], sum = 0;
     if (axis < 0 || axis >= a->rank)
-        return fail(cx, ST_USER, op->loc, "concatenate: axis %lld is out of bounds for array of dimension %d",
+        return fail(cx, ST_USER, op->loc, "NKI-2025 concatenate: axis %lld is out of bounds for array of dimension %d",
                     (long long)axis, a->rank);
     for (int k = 0; k < op->nin; k++) {
         const Type *b = in_type(g, op, k);
@@ -332,11 +336,11 @@ infer_concat(Ctx *cx, const Graph *g, const Op *op, TyId *out)
             ok = i == axis || a->dim[i] == b->dim[i];
         if (!ok) {
             char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
-            return fail(cx, ST_USER, op->loc, "concatenate: shapes %s and %s differ in more than axis %lld",
+            return fail(cx, ST_USER, op->loc, "NKI-2026 concatenate: shapes %s and %s differ in more than axis %lld",
                         shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim), (long long)axis);
         }
         if (__builtin_add_overflow(sum, b->dim[axis], &sum))
-            return fail(cx, ST_USER, op->loc, "concatenate: the arrays are too large together");
+            return fail(cx, ST_USER, op->loc, "NKI-2027 concatenate: the arrays are too large together");
     }
     for (int i = 0; i < a->rank; i++)
         dim[i] = i == axis ? sum : a->dim[i];
@@ -360,7 +364,7 @@ infer_layout(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     case T_update:
         return infer_update(cx, g, op, out);
     default:
-        return fail(cx, ST_BUG, op->loc, "%s is no layout op", np(op));
+        return fail(cx, ST_BUG, op->loc, "NKI-2028 %s is no layout op", np(op));
     }
 }
 
@@ -373,7 +377,7 @@ infer_attr(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     }
     int64_t dt = attr_int(cx, op->attr, A_dtype, DT_none);
     if (dt <= DT_none || dt >= DT_COUNT)
-        return fail(cx, ST_USER, op->loc, "%s: no dtype", np(op));
+        return fail(cx, ST_USER, op->loc, "NKI-2029 %s: no dtype", np(op));
     if (op->nin) {
         const Type *a = in_type(g, op, 0);
         return result(cx, op, (DType)dt, a->rank, a->dim, out);

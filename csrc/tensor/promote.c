@@ -140,7 +140,7 @@ promote(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char weak_b, DType *o
 {
     *out = join(a, weak_a, b, weak_b, false);
     if (*out == DT_none)
-        return fail(cx, ST_TYPE, loc, "dtypes %s and %s have no common dtype", dtypes[a].name, dtypes[b].name);
+        return fail(cx, ST_TYPE, loc, "NKI-2040 dtypes %s and %s have no common dtype", dtypes[a].name, dtypes[b].name);
     return ST_OK;
 }
 
@@ -149,7 +149,7 @@ promote_common(Ctx *cx, LocId loc, DType a, char weak_a, DType b, char weak_b, D
 {
     *out = join(a, weak_a, b, weak_b, true);
     if (*out == DT_none)
-        return fail(cx, ST_TYPE, loc, "dtypes %s and %s have no common dtype; convert one of them with astype",
+        return fail(cx, ST_TYPE, loc, "NKI-2041 dtypes %s and %s have no common dtype; convert one of them with astype",
                     dtypes[a].name, dtypes[b].name);
     return ST_OK;
 }

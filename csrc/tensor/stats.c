@@ -141,8 +141,9 @@ t_std(Graph *g, Val a, const Over *over, double ddof, LocId loc, Val *out)
     TRY(t_var(g, a, over, ddof, loc, out));
     DType dt = val_dtype(g, *out);
     if (!is_float(dt) && val_type(g, *out)->rank > 0)
-        return fail(g->cx, ST_TYPE, loc, "std: the root of a variance of dtype %s is no %s; give a float dtype",
-                    dtypes[dt].np, dtypes[dt].np);
+        return fail(g->cx, ST_TYPE, loc,
+                    "NKI-2039 std: the root of a variance of dtype %s is no %s; give a float dtype", dtypes[dt].np,
+                    dtypes[dt].np);
     TRY(t_unary(g, T_sqrt, *out, loc, out));
     return t_cast(g, *out, dt, loc, out);
 }

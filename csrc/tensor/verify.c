@@ -15,7 +15,7 @@ check_attrs(const Graph *g, const Op *op)
         if (k == A_value || k == A_ivalue || k == A_keepdims)
             continue;
         if (attr_find(g->cx, op->attr, k) == NULL)
-            return fail(g->cx, ST_USER, op->loc, "%s: attribute %s is missing", d->name, attr_name(k));
+            return fail(g->cx, ST_USER, op->loc, "NKI-2030 %s: attribute %s is missing", d->name, attr_name(k));
     }
     return ST_OK;
 }
@@ -26,11 +26,11 @@ check_full(const Graph *g, const Op *op)
     bool real = is_float(val_dtype(g, op->out));
     Key want = real ? A_value : A_ivalue, other = real ? A_ivalue : A_value;
     if (attr_find(g->cx, op->attr, want) == NULL || attr_find(g->cx, op->attr, other) != NULL)
-        return fail(g->cx, ST_USER, op->loc, "full: dtype %s takes the attribute %s",
+        return fail(g->cx, ST_USER, op->loc, "NKI-2031 full: dtype %s takes the attribute %s",
                     dtypes[val_dtype(g, op->out)].name, attr_name(want));
     int64_t v = attr_int(g->cx, op->attr, A_ivalue, 0);
     if (wrap_int(val_dtype(g, op->out), v) != v)
-        return fail(g->cx, ST_USER, op->loc, "full: %s cannot hold %lld", dtypes[val_dtype(g, op->out)].name,
+        return fail(g->cx, ST_USER, op->loc, "NKI-2032 full: %s cannot hold %lld", dtypes[val_dtype(g, op->out)].name,
                     (long long)v);
     return ST_OK;
 }
@@ -41,7 +41,7 @@ check_const(const Graph *g, const Op *op)
     const Data *d = attr_find(g->cx, op->attr, A_data)->data;
     const Type *t = val_type(g, op->out);
     if (d->dtype != t->dtype || d->bytes != (size_t)type_numel(t) * dtypes[t->dtype].bytes)
-        return fail(g->cx, ST_USER, op->loc, "const: %zu bytes of %s do not fill its type", d->bytes,
+        return fail(g->cx, ST_USER, op->loc, "NKI-2033 const: %zu bytes of %s do not fill its type", d->bytes,
                     dtypes[d->dtype].name);
     return ST_OK;
 }
@@ -51,7 +51,8 @@ check_input(const Graph *g, const Op *op)
 {
     int64_t k = attr_int(g->cx, op->attr, A_index, -1);
     if (k < 0 || k >= g->inputs.n || g->inputs.p[k].i != op->out.i)
-        return fail(g->cx, ST_USER, op->loc, "input: index %lld is not its place among the inputs", (long long)k);
+        return fail(g->cx, ST_USER, op->loc, "NKI-2034 input: index %lld is not its place among the inputs",
+                    (long long)k);
     return ST_OK;
 }
 
@@ -60,7 +61,8 @@ check_bool(const Graph *g, const Op *op)
 {
     DType dt = val_dtype(g, op_val(g, op, 0));
     if (dt != DT_bool)
-        return fail(g->cx, ST_TYPE, op->loc, "%s: operands must be bool, got %s", op_def(g, op)->name, dtypes[dt].name);
+        return fail(g->cx, ST_TYPE, op->loc, "NKI-2035 %s: operands must be bool, got %s", op_def(g, op)->name,
+                    dtypes[dt].name);
     return ST_OK;
 }
 
@@ -89,16 +91,16 @@ check_op(const Graph *g, const Op *op)
 {
     TyId type;
     if (val_type(g, op->out)->kind != TY_tensor)
-        return fail(g->cx, ST_USER, op->loc, "%s: its result is no tensor", op_def(g, op)->name);
+        return fail(g->cx, ST_USER, op->loc, "NKI-2036 %s: its result is no tensor", op_def(g, op)->name);
     TRY(check_attrs(g, op));
     TRY(op_def(g, op)->infer(g->cx, g, op, &type));
     TyId got = g->vals.p[op->out.i].type;
     if (type.i != got.i) {
         char a[MAX_SHAPE_TEXT], b[MAX_SHAPE_TEXT];
         const Type *want = type_get(g->cx, type), *have = type_get(g->cx, got);
-        return fail(g->cx, ST_USER, op->loc, "%s: its result is %s %s, the graph says %s %s", op_def(g, op)->name,
-                    dtypes[want->dtype].name, shape_text(a, want->rank, want->dim), dtypes[have->dtype].name,
-                    shape_text(b, have->rank, have->dim));
+        return fail(g->cx, ST_USER, op->loc, "NKI-2037 %s: its result is %s %s, the graph says %s %s",
+                    op_def(g, op)->name, dtypes[want->dtype].name, shape_text(a, want->rank, want->dim),
+                    dtypes[have->dtype].name, shape_text(b, have->rank, have->dim));
     }
     return check_own(g, op);
 }
@@ -107,7 +109,7 @@ Status
 tensor_verify(const Graph *g)
 {
     if (g->dialect != &tensor_dialect)
-        return fail(g->cx, ST_BUG, (LocId){0}, "not a tensor graph");
+        return fail(g->cx, ST_BUG, (LocId){0}, "NKI-2038 not a tensor graph");
     TRY(graph_check(g));
     FOR_OPS(g, o)
         TRY(check_op(g, graph_op(g, o)));

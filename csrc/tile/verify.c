@@ -132,7 +132,7 @@ check_loop(Check *c)
     v->count = attr_int(c->cx, c->op->attr, A_count, 0);
     if (v->count >= 1)
         return;
-    report(c, "loop-count", "runs %lld times, at least 1 is needed", (long long)v->count);
+    report(c, "loop-count", "NKI-3070 runs %lld times, at least 1 is needed", (long long)v->count);
     v->count = 1;
 }
 

@@ -82,15 +82,15 @@ static void
 same_parts(Check *c, int i, int k)
 {
     if (nparts(c, i) != nparts(c, k))
-        report(c, "partition-count", "%s has %lld partitions, %s has %lld; they must be equal", operand_name(c, i),
-               (long long)nparts(c, i), operand_name(c, k), (long long)nparts(c, k));
+        report(c, "partition-count", "NKI-3001 %s has %lld partitions, %s has %lld; they must be equal",
+               operand_name(c, i), (long long)nparts(c, i), operand_name(c, k), (long long)nparts(c, k));
 }
 
 static void
 same_count(Check *c, int i, int k)
 {
     if (c->in[i].count != c->in[k].count)
-        report(c, "element-count", "%s has %lld elements per partition, %s has %lld; they must be equal",
+        report(c, "element-count", "NKI-3002 %s has %lld elements per partition, %s has %lld; they must be equal",
                operand_name(c, i), (long long)c->in[i].count, operand_name(c, k), (long long)c->in[k].count);
 }
 
@@ -105,15 +105,15 @@ static void
 same_dtype(Check *c, int i, int k)
 {
     if (dtype_of(c, i) != dtype_of(c, k))
-        report(c, "dtype", "%s is %s, %s is %s; they must be equal", operand_name(c, i), dtypes[dtype_of(c, i)].name,
-               operand_name(c, k), dtypes[dtype_of(c, k)].name);
+        report(c, "dtype", "NKI-3003 %s is %s, %s is %s; they must be equal", operand_name(c, i),
+               dtypes[dtype_of(c, i)].name, operand_name(c, k), dtypes[dtype_of(c, k)].name);
 }
 
 static void
 need_dtype(Check *c, int i, uint32_t allowed, const char *text)
 {
     if (!(allowed & BIT(dtype_of(c, i))))
-        report(c, "dtype", "%s is %s, allowed: %s", operand_name(c, i), dtypes[dtype_of(c, i)].name, text);
+        report(c, "dtype", "NKI-3004 %s is %s, allowed: %s", operand_name(c, i), dtypes[dtype_of(c, i)].name, text);
 }
 
 /* A [P, 1] operand that goes with the data operand k. */
@@ -124,7 +124,7 @@ column(Check *c, int i, int k)
         return;
     same_parts(c, i, k);
     if (c->in[i].count != 1)
-        report(c, "column", "%s has %lld elements per partition, exactly 1 is allowed", operand_name(c, i),
+        report(c, "column", "NKI-3005 %s has %lld elements per partition, exactly 1 is allowed", operand_name(c, i),
                (long long)c->in[i].count);
 }
 
@@ -140,7 +140,7 @@ static void
 not_both_psum(Check *c, int i, int k)
 {
     if (has(c, i) && has(c, k) && space_of(c, i) == SP_psum && space_of(c, k) == SP_psum)
-        report(c, "both-psum", "%s and %s are both in PSUM, at most one may be", operand_name(c, i),
+        report(c, "both-psum", "NKI-3006 %s and %s are both in PSUM, at most one may be", operand_name(c, i),
                operand_name(c, k));
 }
 
@@ -150,10 +150,10 @@ one_source(Check *c, int i, Key imm, bool needed)
 {
     bool tile = has(c, i), value = has_attr(c, imm);
     if (tile && value)
-        report(c, "operand", "%s is given as a tile and as %s, only one is allowed", operand_name(c, i),
+        report(c, "operand", "NKI-3007 %s is given as a tile and as %s, only one is allowed", operand_name(c, i),
                attr_name(imm));
     else if (needed && !tile && !value)
-        report(c, "operand", "neither a tile %s nor %s is given", operand_name(c, i), attr_name(imm));
+        report(c, "operand", "NKI-3008 neither a tile %s nor %s is given", operand_name(c, i), attr_name(imm));
 }
 
 static void
@@ -161,7 +161,7 @@ need_op(Check *c, Key k, uint32_t allowed)
 {
     Alu a = alu(c, k);
     if (a == ALU_none || !(allowed & BIT(a)))
-        report(c, "operator", "%s=%s is not an operator of this instruction on the %s engine", attr_name(k),
+        report(c, "operator", "NKI-3009 %s=%s is not an operator of this instruction on the %s engine", attr_name(k),
                a == ALU_none ? "none" : alu_text(a), enum_name(AK_engine, c->engine));
 }
 
@@ -169,7 +169,8 @@ static void
 need_integer(Check *c, int i, const char *why)
 {
     if (has(c, i) && !is_integer(dtype_of(c, i)))
-        report(c, "bitwise-dtype", "%s is %s, %s needs integers", operand_name(c, i), dtypes[dtype_of(c, i)].name, why);
+        report(c, "bitwise-dtype", "NKI-3010 %s is %s, %s needs integers", operand_name(c, i),
+               dtypes[dtype_of(c, i)].name, why);
 }
 
 static void
@@ -180,7 +181,7 @@ need_int_value(Check *c, Key k, DType dt)
         return;
     lo = dtypes[dt].kind == DK_int ? -dtypes[dt].max - 1 : 0;
     if (v != floor(v) || v < lo || v > dtypes[dt].max)
-        report(c, "immediate", "%s=%g is not a value of %s", attr_name(k), v, dtypes[dt].name);
+        report(c, "immediate", "NKI-3011 %s=%g is not a value of %s", attr_name(k), v, dtypes[dt].name);
 }
 
 static bool
@@ -196,7 +197,7 @@ check_dma_copy(Check *c)
 {
     int64_t d = total(&c->in[KI_dst]), s = total(&c->in[KI_src]);
     if (d != s)
-        report(c, "element-count", "dst has %lld elements, src has %lld; they must be equal", (long long)d,
+        report(c, "element-count", "NKI-3012 dst has %lld elements, src has %lld; they must be equal", (long long)d,
                (long long)s);
 }
 
@@ -218,14 +219,15 @@ check_dma_transpose(Check *c)
     int nd = shape_of(&c->in[KI_dst], d), ns = shape_of(&c->in[KI_src], s), bytes = dtypes[dtype_of(c, KI_src)].bytes;
     same_dtype(c, KI_dst, KI_src);
     if (bytes != 2 && bytes != 4)
-        report(c, "dtype", "src is %s, a DMA transposes elements of 2 or 4 bytes", dtypes[dtype_of(c, KI_src)].name);
+        report(c, "dtype", "NKI-3013 src is %s, a DMA transposes elements of 2 or 4 bytes",
+               dtypes[dtype_of(c, KI_src)].name);
     if (ns < 2 || ns > 3 || nd != ns) {
-        report(c, "transpose-shape", "src has %d dims and dst %d, both must have 2 or both 3", ns, nd);
+        report(c, "transpose-shape", "NKI-3014 src has %d dims and dst %d, both must have 2 or both 3", ns, nd);
         return;
     }
     for (int i = 0; i < ns; i++) {
         if (d[i] != s[ns - 1 - i])
-            report(c, "transpose-shape", "dim %d of dst is %lld, dim %d of src is %lld; they must be equal", i,
+            report(c, "transpose-shape", "NKI-3015 dim %d of dst is %lld, dim %d of src is %lld; they must be equal", i,
                    (long long)d[i], ns - 1 - i, (long long)s[ns - 1 - i]);
     }
 }
@@ -237,7 +239,8 @@ check_tensor_copy(Check *c)
 {
     same_shape(c, KI_dst, KI_src);
     if (c->engine == EN_scalar && !c->hw->scalar_tensor_copy)
-        report(c, "engine-generation", "the scalar engine has no tensor_copy on %s, use activation copy", c->target);
+        report(c, "engine-generation", "NKI-3016 the scalar engine has no tensor_copy on %s, use activation copy",
+               c->target);
 }
 
 static void
@@ -245,7 +248,7 @@ check_memset(Check *c)
 {
     DType dt = dtype_of(c, KI_dst);
     if (!has_attr(c, A_imm0))
-        report(c, "operand", "no value imm0 is given");
+        report(c, "operand", "NKI-3017 no value imm0 is given");
     else if (!is_float(dt))
         need_int_value(c, A_imm0, dt);
 }
@@ -273,13 +276,13 @@ matmul_dtypes(Check *c)
     need_dtype(c, KM_stationary, legal, text);
     need_dtype(c, KM_moving, legal, text);
     if ((s == DT_f32) != (m == DT_f32))
-        report(c, "matmul-dtype-pair", "stationary is %s and moving %s; f32 goes with f32 only", dtypes[s].name,
-               dtypes[m].name);
+        report(c, "matmul-dtype-pair", "NKI-3018 stationary is %s and moving %s; f32 goes with f32 only",
+               dtypes[s].name, dtypes[m].name);
     if ((s == DT_fp8_e4m3 && m == DT_fp8_e4m3fn) || (s == DT_fp8_e4m3fn && m == DT_fp8_e4m3))
-        report(c, "matmul-dtype-pair", "stationary is %s and moving %s; the two e4m3 formats do not mix",
+        report(c, "matmul-dtype-pair", "NKI-3019 stationary is %s and moving %s; the two e4m3 formats do not mix",
                dtypes[s].name, dtypes[m].name);
     if (d != DT_f32 && !(d == DT_bf16 && c->hw->bf16_psum_out))
-        report(c, "matmul-dst-dtype", "dst is %s, allowed on %s: %s", dtypes[d].name, c->target,
+        report(c, "matmul-dst-dtype", "NKI-3020 dst is %s, allowed on %s: %s", dtypes[d].name, c->target,
                c->hw->bf16_psum_out ? "f32, bf16" : "f32");
 }
 
@@ -287,8 +290,8 @@ static void
 at_most(Check *c, const char *rule, int i, int64_t n, double limit, const char *what)
 {
     if (n > (int64_t)limit)
-        report(c, rule, "%s has %lld %s, at most %lld are allowed on %s", operand_name(c, i), (long long)n, what,
-               (long long)limit, c->target);
+        report(c, rule, "NKI-3021 %s has %lld %s, at most %lld are allowed on %s", operand_name(c, i), (long long)n,
+               what, (long long)limit, c->target);
 }
 
 /* What a matmul or a transpose writes per partition stays within so many banks, wherever the loops put it. */
@@ -304,7 +307,7 @@ matmul_banks(Check *c)
     int64_t bytes = (x->far - x->near + 1) * es, at = affine_residue_max(c, &start, bank);
     if (at + bytes > banks * bank)
         report(c, "matmul-bank",
-               "dst covers %lld bytes from byte %lld of a PSUM bank, at most %lld bank%s of %lld "
+               "NKI-3022 dst covers %lld bytes from byte %lld of a PSUM bank, at most %lld bank%s of %lld "
                "on %s",
                (long long)bytes, (long long)at, (long long)banks, banks > 1 ? "s" : "", (long long)bank, c->target);
 }
@@ -319,20 +322,20 @@ matmul_first(Check *c)
         return;
     const VInfo *loop = &c->val[first.i];
     if (loop->is != V_LOOP) {
-        report(c, "accumulate-start", "first is not a loop variable");
+        report(c, "accumulate-start", "NKI-3023 first is not a loop variable");
         return;
     }
     if (dst->v->decl > loop->decl && loop->count > 1)
-        report(c, "accumulate-start", "dst is a new buffer in each iteration of the loop it accumulates over");
+        report(c, "accumulate-start", "NKI-3024 dst is a new buffer in each iteration of the loop it accumulates over");
     for (uint32_t i = 0; i < dst->ap->off.nterms; i++) {
         if (dst->ap->off.term[i].var.i == first.i && loop->count > 1)
             report(c, "accumulate-start",
-                   "dst moves with the loop it accumulates over, so later iterations add to "
+                   "NKI-3025 dst moves with the loop it accumulates over, so later iterations add to "
                    "what nothing has written");
     }
     for (uint32_t i = 0; i < dst->ap->part.nterms; i++) {
         if (dst->ap->part.term[i].var.i == first.i && loop->count > 1)
-            report(c, "accumulate-start", "dst moves over partitions with the loop it accumulates over");
+            report(c, "accumulate-start", "NKI-3026 dst moves over partitions with the loop it accumulates over");
     }
 }
 
@@ -346,11 +349,11 @@ check_nc_matmul(Check *c)
     at_most(c, "matmul-m", KM_stationary, s->count, c->hw->mm_m, "columns (M)");
     at_most(c, "matmul-n", KM_moving, m->count, bf16 ? c->hw->mm_n_bf16 : c->hw->mm_n, "columns (N)");
     if (d->ap->nparts != s->count)
-        report(c, "matmul-shape", "dst has %d partitions, stationary has %lld columns (M); they must be equal",
+        report(c, "matmul-shape", "NKI-3027 dst has %d partitions, stationary has %lld columns (M); they must be equal",
                d->ap->nparts, (long long)s->count);
     if (d->count != m->count)
         report(c, "matmul-shape",
-               "dst has %lld elements per partition, moving has %lld columns (N); they must be equal",
+               "NKI-3028 dst has %lld elements per partition, moving has %lld columns (N); they must be equal",
                (long long)d->count, (long long)m->count);
     matmul_dtypes(c);
     matmul_banks(c);
@@ -363,7 +366,7 @@ transpose_dtypes(Check *c)
     DType s = dtype_of(c, KI_src);
     same_dtype(c, KI_dst, KI_src);
     if (c->engine == EN_tensor && (!is_float(s) || dtypes[s].bytes < 2))
-        report(c, "dtype", "data is %s, the tensor engine transposes floats of 2 or 4 bytes", dtypes[s].name);
+        report(c, "dtype", "NKI-3029 data is %s, the tensor engine transposes floats of 2 or 4 bytes", dtypes[s].name);
 }
 
 static void
@@ -374,11 +377,11 @@ check_nc_transpose(Check *c)
     at_most(c, "transpose-shape", KI_src, s->ap->nparts, limit, "partitions");
     at_most(c, "transpose-shape", KI_src, s->count, limit, "elements per partition");
     if (d->ap->nparts != s->count || d->count != s->ap->nparts)
-        report(c, "transpose-shape", "dst is [%d, %lld], the transpose of data is [%lld, %d]", d->ap->nparts,
+        report(c, "transpose-shape", "NKI-3030 dst is [%d, %lld], the transpose of data is [%lld, %d]", d->ap->nparts,
                (long long)d->count, (long long)s->count, s->ap->nparts);
     if (c->engine == EN_tensor) {
         if (d->v->space != SP_psum || s->v->space != SP_sbuf)
-            report(c, "operand-space", "the tensor engine transposes from SBUF to PSUM, not from %s to %s",
+            report(c, "operand-space", "NKI-3031 the tensor engine transposes from SBUF to PSUM, not from %s to %s",
                    space_names[s->v->space], space_names[d->v->space]);
         else
             matmul_banks(c);
@@ -408,10 +411,10 @@ static void
 tensor_scalar_on_scalar(Check *c, Alu op0, Alu op1)
 {
     if (!c->hw->scalar_tensor_scalar)
-        report(c, "engine-generation", "the scalar engine has no tensor_scalar on %s", c->target);
+        report(c, "engine-generation", "NKI-3032 the scalar engine has no tensor_scalar on %s", c->target);
     bool ok = (op0 == ALU_multiply && (op1 == ALU_none || op1 == ALU_add)) || (op0 == ALU_add && op1 == ALU_none);
     if (!ok)
-        report(c, "operator", "op0=%s op1=%s: the scalar engine has multiply, add, and multiply then add",
+        report(c, "operator", "NKI-3033 op0=%s op1=%s: the scalar engine has multiply, add, and multiply then add",
                alu_text(op0), op1 == ALU_none ? "none" : alu_text(op1));
 }
 
@@ -427,7 +430,8 @@ static void
 tensor_scalar_bitwise(Check *c, Alu op0, Alu op1)
 {
     if (op1 != ALU_none && !is_bitwise(op0) != !is_bitwise(op1))
-        report(c, "operator", "op0=%s op1=%s: both must be bitwise or both arithmetic", alu_text(op0), alu_text(op1));
+        report(c, "operator", "NKI-3034 op0=%s op1=%s: both must be bitwise or both arithmetic", alu_text(op0),
+               alu_text(op1));
     need_integer(c, KI_dst, "a bitwise operator");
     need_integer(c, KI_src, "a bitwise operator");
     bitwise_operand(c, 2, A_imm0);
@@ -443,9 +447,9 @@ check_tensor_scalar(Check *c)
     one_source(c, 2, A_imm0, !unary);
     one_source(c, 3, A_imm1, op1 != ALU_none);
     if (op1 == ALU_none && (has(c, 3) || has_attr(c, A_imm1)))
-        report(c, "operand", "operand1 is given without op1");
+        report(c, "operand", "NKI-3035 operand1 is given without op1");
     if (unary && (has(c, 2) || attr_float(c->cx, c->op->attr, A_imm0, 0) != 0))
-        report(c, "operand", "op0=%s takes no operand0", alu_text(op0));
+        report(c, "operand", "NKI-3036 op0=%s takes no operand0", alu_text(op0));
     if (is_bitwise(op0) || is_bitwise(op1)) {
         column(c, 2, KI_src);
         column(c, 3, KI_src);
@@ -506,12 +510,12 @@ check_activation(Check *c)
     one_source(c, KA_bias, A_bias, false);
     one_source(c, KA_scale, A_scale, false);
     if (!has_attr(c, A_func))
-        report(c, "operand", "no function is given");
+        report(c, "operand", "NKI-3037 no function is given");
     if (bias != NULL && bias->f != 0 && !c->hw->act_scalar_bias)
-        report(c, "engine-generation", "bias=%g: on %s a bias must be a [P, 1] tile", bias->f, c->target);
+        report(c, "engine-generation", "NKI-3038 bias=%g: on %s a bias must be a [P, 1] tile", bias->f, c->target);
     if (attr_int(c->cx, c->op->attr, A_func, -1) == ACT_reciprocal && !c->hw->act_reciprocal_bias &&
         (has(c, KA_bias) || (bias != NULL && bias->f != 0)))
-        report(c, "engine-generation", "reciprocal takes no bias on %s", c->target);
+        report(c, "engine-generation", "NKI-3039 reciprocal takes no bias on %s", c->target);
 }
 
 /* ---- reductions ---- */
@@ -528,16 +532,16 @@ check_tensor_reduce(Check *c)
         need_integer(c, KI_dst, alu_text(op));
         need_integer(c, KI_src, alu_text(op));
         if (attr_int(c->cx, c->op->attr, A_negate, 0))
-            report(c, "operator", "negate needs an arithmetic operator, not %s", alu_text(op));
+            report(c, "operator", "NKI-3040 negate needs an arithmetic operator, not %s", alu_text(op));
     }
     if (naxes < 1 || naxes > data->ndim) {
-        report(c, "reduce-axes", "naxes=%lld, the data pattern has %u dims", (long long)naxes, data->ndim);
+        report(c, "reduce-axes", "NKI-3041 naxes=%lld, the data pattern has %u dims", (long long)naxes, data->ndim);
         return;
     }
     for (uint32_t i = 0; i + (uint32_t)naxes < data->ndim; i++)
         keep *= data->dim[i].count;
     if (c->in[KI_dst].count != keep)
-        report(c, "element-count", "dst has %lld elements per partition, the reduction leaves %lld",
+        report(c, "element-count", "NKI-3042 dst has %lld elements per partition, the reduction leaves %lld",
                (long long)c->in[KI_dst].count, (long long)keep);
 }
 
@@ -559,7 +563,8 @@ check_tensor_partition_reduce(Check *c)
     same_count(c, KI_dst, KI_src);
     need_op(c, A_op, M_PARTITION_REDUCE);
     if (nparts(c, KI_dst) != 1)
-        report(c, "partition-count", "dst has %lld partitions, exactly 1 is allowed", (long long)nparts(c, KI_dst));
+        report(c, "partition-count", "NKI-3043 dst has %lld partitions, exactly 1 is allowed",
+               (long long)nparts(c, KI_dst));
     for (int i = 0; is_bitwise(op) && i < 2; i++)
         need_integer(c, i, alu_text(op));
 }
@@ -574,10 +579,10 @@ check_nc_stream_shuffle(Check *c)
     same_shape(c, KI_dst, KI_src);
     same_dtype(c, KI_dst, KI_src);
     if (n != SHUFFLE_LANES)
-        report(c, "shuffle-mask", "mask has %d entries, exactly %d are allowed", n, SHUFFLE_LANES);
+        report(c, "shuffle-mask", "NKI-3044 mask has %d entries, exactly %d are allowed", n, SHUFFLE_LANES);
     for (int i = 0; i < n; i++) {
         if (mask[i] != SHUFFLE_KEEP && (mask[i] < 0 || mask[i] >= SHUFFLE_LANES))
-            report(c, "shuffle-mask", "mask[%d] is %lld, allowed: 0 to %d or %d", i, (long long)mask[i],
+            report(c, "shuffle-mask", "NKI-3045 mask[%d] is %lld, allowed: 0 to %d or %d", i, (long long)mask[i],
                    SHUFFLE_LANES - 1, SHUFFLE_KEEP);
     }
 }
@@ -589,19 +594,19 @@ index_pattern(Check *c, int i)
     int n = attr_ints(c->cx, c->op->attr, A_pattern, &p);
     int64_t count = 1;
     if (n == 0 || n % 2 != 0 || n / 2 > (int)c->hw->ap_free_dims) {
-        report(c, "index-pattern", "pattern has %d numbers, allowed: 1 to %d (step, num) pairs", n,
+        report(c, "index-pattern", "NKI-3046 pattern has %d numbers, allowed: 1 to %d (step, num) pairs", n,
                (int)c->hw->ap_free_dims);
         return;
     }
     for (int k = 1; k < n; k += 2) {
         if (p[k] < 1 || __builtin_mul_overflow(count, p[k], &count)) {
-            report(c, "index-pattern", "num %lld of pair %d is out of range", (long long)p[k], k / 2);
+            report(c, "index-pattern", "NKI-3047 num %lld of pair %d is out of range", (long long)p[k], k / 2);
             return;
         }
     }
     if (count != c->in[i].count)
-        report(c, "element-count", "the pattern has %lld elements, %s has %lld per partition", (long long)count,
-               operand_name(c, i), (long long)c->in[i].count);
+        report(c, "element-count", "NKI-3048 the pattern has %lld elements, %s has %lld per partition",
+               (long long)count, operand_name(c, i), (long long)c->in[i].count);
 }
 
 static void
@@ -617,7 +622,7 @@ check_affine_select(Check *c)
     index_pattern(c, KI_dst);
     need_op(c, A_op, M_COMPARE);
     if (!has_attr(c, A_imm0))
-        report(c, "operand", "no value imm0 is given");
+        report(c, "operand", "NKI-3049 no value imm0 is given");
 }
 
 /* ---- every instruction ---- */

@@ -16,7 +16,8 @@ decl_shape(Check *c, const Type *t)
     int64_t least = is_chip(t->space); /* in hbm it may have no elements: then nothing reads or writes it */
     for (int i = 0; i < t->rank; i++) {
         if (t->dim[i] < least || t->dim[i] > limit || __builtin_mul_overflow(n, t->dim[i], &n) || n > limit) {
-            report(c, "buffer-shape", "dim %d is %lld: a buffer in %s has at least %lld elements and at most 2^40 bytes", i,
+            report(c, "buffer-shape",
+                   "NKI-3050 dim %d is %lld: a buffer in %s has at least %lld elements and at most 2^40 bytes", i,
                    (long long)t->dim[i], space_names[t->space], (long long)least);
             return false;
         }
@@ -24,10 +25,10 @@ decl_shape(Check *c, const Type *t)
     if (!is_chip(t->space))
         return true;
     if (t->rank < 1)
-        report(c, "buffer-shape", "a buffer in %s needs a partition dim", space_names[t->space]);
+        report(c, "buffer-shape", "NKI-3051 a buffer in %s needs a partition dim", space_names[t->space]);
     else if (t->dim[0] > (int64_t)c->hw->pmax)
-        report(c, "partition-limit", "the buffer has %lld partitions, at most %d are allowed", (long long)t->dim[0],
-               (int)c->hw->pmax);
+        report(c, "partition-limit", "NKI-3052 the buffer has %lld partitions, at most %d are allowed",
+               (long long)t->dim[0], (int)c->hw->pmax);
     return t->rank >= 1;
 }
 
@@ -37,22 +38,22 @@ decl_kind(Check *c, const VInfo *v)
     const AttrItem *data = attr_find(c->cx, c->op->attr, A_data);
     bool chip = is_chip(v->space);
     if (v->space == SP_reg)
-        report(c, "buffer-kind", "buffers in registers are not instruction operands");
+        report(c, "buffer-kind", "NKI-3053 buffers in registers are not instruction operands");
     if (chip != (v->kind == BK_tile))
-        report(c, "buffer-kind", "a buffer in %s cannot be of kind %s", space_names[v->space],
+        report(c, "buffer-kind", "NKI-3054 a buffer in %s cannot be of kind %s", space_names[v->space],
                enum_name(AK_bufkind, v->kind));
     if (v->kind == BK_constant && (data == NULL || (int64_t)data->data->bytes != v->row * v->esize))
-        report(c, "constant-data", "the constant has %lld bytes of data, its buffer %lld",
+        report(c, "constant-data", "NKI-3055 the constant has %lld bytes of data, its buffer %lld",
                data ? (long long)data->data->bytes : 0LL, (long long)(v->row * v->esize));
     if (v->kind == BK_constant && data != NULL && data->data->dtype != v->dtype)
-        report(c, "constant-data", "the constant's data is %s, its buffer %s", dtypes[data->data->dtype].name,
+        report(c, "constant-data", "NKI-3056 the constant's data is %s, its buffer %s", dtypes[data->data->dtype].name,
                dtypes[v->dtype].name);
     if (v->bufs < 1)
-        report(c, "buffer-shape", "bufs=%d, at least 1 is needed", v->bufs);
+        report(c, "buffer-shape", "NKI-3057 bufs=%d, at least 1 is needed", v->bufs);
     if (v->bufs > 1 && !chip)
-        report(c, "buffer-shape", "bufs=%d, only buffers on chip have copies", v->bufs);
+        report(c, "buffer-shape", "NKI-3058 bufs=%d, only buffers on chip have copies", v->bufs);
     if (dtypes[v->dtype].nki == NULL)
-        report(c, "dtype", "%s has no %s", c->target, dtypes[v->dtype].name);
+        report(c, "dtype", "NKI-3059 %s has no %s", c->target, dtypes[v->dtype].name);
 }
 
 static void
@@ -63,13 +64,14 @@ decl_address(Check *c, const VInfo *v, const Type *t)
     int64_t align = MAX(psum ? (int64_t)c->hw->psum_bank_bytes : (int64_t)c->hw->min_align, v->esize);
     int64_t end = buffer_bytes(t) + (v->bufs - 1) * buffer_stride(t) + (v->has_addr ? v->addr : 0);
     if (v->addr < 0 || v->addr % align != 0)
-        report(c, psum ? "psum-bank-start" : "alignment", "addr=%lld, a %s buffer of %s starts at a multiple of %lld",
-               (long long)v->addr, space_names[v->space], dtypes[v->dtype].name, (long long)align);
+        report(c, psum ? "psum-bank-start" : "alignment",
+               "NKI-3060 addr=%lld, a %s buffer of %s starts at a multiple of %lld", (long long)v->addr,
+               space_names[v->space], dtypes[v->dtype].name, (long long)align);
     if (end > cap)
         report(c, psum ? "psum-capacity" : "sbuf-capacity",
-               "%d cop%s of %lld bytes at %lld end at %lld, %s has %lld on %s", v->bufs, v->bufs > 1 ? "ies" : "y",
-               (long long)buffer_bytes(t), (long long)v->addr, (long long)end, space_names[v->space], (long long)cap,
-               c->target);
+               "NKI-3061 %d cop%s of %lld bytes at %lld end at %lld, %s has %lld on %s", v->bufs,
+               v->bufs > 1 ? "ies" : "y", (long long)buffer_bytes(t), (long long)v->addr, (long long)end,
+               space_names[v->space], (long long)cap, c->target);
 }
 
 static void
@@ -117,7 +119,7 @@ check_buffer_decl(Check *c)
     if (chip && v->addr < (int64_t)1 << 40)
         decl_address(c, v, t);
     else if (v->has_addr)
-        report(c, "alignment", "addr=%lld is out of range", (long long)v->addr);
+        report(c, "alignment", "NKI-3062 addr=%lld is out of range", (long long)v->addr);
 }
 
 /* ---- accesses ---- */
@@ -149,11 +151,11 @@ in_bounds(Check *c, int i)
     if (r->lo >= 0 && r->hi <= x->v->row && r->plo >= 0 && r->phi <= x->v->parts)
         return true;
     if (r->plo < 0 || r->phi > x->v->parts)
-        report(c, "out-of-bounds", "%s reaches partitions %d to %d of %d", operand_name(c, i), r->plo, r->phi - 1,
-               x->v->parts);
+        report(c, "out-of-bounds", "NKI-3063 %s reaches partitions %d to %d of %d", operand_name(c, i), r->plo,
+               r->phi - 1, x->v->parts);
     else
-        report(c, "out-of-bounds", "%s reaches elements %lld to %lld of %lld", operand_name(c, i), (long long)r->lo,
-               (long long)r->hi - 1, (long long)x->v->row);
+        report(c, "out-of-bounds", "NKI-3064 %s reaches elements %lld to %lld of %lld", operand_name(c, i),
+               (long long)r->lo, (long long)r->hi - 1, (long long)x->v->row);
     return false;
 }
 
@@ -161,11 +163,11 @@ static void
 say_unwritten(Check *c, OpId o, const char *rule, const char *name, const Region *x, const Region *have)
 {
     if (have->phi == 0)
-        report_at(c, o, rule, "%s is read before anything %s it", name,
+        report_at(c, o, rule, "NKI-3065 %s is read before anything %s it", name,
                   rule[0] == 'a' ? "starts accumulation in" : "is written to");
     else
         report_at(c, o, rule,
-                  "%s takes partitions %d to %d, elements %lld to %lld; %s are only partitions %d to %d, "
+                  "NKI-3066 %s takes partitions %d to %d, elements %lld to %lld; %s are only partitions %d to %d, "
                   "elements %lld to %lld",
                   name, x->plo, x->phi - 1, (long long)x->lo, (long long)x->hi - 1,
                   rule[0] == 'a' ? "overwritten by a matmul" : "written", have->plo, have->phi - 1, (long long)have->lo,
@@ -239,7 +241,7 @@ note_write(Check *c, int i)
     const Opnd *x = &c->in[i];
     VInfo *v = x->v;
     if (v->readonly) {
-        report(c, "input-written", "%s is an %s, which nothing may write", operand_name(c, i),
+        report(c, "input-written", "NKI-3067 %s is an %s, which nothing may write", operand_name(c, i),
                enum_name(AK_bufkind, v->kind));
         return;
     }
@@ -394,7 +396,7 @@ report_overlap(Check *c, const Span *x, const Span *y)
 {
     const char *a = str_get(c->cx, c->g->vals.p[x->val].name), *b = str_get(c->cx, c->g->vals.p[y->val].name);
     report_at(c, (OpId){c->val[y->val].decl}, "overlap",
-              "%s%sbytes %lld to %lld of %s overlap buffer %s of op %u at "
+              "NKI-3068 %s%sbytes %lld to %lld of %s overlap buffer %s of op %u at "
               "bytes %lld to %lld while both are live (ops %u to %u, and %u to %u)",
               b, *b ? ": " : "", (long long)y->lo, (long long)y->hi - 1, space_names[c->val[y->val].space], a,
               c->val[x->val].decl, (long long)x->lo, (long long)x->hi - 1, y->first, y->last, x->first, x->last);
@@ -447,8 +449,8 @@ static Status
 check_spans(Check *c, const Spans *s)
 {
     if (s->n > 0 && s->missing != 0)
-        report_at(c, (OpId){c->val[s->missing].decl}, "no-address", "the buffer has no address while others in %s have",
-                  space_names[c->val[s->missing].space]);
+        report_at(c, (OpId){c->val[s->missing].decl}, "no-address",
+                  "NKI-3069 the buffer has no address while others in %s have", space_names[c->val[s->missing].space]);
     return check_overlap(c, s->p, s->n);
 }
 

@@ -18,7 +18,7 @@ start_partition(Check *c, int i)
     for (uint32_t k = 0; k < a->nterms; k++)
         bad |= c->val[a->term[k].var.i].count > 1 && a->term[k].coef % unit != 0;
     if (bad)
-        report(c, "start-partition", "%s has %d partitions and starts at %lld%s, allowed: multiples of %d",
+        report(c, "start-partition", "NKI-3074 %s has %d partitions and starts at %lld%s, allowed: multiples of %d",
                operand_name(c, i), n, (long long)a->c, a->nterms ? " plus a loop's step" : "", unit);
 }
 
@@ -40,11 +40,11 @@ pattern_fields(Check *c, int i)
     for (uint32_t d = 0; d < ap->ndim; d++) {
         ApDim x = ap->dim[d];
         if (x.count > most)
-            report(c, "pattern-count", "dim %u of %s has %lld elements, at most %lld are allowed", d,
+            report(c, "pattern-count", "NKI-3075 dim %u of %s has %lld elements, at most %lld are allowed", d,
                    operand_name(c, i), (long long)x.count, (long long)most);
         if (x.count > 1 && x.stride > reach)
-            report(c, "pattern-stride", "dim %u of %s has stride %lld, at most %lld is allowed", d, operand_name(c, i),
-                   (long long)x.stride, (long long)reach);
+            report(c, "pattern-stride", "NKI-3076 dim %u of %s has stride %lld, at most %lld is allowed", d,
+                   operand_name(c, i), (long long)x.stride, (long long)reach);
     }
 }
 
@@ -55,8 +55,8 @@ forwards(Check *c, int i)
     const Ap *ap = c->in[i].ap;
     for (uint32_t d = 0; d < ap->ndim; d++)
         if (ap->dim[d].count > 1 && ap->dim[d].stride < 0)
-            report(c, "pattern-stride", "dim %u of %s has stride %lld, at least 0 is needed", d, operand_name(c, i),
-                   (long long)ap->dim[d].stride);
+            report(c, "pattern-stride", "NKI-3077 dim %u of %s has stride %lld, at least 0 is needed", d,
+                   operand_name(c, i), (long long)ap->dim[d].stride);
 }
 
 static void
@@ -67,8 +67,8 @@ free_size(Check *c, int i)
     if (x->v->space == SP_psum) /* given in f32 elements: the bytes of the partition */
         limit = (int64_t)c->hw->max_free_psum * 4 / x->v->esize;
     if (x->count > limit)
-        report(c, "free-size", "%s has %lld elements per partition, at most %lld are allowed in %s", operand_name(c, i),
-               (long long)x->count, (long long)limit, space_names[x->v->space]);
+        report(c, "free-size", "NKI-3078 %s has %lld elements per partition, at most %lld are allowed in %s",
+               operand_name(c, i), (long long)x->count, (long long)limit, space_names[x->v->space]);
 }
 
 static void
@@ -80,15 +80,15 @@ check_pattern(Check *c, int i)
     if ((int)x->ap->ndim > limit) {
         int n = dim_count(x->ap);
         if (n > limit)
-            report(c, "pattern-dims", "%s has %d dims, at most %d are allowed in %s", operand_name(c, i), n, limit,
-                   space_names[x->v->space]);
+            report(c, "pattern-dims", "NKI-3079 %s has %d dims, at most %d are allowed in %s", operand_name(c, i), n,
+                   limit, space_names[x->v->space]);
     }
     forwards(c, i);
     if (!chip)
         return;
     if (x->ap->nparts > (int)c->hw->pmax)
-        report(c, "partition-limit", "%s has %d partitions, at most %d are allowed", operand_name(c, i), x->ap->nparts,
-               (int)c->hw->pmax);
+        report(c, "partition-limit", "NKI-3080 %s has %d partitions, at most %d are allowed", operand_name(c, i),
+               x->ap->nparts, (int)c->hw->pmax);
     if (c->def->flags & F_DMA)
         return;
     start_partition(c, i);
@@ -107,17 +107,17 @@ check_operand(Check *c, int i)
     if (x->ap == NULL) {
         bool absent = x->v == NULL && (o->role & R_optional);
         if (!absent)
-            report(c, "operand", "%s is missing", o->name);
+            report(c, "operand", "NKI-3081 %s is missing", o->name);
         return absent;
     }
     if (x->v->is != V_BUFFER) {
-        report(c, "operand", "%s is no buffer", o->name);
+        report(c, "operand", "NKI-3082 %s is no buffer", o->name);
         return false;
     }
     if (!(o->spaces & BIT(x->v->space)))
-        report(c, "operand-space", "%s may not be in %s", o->name, space_names[x->v->space]);
+        report(c, "operand-space", "NKI-3083 %s may not be in %s", o->name, space_names[x->v->space]);
     else if (c->engine == EN_gpsimd && x->v->space != SP_sbuf)
-        report(c, "operand-space", "%s is in %s, the gpsimd engine works in SBUF only", o->name,
+        report(c, "operand-space", "NKI-3084 %s is in %s, the gpsimd engine works in SBUF only", o->name,
                space_names[x->v->space]);
     check_pattern(c, i);
     return true;
@@ -127,13 +127,13 @@ static bool
 check_engine(Check *c)
 {
     if (c->hw->gen < c->def->min_gen) {
-        report(c, "engine-generation", "needs generation %d, %s is generation %d", c->def->min_gen, c->target,
+        report(c, "engine-generation", "NKI-3085 needs generation %d, %s is generation %d", c->def->min_gen, c->target,
                c->hw->gen);
         return false;
     }
     if ((c->def->flags & F_DMA) || (c->def->engines & BIT(c->engine)))
         return true;
-    report(c, "engine", "does not run on the %s engine", enum_name(AK_engine, c->engine));
+    report(c, "engine", "NKI-3086 does not run on the %s engine", enum_name(AK_engine, c->engine));
     return false;
 }
 

@@ -35,8 +35,8 @@ check_interface(Check *c)
         const VInfo *v = &c->val[g->outputs.p[k].i];
         const Op *decl = graph_op(g, (OpId){v->decl});
         if (v->is != V_BUFFER || v->kind != BK_output || attr_int(c->cx, decl->attr, A_index, -1) != k)
-            report_at(c, (OpId){v->decl}, "interface", "returned as output %u, but it is not the output with index=%u",
-                      k, k);
+            report_at(c, (OpId){v->decl}, "interface",
+                      "NKI-3071 returned as output %u, but it is not the output with index=%u", k, k);
     }
 }
 
@@ -255,7 +255,7 @@ report_gap(Check *c, const VInfo *v, const Axes *x, const Grid *grid, int64_t ce
     int64_t element = 0;
     for (int i = 0; i < x->n; i++)
         element += grid->cut[i][cell / grid->step[i] % grid->ncell[i]] * x->stride[i];
-    report_at(c, (OpId){v->decl}, "output-gap", "no op writes element %lld (in C order) of its %lld",
+    report_at(c, (OpId){v->decl}, "output-gap", "NKI-3072 no op writes element %lld (in C order) of its %lld",
               (long long)element, (long long)v->row);
 }
 
@@ -320,7 +320,7 @@ check_output(Check *c, Val val)
     bool boxes = collect_boxes(c, v, &axes, box, &elements);
     if (elements < v->row || v->written.lo > 0 || v->written.hi < v->row) {
         report_at(c, (OpId){v->decl}, "output-gap",
-                  "of its %lld elements at most %lld are written, between %lld and %lld", (long long)v->row,
+                  "NKI-3073 of its %lld elements at most %lld are written, between %lld and %lld", (long long)v->row,
                   (long long)elements, (long long)v->written.lo, (long long)v->written.hi - 1);
         return c->st;
     }
