@@ -63,7 +63,11 @@ def silu(x: Any) -> Any:
         >>> float(silu(np.float32(0))), float(silu(np.float32(-np.inf)))
         (0.0, -0.0)
     """
-    x = np.maximum(x, LOWEST)
+    return _silu(np.maximum(x, LOWEST))
+
+
+def _silu(x: Any) -> Any:
+    """As users spell it, and what the op of that name means."""
     return x / (1 + np.exp(-x))
 
 
@@ -96,7 +100,11 @@ def gelu_tanh(x: Any) -> Any:
         >>> float(gelu_tanh(np.float32(0)))
         0.0
     """
-    x = np.maximum(x, LOWEST)
+    return _gelu_tanh(np.maximum(x, LOWEST))
+
+
+def _gelu_tanh(x: Any) -> Any:
+    """As users spell it, and what the op of that name means."""
     inner = SQRT_2_OVER_PI * (x + 0.044715 * (x * x * x))
     return 0.5 * x * (1 + np.tanh(inner))
 

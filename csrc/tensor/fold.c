@@ -129,8 +129,8 @@ eval_unary(TOp op, double x, double *y)
     case T_trunc: *y = trunc(x); return true;
     case T_isnan: *y = x != x; return true;
     case T_sigmoid: *y = 1 / (1 + exp(-x)); return true;
-    case T_silu: *y = x == -INFINITY ? -0.0 : x / (1 + exp(-x)); return true;
-    case T_gelu_tanh: *y = x == -INFINITY ? -0.0 : x / (1 + exp(-2 * u)); return true;
+    case T_silu: *y = x / (1 + exp(-x)); return true;
+    case T_gelu_tanh: *y = x / (1 + exp(-2 * u)); return true;
     default: return false;
     }
 }

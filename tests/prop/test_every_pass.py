@@ -293,3 +293,21 @@ def test_a_quotient_by_infinity_is_nearly_zero():
     assert explain(b, f([0, -0.0, np.nan])) is None
     assert explain(b, f([5e-39, -5e-37, np.nan])) is None
     assert explain(b, f([1e-36, 0, np.nan])) and explain(b, f([0, 1e-36, np.nan]))
+
+
+def silu_spelled(x):
+    return x / (1 + np.exp(-x))
+
+
+def gelu_spelled(x):
+    return 0.5 * x * (1 + np.tanh(np.float32(0.7978845608) * (x + np.float32(0.044715) * x * x * x)))
+
+
+@pytest.mark.parametrize("fn", [silu_spelled, gelu_spelled, nkigen.ops.silu, nkigen.ops.gelu_tanh])
+def test_spelled_idioms_at_minus_infinity(fn):
+    """Every stage has NumPy's nan, or the -0 of nkigen.ops."""
+    x = np.array([-np.inf, -1e30, -200, -1, 0, 1, 1e30], np.float32)
+    with np.errstate(all="ignore"):
+        k = nkigen.compile(fn, x, check="every-pass", cache=False)
+        expected = fn(x)
+    assert np.isnan(k(x)[0]) == np.isnan(expected[0])
