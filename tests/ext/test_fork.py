@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +90,11 @@ def test_fork_in_a_signal_handler_while_the_kernel_runs():
         print("done", len(pids))
     """
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(source)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(source)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=Path(__file__).parent,  # not where the sources hide the built package
     )
     assert run.returncode == 0 and run.stdout.startswith("done"), run.stderr
