@@ -297,9 +297,9 @@ is_inside(const Tile *t) /* its rows lie inside: see rows_inside */
 static void
 push_dim(Ap *ap, int64_t count, int64_t stride)
 {
-    ApDim *last = ap->ndim ? &ap->dim[ap->ndim - 1] : NULL;
-    if (count == 1)
+    if (count == 1 || ap->ndim > MAX_AP_DIMS)
         return;
+    ApDim *last = ap->ndim ? &ap->dim[ap->ndim - 1] : NULL;
     if (last && last->stride == stride * count && ap->ndim > 1)
         *last = (ApDim){last->count * count, stride};
     else if (ap->ndim < MAX_AP_DIMS)
