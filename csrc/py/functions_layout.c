@@ -247,7 +247,20 @@ as_in_memory(Session *s, PyObject *x)
     return rank ? view_transpose(s, x, perm, rank) : Py_NewRef(x);
 }
 
-/* Parameters: a order. */
+/* A copy in place of r. */
+static PyObject *
+copied(Session *s, PyObject *r)
+{
+    Val v;
+
+    if (r && traced_val(r, &v) < 0)
+        Py_CLEAR(r);
+    if (r)
+        Py_SETREF(r, traced_copy(s, r, v, false));
+    return r;
+}
+
+/* Parameters: a order. Unlike reshape's, the result lies in one piece: a view only of what does, too. */
 static PyObject *
 ravel(Session *s, const char *Py_UNUSED(name), PyObject *x, PyObject *const *a)
 {
@@ -258,6 +271,8 @@ ravel(Session *s, const char *Py_UNUSED(name), PyObject *x, PyObject *const *a)
         return reshape_fortran(s, x, &n, 1);
     t = order_is(a[1], "K") ? as_in_memory(s, x) : Py_NewRef(x);
     r = t ? view_reshape(s, t, &n, 1) : NULL;
+    if (r && !is_c_order(t))
+        r = copied(s, r);
     Py_XDECREF(t);
     return r;
 }
@@ -271,14 +286,7 @@ fn_ravel(Session *s, const char *name, PyObject *const *a)
 PyObject *
 fn_flatten(Session *s, const char *name, PyObject *const *a)
 {
-    PyObject *r = view_with(s, name, a, ravel);
-    Val v;
-
-    if (r && traced_val(r, &v) < 0)
-        Py_CLEAR(r);
-    if (r)
-        Py_SETREF(r, traced_copy(s, r, v, false));
-    return r;
+    return copied(s, view_with(s, name, a, ravel));
 }
 
 static PyObject *

@@ -400,3 +400,34 @@ def test_errors(source, array, error, text):
     with pytest.raises(error, match=text):
         nkigen.trace(do(source)).graph(array)
     assert plain.value is not None
+
+
+@pytest.mark.parametrize("order", ["C", "K", "A"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda x: x,
+        lambda x: x[:, :1],
+        lambda x: x[:, ::-1],
+        lambda x: x[::2],
+        lambda x: x[1],
+        lambda x: x[:, 1],
+        lambda x: x.T,
+        lambda x: x[:1],
+        lambda x: x[:, -1::-2],
+    ],
+    ids=range(9),
+)
+def test_ravel_is_in_one_piece(part, order):
+    """A view only where the elements lie in one piece; reshape would be a view of more."""
+
+    def f(x):
+        x = x * 1
+        r = part(x).ravel(order)
+        r += 1
+        return x, r
+
+    x = np.arange(12, dtype=np.float32).reshape(6, 2)
+    k = nkigen.compile(f, x)
+    for got, want in zip(k(x), f(x), strict=True):
+        np.testing.assert_array_equal(got, want)
