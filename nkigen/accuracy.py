@@ -115,14 +115,6 @@ def _spelled(f32: int, fn: Callable[..., Any], **more: Any) -> Bound:
     return Bound(f32, None, None, fn=fn, **more)
 
 
-def _silu(x: Any) -> Any:
-    return x / (1 + np.exp(-x))
-
-
-def _gelu_tanh(x: Any) -> Any:
-    return 0.5 * x * (1 + np.tanh(ops.SQRT_2_OVER_PI * (x + 0.044715 * (x * x * x))))
-
-
 _OVERFLOW = (
     "NumPy's exp overflows below -88.7 and gives 0; the kernel has the true value"
 )
@@ -221,12 +213,12 @@ BOUNDS: dict[str, Bound] = {
         4, ops.sigmoid, absolute=2.0**-127, note=f"{_OVERFLOW}: 2**-127 absolute"
     ),
     "x / (1 + exp(-x))": _spelled(
-        4, _silu, absolute=2.0**-121, note=f"{_OVERFLOW}: 2**-121 absolute"
+        4, ops._silu, absolute=2.0**-121, note=f"{_OVERFLOW}: 2**-121 absolute"
     ),
     "ops.silu(x)": _spelled(4, ops.silu, absolute=2.0**-121, note="-0 at -inf"),
     "tanh form of gelu": _spelled(
         4,
-        _gelu_tanh,
+        ops._gelu_tanh,
         absolute=1e-6,
         note="NumPy's 1 + tanh cancels below 0: 1e-6 absolute",
     ),

@@ -1,8 +1,8 @@
 /* nki.c - the Python source of an NKI 0.6 kernel.
  *
  * in:   a verified tile program
- * out:  valid, deterministic Python: one statement per op, loops as loops, an operand as a slice of its buffer when its
- *       pattern is a box of the declared shape, else as `.ap(pattern, offset)`
+ * out:  valid, deterministic Python: one statement per op, loops as loops, operands as nki_view.c writes them, names as
+ *       nki_names.c finds them, the user's lines as comments above what they became
  * rule: nothing is decided here; buffers are declared where the program declares them and the NKI compiler places them
  */
 #include <stdlib.h>
