@@ -43,6 +43,8 @@ FIRST = {
     "tensor": ["tests/passes", "tests/golden", "tests/errors", "tests/ops"],
     "tile": ["tests/verify", "tests/golden", "tests/ops/test_tile_ops.py", "tests/test_lowering_cases.py"],
     "cost": ["tests/test_cost_instr.py", "tests/test_cost.py", "tests/golden"],
+    "plan": ["tests/golden", "tests/passes", "tests/test_lowering_cases.py", "tests/ops/test_ops.py"],
+    "lower": ["tests/golden", "tests/passes", "tests/test_lowering_cases.py", "tests/ops/test_ops.py"],
     "pass": ["tests/golden", "tests/passes", "tests/test_lowering_cases.py", "tests/ops/test_ops.py"],
     "eval": ["tests/ops/test_tile_ops.py", "tests/golden", "tests/prop/test_ranges.py"],
     "emit": ["tests/golden", "tests/test_emit_nki.py"],

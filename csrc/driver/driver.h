@@ -5,7 +5,7 @@
 #include "cost/cost.h"
 #include "emit/emit.h"
 #include "eval/eval.h"
-#include "pass/pass.h"
+#include "plan/options.h"
 #include "tensor/tensor.h"
 
 #define MAX_STAGES 16

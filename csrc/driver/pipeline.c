@@ -5,7 +5,8 @@
  * rule: a pass is a row here and nowhere else. What does not fit is planned again with smaller groups.
  */
 #include "driver/driver.h"
-#include "pass/plan.h"
+#include "lower/lower.h"
+#include "pass/pass.h"
 
 #include <string.h>
 

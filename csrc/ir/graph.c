@@ -98,6 +98,16 @@ graph_name_val(Graph *g, Val v, const char *name)
 }
 
 Status
+graph_end(Status st, Graph **out)
+{
+    if (st != ST_OK) {
+        graph_free(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+Status
 graph_copy_interface(const Graph *in, const Val *map, Graph *out)
 {
     for (uint32_t i = 0; i < in->inputs.n; i++)

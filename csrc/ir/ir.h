@@ -234,7 +234,9 @@ int ap_merge(Ap *ap);                /* fuse neighbouring dims that are one run;
 /* graph.c */
 Status graph_new(Ctx *cx, const Dialect *d, const char *name, Graph **out); /* memory of its own arena */
 void graph_free(Graph *g);
-/* Inputs, outputs and aliases of a copy; map: from the values of `in` to those of `out`, NULL when they are the same. */
+Status graph_end(Status st, Graph **out); /* frees *out on failure; returns st */
+/* Inputs, outputs and aliases of a copy; map: from the values of `in` to those of `out`, NULL when they are the same.
+ */
 Status graph_copy_interface(const Graph *in, const Val *map, Graph *out);
 /* Appends an op. Operands: `in` with access patterns in tile IR (ap 0 in tensor IR). Result types in `types`. */
 Status graph_append(Graph *g, int code, const Operand *in, int nin, AttrId attr, LocId loc,

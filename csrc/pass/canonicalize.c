@@ -62,16 +62,6 @@ walk(Rewrite *rw, RewriteOp *rewrite)
 }
 
 Status
-graph_end(Status st, Graph **out)
-{
-    if (st != ST_OK) {
-        graph_free(*out);
-        *out = NULL;
-    }
-    return st;
-}
-
-Status
 graph_rewrite(const Graph *in, const CompileOptions *opt, RewriteOp *rewrite, void *env, Graph **out)
 {
     TRY(graph_new(in->cx, &tensor_dialect, str_get(in->cx, in->name), out));

@@ -9,7 +9,7 @@
  *       A layout op or concat that no span suits moves its elements within HBM; of all other ops tilable.c has left
  *       only such as have a span.
  */
-#include "pass/plan.h"
+#include "pass/pass.h"
 
 #include <string.h>
 

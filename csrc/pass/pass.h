@@ -2,18 +2,8 @@
 #ifndef NKIGEN_PASS_H
 #define NKIGEN_PASS_H
 
-#include "cost/cost.h"
-#include "tensor/tensor.h"
-#include "tile/tile.h"
-
-typedef enum NarrowPolicy { NARROW_warn, NARROW_error } NarrowPolicy;
-typedef struct CompileOptions {
-    int target; /* Target */
-    NarrowPolicy narrow;
-    const char *plan; /* forced plan text, or NULL */
-    int64_t row_bytes; /* fuse: at most so many bytes of a value's row in a partition; 0: the default */
-    int64_t max_ops;   /* fuse: at most so many ops in a group; 0: no limit */
-} CompileOptions;
+#include "pass/interval.h"
+#include "plan/plan.h"
 
 /* tensor IR -> tensor IR; *out is a new graph */
 /* canonicalize.c: fold, share, resolve updates, drop what nobody uses */
@@ -28,7 +18,6 @@ Status pass_decompose(const Graph *in, const CompileOptions *opt, Graph **out);
 Status pass_guard(const Graph *in, const CompileOptions *opt, Graph **out);
 /* reversals.c: no negative steps, but of slices that move long runs */
 Status pass_reversals(const Graph *in, const CompileOptions *opt, Graph **out);
-bool is_reversal(const Graph *g, Val v); /* a slice with a negative step: no view */
 /* outputs.c: every output an op of its own */
 Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);
 /* tilable.c: every op in a form that some tiling fits on chip, under the limits in opt */
@@ -50,16 +39,7 @@ Status graph_sweep(Graph *g, const CompileOptions *opt, Graph **out); /* takes g
 Status resolve_updates(const Graph *in, const bool *live, const CompileOptions *opt, Graph **out);
 /* order.c - the end of decompose */
 Status order_words(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; exact order of i32 and u32 */
-Status graph_end(Status st, Graph **out); /* frees *out on failure; returns st */
 Status rewrite_shaped(const Rewrite *rw, const Op *op, Val v, Val *out); /* v broadcast to the shape of op's result */
-
-/* interval.c - what each value may be */
-typedef struct Interval {
-    double lo, hi; /* no element that is a number is outside */
-    bool nan;      /* an element may be NaN */
-    bool moment;   /* a sum of squares, maybe scaled and shifted up */
-} Interval;
-Status intervals(const Graph *g, Arena *a, Interval **by_val);
 
 /* expr.c - expressions; the first failure sticks, later calls do nothing. At most one argument of a call makes ops, so
  * that the order of ops does not depend on the C compiler. */
@@ -83,17 +63,21 @@ bool is_never_negative(const Graph *g, Val v); /* v >= 0 or nan, and not -0 */
 bool is_exponential(const Graph *g, Val v);    /* e**x, as rounded */
 bool has_no_subnormals(const Graph *g, Val v); /* |v| is 0, infinite, nan or from 2**-126 on */
 
-/* Not computed: a parameter or a constant. */
-static inline bool
-is_source(const Graph *g, Val v)
-{
-    int code = val_def(g, v)->code;
-    return code == T_input || code == T_const || code == T_full;
-}
-
 /* integers.c - rewriters of decompose for 32-bit integers */
 Val expand_int_power(Expr *e, Val x, Val n);
 Val wrapped(Expr *e, Val x, DType to); /* of any integer dtype: its lowest bits */
 void divmod_unsigned(Expr *e, Val a, Val b, Val *quotient, Val *rest);
+
+/* fuse.c */
+bool has_tiling(const Graph *g, const Op *op, int64_t row_bytes); /* under the limits of CompileOptions */
+Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
+/* choose.c: fills the decisions; lowers and prices a few candidates when the program is small enough to try */
+typedef struct Realized {
+    Graph *stage[3];
+} Realized; /* a plan carried out: lowered, scheduled, allocated */
+Status pass_plan(Plan *p, const CompileOptions *opt, Realized *best);
+
+/* reroll.c - for emitted source: neighbouring copies of the same code become loops; buffers lose their addresses */
+Status pass_reroll(const Graph *in, const CompileOptions *opt, Graph **out);
 
 #endif

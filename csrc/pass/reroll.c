@@ -6,7 +6,7 @@
  *       the next, and in the buffers that each declares for itself. Linear in the program: items are compared by hash
  *       before they are compared.
  */
-#include "pass/plan.h"
+#include "pass/pass.h"
 
 enum { MAX_ITEMS = 8, LEAST_SAVED = 3, MAX_ROUNDS = 4 }; /* items of one copy; ops a loop must save; loops in loops */
 

@@ -1,12 +1,12 @@
 /* reversals.c - slices with negative steps become what patterns with positive strides can do.
  *
  * in:   a decomposed tensor graph
- * out:  the same function; steps are positive, but for those of a slice that moves long runs, which lower_reverse.c
+ * out:  the same function; steps are positive, but for those of a slice that moves long runs, which lower/reverse.c
  *       takes through the lanes of a partition shuffle
  * rule: the axis is read forwards, then turned around. With few enough bytes in a row, on chip: n as a product of
  *       digits, and for each digit a concat of its slices, the last one first. With long runs behind it, in HBM: the
- *       runs are parts of a concat when there are few of them, else they stay such a slice. Any other axis is both: runs
- *       of it are turned around among each other, then within themselves.
+ *       runs are parts of a concat when there are few of them, else they stay such a slice. Any other axis is both:
+ * runs of it are turned around among each other, then within themselves.
  */
 #include "pass/pass.h"
 
@@ -266,24 +266,6 @@ turn_axes(Graph *g, Val v, uint32_t axes, LocId loc, Val *out)
                 TRY(turn_way(g, *out, i, order[k], loc, out));
     }
     return ST_OK;
-}
-
-static uint32_t
-backward_axes(const Graph *g, const Op *op)
-{
-    const int64_t *step;
-    uint32_t axes = 0;
-    if (op->code != T_slice || type_numel(val_type(g, op->out)) == 0)
-        return 0;
-    for (int i = attr_ints(g->cx, op->attr, A_step, &step); i-- > 0;)
-        axes |= (uint32_t)(step[i] < 0) << i;
-    return axes;
-}
-
-bool
-is_reversal(const Graph *g, Val v)
-{
-    return backward_axes(g, val_def(g, v)) != 0;
 }
 
 static Status

@@ -6,7 +6,7 @@
  *       Reductions go axis by axis, the last first, and a long axis in two steps: runs of it, then what they left.
  *       Products of many small matrices are sums of element-wise products, a matrix in each partition.
  */
-#include "pass/plan.h"
+#include "pass/pass.h"
 
 #define MATRICES 128     /* as many keep all partitions busy, where the tensor engine would take them one by one */
 #define MATRIX_WORK 4096 /* multiplications of one: 64 ns of the vector engine, where the tensor engine needs 1000 */

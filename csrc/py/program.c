@@ -3,6 +3,7 @@
  * A Program is immutable and equal to every other with the same text. Tensor programs run in the reference interpreter,
  * tile programs in the simulator; tile programs also have a cost, hardware rules to keep, and a NKI form.
  */
+#include "pass/interval.h"
 #include "py/py.h"
 
 #include <string.h>

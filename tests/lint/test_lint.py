@@ -12,8 +12,8 @@ from nkigen import _core
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 RANK = {
-    "base": 0, "ir": 1, "tensor": 2, "tile": 2, "cost": 3,
-    "pass": 4, "eval": 4, "emit": 4, "driver": 5, "py": 6,
+    "base": 0, "ir": 1, "tensor": 2, "tile": 2, "cost": 3, "plan": 4,
+    "lower": 5, "pass": 6, "eval": 6, "emit": 6, "driver": 7, "py": 8,
 }  # fmt: skip
 SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".c", ".h", ".def"))
 IDS = [str(p.relative_to(CSRC)) for p in SOURCES]

@@ -1,11 +1,11 @@
-/* lower_ew.c - element-wise ops of a row tile: which instruction each becomes.
+/* elementwise.c - element-wise ops of a row tile: which instruction each becomes.
  *
  * in:   an op whose operands have nodes
- * out:  its node: a tile that one instruction has written, or a chain that waits (lower_chain.c)
+ * out:  its node: a tile that one instruction has written, or a chain that waits (chain.c)
  * rule: waiting operands are taken in where the instruction has room for them; immediates and [P, 1] operands are tried
  *       before whole tiles
  */
-#include "pass/lower.h"
+#include "lower/context.h"
 
 #include <math.h>
 

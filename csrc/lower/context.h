@@ -1,10 +1,11 @@
-/* lower.h - what the files of the lowering share. See lower.c for the whole. */
-#ifndef NKIGEN_LOWER_H
-#define NKIGEN_LOWER_H
+/* context.h - what the files of the lowering share. See lower.c for the whole. */
+#ifndef NKIGEN_LOWER_CONTEXT_H
+#define NKIGEN_LOWER_CONTEXT_H
 
-#include "pass/plan.h"
+#include "lower/lower.h"
 
-#define PE 128 /* rows of the contraction, and columns of the stationary operand, per pass: mm_k, mm_m of every target */
+#define PE                                                                                                             \
+    128 /* rows of the contraction, and columns of the stationary operand, per pass: mm_k, mm_m of every target */
 
 /* A value's row tile on chip. Strides are in elements along a partition, by dim of the value; those of spine and outer
  * dims are there only to keep reshapes consistent and never reach an access pattern. */
@@ -25,20 +26,20 @@ typedef struct Scal { /* a [P, 1] operand: an immediate or a tile with one eleme
 
 /* A matmul whose columns are computed window by window, when the instruction that reads them is known. */
 typedef struct Mm {
-    Val v;             /* the result */
+    Val v; /* the result */
     OpId op;
-    Val full;          /* the full operand */
+    Val full; /* the full operand */
     Span full_span;
-    int kdim, cdim;    /* its contraction and column dims */
-    int col;           /* the result dim that its columns are */
+    int kdim, cdim; /* its contraction and column dims */
+    int col;        /* the result dim that its columns are */
     int64_t k;
-    Tile lhs;          /* row operand, contraction on the partitions: stride[] by result batch dim, then k tile, row */
-    Val row;           /* the row operand, */
+    Tile lhs; /* row operand, contraction on the partitions: stride[] by result batch dim, then k tile, row */
+    Val row;  /* the row operand, */
     Span row_span;
     int row_index, row_kdim;
-    DType dt;          /* of both operands */
-    bool steps;        /* both operands come in steps of the contraction */
-    Tile rhs;          /* full operand computed by this group: stride[] by result batch dim; buf 0: it is in HBM */
+    DType dt;   /* of both operands */
+    bool steps; /* both operands come in steps of the contraction */
+    Tile rhs;   /* full operand computed by this group: stride[] by result batch dim; buf 0: it is in HBM */
     int64_t rhs_col, rhs_ktile;
     int64_t lhs_ktile; /* elements from one 128 rows of the contraction to the next */
 } Mm;
@@ -53,58 +54,58 @@ typedef struct Node { /* what is known of a value in the current row tile */
     uint8_t nops;     /* lazy: (base op[0] scal[0]) op[1] scal[1], computed by whoever reads it */
     uint8_t op[2];    /* Alu */
     bool rev[2];
-    Scal *scal;       /* lazy: two of them */
-    Tile tile;        /* the value, or what the lazy chain starts from */
-    Mm *mm;           /* the matmul that the value is, or that the lazy chain starts from; else NULL */
+    Scal *scal; /* lazy: two of them */
+    Tile tile;  /* the value, or what the lazy chain starts from */
+    Mm *mm;     /* the matmul that the value is, or that the lazy chain starts from; else NULL */
 } Node;
 
 typedef struct Leaf { /* a value from HBM as an operand sees it; the same value may be seen through several spans */
     Val v;
     Span span;
-    uint32_t next;    /* index of the next leaf of the same value; 0: none */
+    uint32_t next; /* index of the next leaf of the same value; 0: none */
     Node node;
-    Node view;        /* a free value with columns, at the current chunk */
-    Tile lhs;         /* its rows with the contraction on the partitions, for matmuls */
+    Node view; /* a free value with columns, at the current chunk */
+    Tile lhs;  /* its rows with the contraction on the partitions, for matmuls */
     uint32_t lhs_epoch;
 } Leaf;
 
 typedef struct Lower {
     Ctx *cx;
     const Plan *p;
-    const Graph *g;      /* tensor */
-    Graph *out;          /* tile */
+    const Graph *g; /* tensor */
+    Graph *out;     /* tile */
     const Hw *hw;
     const Group *gr;
-    uint32_t group;      /* 1 + its index */
-    Arena *a;            /* scratch */
-    Node *node;          /* by val */
-    Val *hbm;            /* by val: its buffer in HBM */
-    uint32_t *uses;      /* by val: uses by ops of its own group */
-    uint32_t *left;      /* by val: of these, how many are still to come in the current pass over the members */
-    OpId *user;          /* by val: the first of them */
-    uint32_t *leaf_of;   /* by val: its first leaf; 0: none */
-    VEC(Leaf) leaves;    /* of this group; [0] is none */
-    Val *sum_of;         /* by val: the reduce_sum of this group that reads it */
-    Tile *acc;           /* by val: accumulator of a reduction over the spine */
-    Tile *lhs;           /* by val: a computed row operand with the contraction on the partitions */
+    uint32_t group;    /* 1 + its index */
+    Arena *a;          /* scratch */
+    Node *node;        /* by val */
+    Val *hbm;          /* by val: its buffer in HBM */
+    uint32_t *uses;    /* by val: uses by ops of its own group */
+    uint32_t *left;    /* by val: of these, how many are still to come in the current pass over the members */
+    OpId *user;        /* by val: the first of them */
+    uint32_t *leaf_of; /* by val: its first leaf; 0: none */
+    VEC(Leaf) leaves;  /* of this group; [0] is none */
+    Val *sum_of;       /* by val: the reduce_sum of this group that reads it */
+    Tile *acc;         /* by val: accumulator of a reduction over the spine */
+    Tile *lhs;         /* by val: a computed row operand with the contraction on the partitions */
     uint32_t *lhs_epoch;
     uint8_t *lhs_kdim;
-    Tile *resident;      /* by op: the full operand of a matmul, kept on chip */
+    Tile *resident; /* by op: the full operand of a matmul, kept on chip */
     uint32_t epoch;
     uint32_t stable;     /* epoch of what holds for the whole group or outer iteration */
     uint32_t tile_epoch; /* epoch of what holds for all column chunks of a row tile */
     Affine panel0;       /* first column of the current panel, */
     Affine chunk0;       /* and of the current chunk within it */
     int64_t panel_cols, chunk_cols;
-    Affine row0;         /* of the current row tile */
-    int parts;           /* rows on partitions, 1..128 */
-    int64_t per;         /* rows per partition */
-    bool in_loop;        /* inside a row loop: what is declared there may rotate */
-    Affine outer;        /* index of the outer loop */
+    Affine row0;  /* of the current row tile */
+    int parts;    /* rows on partitions, 1..128 */
+    int64_t per;  /* rows per partition */
+    bool in_loop; /* inside a row loop: what is declared there may rotate */
+    Affine outer; /* index of the outer loop */
     LocId loc;
 } Lower;
 
-/* ---- one instruction over a row tile (lower_instr.c) ---- */
+/* ---- one instruction over a row tile (instr.c) ---- */
 #define MAX_ARGS 5
 typedef struct Instr {
     KOp op;
@@ -116,8 +117,8 @@ typedef struct Instr {
     int nat;
     int64_t count[MAX_RANK]; /* the index space: per dim of the result, spine and outer dims 1 */
     int rank, parts;
-    int64_t per;             /* rows per partition */
-    int trailing;            /* tensor_reduce: how many index dims at the end are reduced (dst has stride 0 there) */
+    int64_t per;  /* rows per partition */
+    int trailing; /* tensor_reduce: how many index dims at the end are reduced (dst has stride 0 there) */
 } Instr;
 Status emit_instr(Lower *l, Instr *in);
 bool instr_loops_over(const Lower *l, const Instr *in, uint32_t dims); /* it takes a loop along any of these dims */
@@ -125,26 +126,28 @@ bool instr_loops_over(const Lower *l, const Instr *in, uint32_t dims); /* it tak
 void instr_space(const Lower *l, Val v, Instr *in); /* the index space of v */
 void instr_arg(Instr *in, int i, const Tile *t);
 
-/* lower_chain.c - ops that wait for their reader */
+/* chain.c - ops that wait for their reader */
 Status force(Lower *l, Val v, Node *n); /* make the node of v a tile */
 Status copy_tile(Lower *l, Val v, const Tile *src, const Tile *dst);
 Tile aligned(const Lower *l, const Tile *t, Val v, Val result); /* v's tile, broadcast to the dims of result */
-void put_scal(Instr *in, int arg, const Scal *s, Key imm);       /* a [P, 1] operand, or the immediate `imm` */
-void put_base(Instr *in, int arg, const Node *n);                /* what a chain stands on; a matmul by windows */
-bool is_same_size(const Lower *l, Val v, Val result);            /* v may be taken in element for element */
-/* What a reader of operand i may extend: the chain that waits, of at most `room` steps, else one of none on its tile. */
+void put_scal(Instr *in, int arg, const Scal *s, Key imm);      /* a [P, 1] operand, or the immediate `imm` */
+void put_base(Instr *in, int arg, const Node *n);               /* what a chain stands on; a matmul by windows */
+bool is_same_size(const Lower *l, Val v, Val result);           /* v may be taken in element for element */
+/* What a reader of operand i may extend: the chain that waits, of at most `room` steps, else one of none on its tile.
+ */
 Status take_chain(Lower *l, const Op *op, int i, int room, Node *out);
-Status own_base(Lower *l, const Op *op, int i, Node *chain);     /* `chain`, made of operand i, is to wait */
-Status as_scal(Lower *l, const Op *op, int i, Scal *out, bool *ok); /* operand i as a [P, 1] operand, if it can be one */
+Status own_base(Lower *l, const Op *op, int i, Node *chain); /* `chain`, made of operand i, is to wait */
+Status as_scal(Lower *l, const Op *op, int i, Scal *out,
+               bool *ok);                /* operand i as a [P, 1] operand, if it can be one */
 Status settle(Lower *l, Val v, Node *n); /* v is the chain n; forced unless it may wait */
 Status append_step(Lower *l, const Op *op, int data, Alu alu, const Scal *s, bool rev); /* operand `data`, then alu s */
 
-/* lower_ew.c */
+/* elementwise.c */
 Status lower_elementwise(Lower *l, const Op *op);
 Status lower_concat(Lower *l, const Op *op);
 Status lower_layout(Lower *l, const Op *op);
 
-/* lower_reduce.c */
+/* reduce.c */
 Status lower_reduce(Lower *l, const Op *op);
 Status acc_begin(Lower *l, const Op *op);
 Status acc_add(Lower *l, const Op *op);
@@ -154,9 +157,9 @@ bool carried_sum(const Lower *l, Val v, Val *sum);
 uint32_t reduced_dims(const Graph *g, const Op *op); /* the axes of a reduction, as a set */
 Status new_sum(Lower *l, Val sum, Tile *out);
 
-/* lower_matmul.c */
+/* matmul.c */
 Status lower_matmul(Lower *l, const Op *op);
-Status mm_prepare(Lower *l, const Op *op); /* its row operand, ahead of the column loop */
+Status mm_prepare(Lower *l, const Op *op);                  /* its row operand, ahead of the column loop */
 Status mm_preload(Lower *l, const Op *op, int64_t *budget); /* keep the full operand on chip if it fits */
 /* Calls `emit` for every window of the result, with the PSUM tile that holds it. */
 typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by result dim */, Affine row,
@@ -164,7 +167,7 @@ typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by r
 Status mm_windows(Lower *l, const Mm *mm, WindowFn *emit, void *env);
 int64_t mm_width(const Lower *l, const Mm *mm); /* columns of one window */
 
-/* lower_turn.c */
+/* turn.c */
 typedef struct Turn { /* a matrix [row][k] on chip, rows on the partitions, becomes [k mod 128][k / 128][row] */
     Val src;
     Affine from;
@@ -185,7 +188,7 @@ Status turn(Lower *l, const Turn *t);
 /* m, with ks 1, from HBM; to: where it goes (dst, to, step, rs). */
 Status load_turned(Lower *l, const Matrix *m, const Turn *to, TurnBy by);
 
-/* lower_move.c */
+/* move.c */
 typedef struct Move { /* the same elements on both sides, by dim */
     Ref dst, src;
     int64_t count[MAX_RANK], to[MAX_RANK], from[MAX_RANK];
@@ -193,12 +196,12 @@ typedef struct Move { /* the same elements on both sides, by dim */
 } Move;
 Status lower_move(Lower *l, const Op *op); /* the member of a group that moves elements within HBM */
 
-/* lower_reverse.c */
+/* reverse.c */
 Status move_reversed(Lower *l, const Move *m, DType dt); /* dims of the source may have negative strides */
 
-/* lower_io.c */
+/* io.c */
 Span operand_span(const Lower *l, const Op *op, int i);
-bool is_member(const Lower *l, Val v);            /* computed by this group */
+bool is_member(const Lower *l, Val v); /* computed by this group */
 Status load_leaf(Lower *l, Val v, Span s, Node **out);
 /* The node of operand i; loads leaves. Valid until the next call that loads. */
 Status operand(Lower *l, const Op *op, int i, Node **out);
@@ -209,7 +212,7 @@ Status new_tile(Lower *l, Val v, Tile *out); /* where v's rows go; into a concat
 Status new_buffer(Lower *l, Space sp, DType dt, int parts, int64_t elems, int bufs, Val *out);
 Status dense_copy(Lower *l, Val v, Span s, DType dt, const Tile *src, Tile *out); /* C-order copy of a tile, as dt */
 /* Where op's result goes: over operand i when this is its last use and it has the same form, else a new tile. */
-bool is_last_use(const Lower *l, const Op *op, int i); /* and the operand has the form of the result */
+bool is_last_use(const Lower *l, const Op *op, int i);            /* and the operand has the form of the result */
 Status chain_tile(Lower *l, Val v, const Node *chain, Node *out); /* where a waiting chain goes when it is forced */
 Status result_tile(Lower *l, const Op *op, uint32_t operands, Node *out);
 Status store_row(Lower *l, Val v);
@@ -227,8 +230,20 @@ Status dma(Lower *l, KOp op, const Ref *dst, const Ref *src);
 Status emit(Lower *l, KOp op, const Ref *in, int nin, const AttrItem *at, int nat);
 Status loop_begin(Lower *l, int64_t count, Affine *index); /* count 1: no loop */
 Status loop_end_of(Lower *l, int64_t count);
-static inline bool in_range(Range r, int i) { return i >= r.lo && i < r.hi; }
-static inline bool has_cols(Span s) { return s.col.lo < s.col.hi; }
-static inline bool is_free_dim(Span s, int i) { return !in_range(s.spine, i) && !in_range(s.outer, i); }
+static inline bool
+in_range(Range r, int i)
+{
+    return i >= r.lo && i < r.hi;
+}
+static inline bool
+has_cols(Span s)
+{
+    return s.col.lo < s.col.hi;
+}
+static inline bool
+is_free_dim(Span s, int i)
+{
+    return !in_range(s.spine, i) && !in_range(s.outer, i);
+}
 
 #endif

@@ -5,7 +5,7 @@
  * rule: fixed work is weighed first, then each flexible instruction goes, in program order, to the one of its two
  *       engines that will be done with all its work earlier. Weights are modelled microseconds times loop iterations.
  */
-#include "pass/plan.h"
+#include "lower/lower.h"
 
 #define MAX_DEPTH 62 /* loops nested deeper are not told apart */
 

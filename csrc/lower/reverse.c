@@ -1,13 +1,13 @@
-/* lower_reverse.c - elements that move within HBM the other way round, with no stride that is negative.
+/* reverse.c - elements that move within HBM the other way round, with no stride that is negative.
  *
  * in:   a move, some of whose dims are read backwards
  * out:  loads of 32 rows along the longest of these dims, forwards, the quadrants in the order that the result has; a
  *       shuffle that turns each quadrant around; a store of all its rows. Other such dims become loops that begin at
  *       their end
- * rule: what lies behind the rows is a run on chip; the part of it that does not fit becomes loops. Data is not computed
- *       with, so that every bit pattern stays.
+ * rule: what lies behind the rows is a run on chip; the part of it that does not fit becomes loops. Data is not
+ * computed with, so that every bit pattern stays.
  */
-#include "pass/lower.h"
+#include "lower/context.h"
 
 #define RUN_BYTES 16384 /* of a row at a time: two tiles of it, twice each, are a third of a partition */
 #define RUN_DIMS 4      /* behind the rows, in the pattern of a DMA */
@@ -15,9 +15,9 @@
 typedef struct Flip { /* a move of rows, one of which has the dims from `first` on */
     Move m;           /* m.from[row] counts forwards: row k of the result is row n - 1 - k of the source */
     int row, first;
-    int64_t width;    /* elements of a row at a time */
-    DType dt;         /* on chip */
-    bool in_loop;     /* then tiles rotate */
+    int64_t width; /* elements of a row at a time */
+    DType dt;      /* on chip */
+    bool in_loop;  /* then tiles rotate */
 } Flip;
 
 static Ref

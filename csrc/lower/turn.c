@@ -1,4 +1,4 @@
-/* lower_turn.c - matrices whose rows become their columns: on chip, and on the way from HBM.
+/* turn.c - matrices whose rows become their columns: on chip, and on the way from HBM.
  *
  * in:   a matrix with its rows on the partitions, or in HBM with what shall be on the partitions contiguous
  * out:  [k mod 128][k / 128][row]. A DMA transposes 2- and 4-byte elements where it has the unit for it. Elsewhere rows
@@ -7,7 +7,7 @@
  * rule: the tensor engine of generation 2 multiplies by an identity, where an infinity spoils its neighbours; so only
  *       what is multiplied anyway goes there, and data movement stays exact for every bit pattern
  */
-#include "pass/lower.h"
+#include "lower/context.h"
 
 #define PIECE_BYTES 8192 /* of a row loaded at a time; longer runs are no faster */
 
@@ -102,9 +102,9 @@ typedef struct Load { /* what load_turned hands on */
     const Matrix *m;
     const Turn *to;
     TurnBy by;
-    DType dt;        /* of the rows on chip */
-    Affine k0;       /* the current piece of the contraction, */
-    int64_t k;       /* its size */
+    DType dt;         /* of the rows on chip */
+    Affine k0;        /* the current piece of the contraction, */
+    int64_t k;        /* its size */
     int64_t together; /* blocks of 128 rows in one DMA */
 } Load;
 

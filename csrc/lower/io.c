@@ -1,9 +1,9 @@
-/* lower_io.c - what crosses between HBM and chip: row tiles in and out, values that all rows share, buffers.
+/* io.c - what crosses between HBM and chip: row tiles in and out, values that all rows share, buffers.
  *
  * A leaf is an operand that this group does not compute. A row leaf is loaded once per row tile, a free leaf once per
  * group (or outer iteration) and replicated over the partitions.
  */
-#include "pass/lower.h"
+#include "lower/context.h"
 
 #define SMALL_ELEMS 16 /* elements per partition that may as well be f32 */
 #define TINY_BYTES 256 /* replicated straight from HBM: 128 reads of it cost less than a shuffle */
@@ -372,8 +372,7 @@ load_transposed(Lower *l, const Ref *dst, const Ref *src, DType dt)
         turned.ap.dim[1] = rows;
         return dma(l, K_dma_transpose, dst, &turned);
     }
-    Matrix m = {
-        .buf = src->buf, .off = src->ap.off, .k = rows.count, .ks = 1, .n = other.count, .ns = other.stride};
+    Matrix m = {.buf = src->buf, .off = src->ap.off, .k = rows.count, .ks = 1, .n = other.count, .ns = other.stride};
     Turn t = {.dst = dst->buf, .to = dst->ap.off, .rs = dst->ap.dim[0].stride};
     return load_turned(l, &m, &t, TURN_exact);
 }

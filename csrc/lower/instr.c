@@ -1,11 +1,11 @@
-/* lower_instr.c - one tensor-sized instruction onto the hardware: windows, loops and access patterns.
+/* instr.c - one tensor-sized instruction onto the hardware: windows, loops and access patterns.
  *
  * in:   an instruction over an index space (rows per partition, then the dims of the result), a stride per operand
  *       and dim, and which operands must be [P, 1]
  * out:  tile ops: dims are merged where all operands allow it; dims along which a [P, 1] operand moves, and dims
  *       beyond what an access pattern holds, become loops (unrolled up to UNROLL)
  */
-#include "pass/lower.h"
+#include "lower/context.h"
 
 #define UNROLL 4
 #define CHIP_DIMS 4    /* free dims of an access pattern */

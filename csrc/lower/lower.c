@@ -6,7 +6,7 @@
  *       all rows share is loaded before the row loop; a stored value is written to HBM once, right after it is
  * computed. The last rows, fewer than a full tile, are peeled: first full partitions, then the rest.
  */
-#include "pass/lower.h"
+#include "lower/context.h"
 
 /* ---- per group ---- */
 /* Whoever computes u, or what u is a conversion of, may compute its sum along the way. */

@@ -3,7 +3,7 @@
  * Layout ops compose into one offset and one stride per dim, until a reshape meets strides that it cannot express.
  * The composition of a chain never copies anything: it becomes the access pattern of a DMA.
  */
-#include "pass/plan.h"
+#include "plan/plan.h"
 
 View
 view_identity(const Graph *g, Val v)
@@ -128,6 +128,24 @@ view_step(const Graph *g, const Op *op, const View *from, View *to)
     default:
         return false;
     }
+}
+
+uint32_t
+backward_axes(const Graph *g, const Op *op)
+{
+    const int64_t *step;
+    uint32_t axes = 0;
+    if (op->code != T_slice || type_numel(val_type(g, op->out)) == 0)
+        return 0;
+    for (int i = attr_ints(g->cx, op->attr, A_step, &step); i-- > 0;)
+        axes |= (uint32_t)(step[i] < 0) << i;
+    return axes;
+}
+
+bool
+is_reversal(const Graph *g, Val v)
+{
+    return backward_axes(g, val_def(g, v)) != 0;
 }
 
 bool

@@ -3,7 +3,7 @@
  * in:   a tile program and what each op's attributes become
  * out:  the same ops, operands, values and names; ids do not change
  */
-#include "pass/plan.h"
+#include "lower/lower.h"
 
 static Status
 copy_ops(const Graph *in, Retag *retag, void *env, Graph *out)

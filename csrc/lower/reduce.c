@@ -1,10 +1,10 @@
-/* lower_reduce.c - reductions: along the free axis, and over the spine.
+/* reduce.c - reductions: along the free axis, and over the spine.
  *
  * A reduction of free dims is one instruction per row tile, or rides along with the activation that makes its operand.
  * A reduction over the spine keeps a partial result per partition over all row tiles and combines the partitions at
  * the end: sums through the tensor engine, extremes on gpsimd.
  */
-#include "pass/lower.h"
+#include "lower/context.h"
 
 #include <math.h>
 

@@ -1,11 +1,11 @@
-/* lower_move.c - elements that move within HBM: layout ops and concats that no spine suits.
+/* move.c - elements that move within HBM: layout ops and concats that no spine suits.
  *
  * in:   a group with one member, whose operands are stored, sources or views
  * out:  one DMA per operand, from its view to its place in the result; dims beyond what a pattern holds become loops
  * rule: both sides are strided forms of the same dims, merged where both allow it; the chip is not touched, except that
- *       a constant is filled into a row of it first, and what is turned around goes through it (lower_reverse.c).
+ *       a constant is filled into a row of it first, and what is turned around goes through it (reverse.c).
  */
-#include "pass/lower.h"
+#include "lower/context.h"
 
 #define FILL_ELEMS 2048 /* of a constant's row on chip */
 

@@ -7,7 +7,7 @@
  *       waits in a chain, nor stays in PSUM, nor lies in an f32 tile. There are two exceptions: a sum that an
  *       instruction carries along adds what has just been computed, and a product of matrices accumulates in f32.
  */
-#include "pass/plan.h"
+#include "plan/plan.h"
 
 /* x * 1 and x * -1 */
 static bool

@@ -4,7 +4,7 @@
  * out:  where they lie in operand i, or that the operand has none of them, or that the op is not row-local
  * rule: positional and local to one op, so that what fusion decides by it is safe whatever the rest of the graph does.
  */
-#include "pass/plan.h"
+#include "plan/plan.h"
 
 static const Range NONE = {0, 0};
 

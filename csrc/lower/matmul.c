@@ -1,11 +1,11 @@
-/* lower_matmul.c - matrix products of a row tile.
+/* matmul.c - matrix products of a row tile.
  *
  * The row operand is brought to [contraction, row] once per row tile (stationary); the full operand is [contraction,
  * column] (moving), kept on chip for the whole group when it fits, else loaded window by window. A window is a run of
  * columns that PSUM holds; all of K accumulates there, and the instruction that reads the product is emitted per
  * window, straight from PSUM.
  */
-#include "pass/lower.h"
+#include "lower/context.h"
 
 #define BANK_COLUMNS 512 /* f32 columns of a PSUM bank, and of the moving operand */
 #define UNROLL_K 2

@@ -6,13 +6,15 @@
  *       after its last use (its loop, when copies rotate or values cross iterations). ST_LIMIT when there is no gap:
  *       the planner then cuts smaller tiles.
  */
-#include "pass/plan.h"
+#include "lower/lower.h"
 
 #include <string.h>
 
 #define ALIGN_BYTES 64 /* of every copy; PSUM buffers are whole banks by construction */
 
-typedef struct Gap { int64_t lo, hi; } Gap;
+typedef struct Gap {
+    int64_t lo, hi;
+} Gap;
 typedef struct Pool {
     VEC(Gap) gaps; /* free ranges, ascending, never adjacent */
 } Pool;

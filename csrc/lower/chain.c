@@ -1,4 +1,4 @@
-/* lower_chain.c - ops that wait for their reader.
+/* chain.c - ops that wait for their reader.
  *
  * Ops with a per-row operand are not emitted at once: they wait as a lazy chain of at most two steps on their base.
  * Whoever reads the chain takes it in: an activation as scale and bias, a tensor-tensor op as its first operator,
@@ -6,10 +6,10 @@
  *
  * in:   nodes of values, and the ops that read them
  * out:  nodes that wait, [P, 1] operands, and tiles of what is forced
- * rule: a chain waits only for a single reader in the same loop, so nothing is computed twice; and only while what waits
- *       needs no rounding (rounding.c)
+ * rule: a chain waits only for a single reader in the same loop, so nothing is computed twice; and only while what
+ * waits needs no rounding (rounding.c)
  */
-#include "pass/lower.h"
+#include "lower/context.h"
 
 #define SCALAR_ELEMS 64 /* a per-row operand that moves within the tile is worth a loop from this many elements on, */
 #define SCALAR_LOOPS 16 /* of so many iterations, more of them when each does more */

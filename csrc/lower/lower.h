@@ -1,0 +1,18 @@
+/* lower.h - from a plan to a program with engines and addresses. */
+#ifndef NKIGEN_LOWER_LOWER_H
+#define NKIGEN_LOWER_LOWER_H
+
+#include "cost/cost.h"
+#include "plan/plan.h"
+
+/* lower.c: tile program without addresses. schedule.c, allocate.c: tile -> tile */
+Status pass_lower(const Plan *p, const CompileOptions *opt, Graph **out);
+Status pass_schedule(const Graph *in, const CompileOptions *opt, Graph **out);
+/* ST_LIMIT when it does not fit; the caller plans again with smaller tiles */
+Status pass_allocate(const Graph *in, const CompileOptions *opt, Graph **out);
+
+/* retag.c - the same program with other attributes; *attr is op's own to begin with */
+typedef Status Retag(void *env, const Op *op, AttrId *attr);
+Status program_retag(const Graph *in, Retag *retag, void *env, Graph **out);
+
+#endif

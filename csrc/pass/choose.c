@@ -1,0 +1,271 @@
+/* choose.c - the decisions of a plan: tile sizes, copies, PSUM windows, what stays on chip.
+ *
+ * in:   the groups that fuse has formed
+ * out:  the decisions of every group; the lowered, scheduled and allocated program for them
+ * rule: decisions only change speed, never meaning. A first guess comes from sizes; while the program is small enough
+ *       to try, candidates are lowered and priced, group by group; of the about fastest the one with the fewest
+ *       instructions is kept. A plan that does not fit is cut down until it does: smaller tiles, single copies, then
+ *       smaller groups (in the driver).
+ */
+#include "lower/lower.h"
+#include "pass/pass.h"
+
+#define TILE_BYTES 32768 /* of the widest value of a group: long DMAs, room for several values and copies */
+#define MIN_TILES 4      /* row tiles of a large group, so that loads overlap with compute */
+#define WORK_BYTES 53248 /* SBUF left for tiles when full matmul operands stay on chip */
+#define TRY_MEMBERS 400  /* trying is for programs up to this size: each try costs about 0.3 us per op and member */
+#define TRY_GROUPS 8
+#define DMA_SHARE 0.1
+#define RUN_BYTES 256 /* of neighbouring f32 rows in one partition: from here on a DMA moves them as runs */
+#define ABOUT 1.03    /* as fast as the fastest: the model is no more exact than that */
+#define INSTR_US 0.04 /* what an instruction is worth avoiding: its fetch, and its share of the instruction memory */
+
+static int64_t
+value_bytes(const Graph *g, Val v, Span s)
+{
+    const Type *t = val_type(g, v);
+    return free_elems(t, s) * dtypes[t->dtype].bytes;
+}
+
+/* The widest row of any value that the group touches row by row. */
+static int64_t
+widest_row(const Plan *p, const Group *gr)
+{
+    const Graph *g = p->g;
+    int64_t most = 1;
+    for (uint32_t k = 0; k < gr->n; k++) {
+        const Op *op = graph_op(g, p->member.p[gr->first + k]);
+        Span s = p->span[op->out.i];
+        if (s.role == RO_row)
+            most = MAX(most, value_bytes(g, op->out, s));
+        for (int i = 0; i < op->nin; i++) {
+            Span e = operand_edge(g, op, i, s);
+            if (e.role == RO_row)
+                most = MAX(most, value_bytes(g, op_val(g, op, i), e));
+        }
+    }
+    return most;
+}
+
+/* Some value's rows are neighbours in memory: its tiles move through a transpose, 128 rows at a time, or in runs of
+ * many rows per partition. */
+static bool
+is_scattered(const Plan *p, const Group *gr)
+{
+    const Graph *g = p->g;
+    for (uint32_t k = 0; k < gr->n; k++) {
+        const Op *op = graph_op(g, p->member.p[gr->first + k]);
+        for (int i = 0; i < op->nin; i++) {
+            Val v = op_val(g, op, i);
+            Span e = operand_edge(g, op, i, p->span[op->out.i]);
+            uint32_t home = p->group_of[g->vals.p[v.i].def.i];
+            Val base = p->view_base[v.i].i ? p->view_base[v.i] : v;
+            View w;
+            int64_t stride;
+            if (e.role != RO_row || home == (uint32_t)(gr - p->groups.p) + 1 || !view_between(g, base, v, &w))
+                continue;
+            if (view_uniform(val_type(g, v), &w, e.spine, &stride) && stride == 1 &&
+                value_bytes(g, v, e) > dtypes[val_dtype(g, v)].bytes)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Rows per partition: as many as the bytes allow, and a divisor of the rows when one is near. */
+static int64_t
+rows_for(int64_t rows, int64_t row_bytes, int64_t tile_bytes)
+{
+    int64_t most = MAX(1, MIN(tile_bytes / row_bytes, rows / 128 / MIN_TILES));
+    for (int64_t r = most; r > most / 2; r--)
+        if (rows % (128 * r) == 0)
+            return r;
+    return most;
+}
+
+static void
+first_guess(const Plan *p, const Hw *hw, Group *gr)
+{
+    gr->bufs = 2;
+    gr->psum_width = 1024;
+    gr->psum_bufs = 2;
+    gr->resident = gr->has_matmul ? (int64_t)hw->sbuf_usable - WORK_BYTES : 0;
+    cut_columns(p, gr);
+    int64_t per = gr->has_matmul ? 1 : rows_for(gr->rows, widest_row(p, gr), TILE_BYTES);
+    gr->per_tile = is_scattered(p, gr) && per * 4 < RUN_BYTES ? 1 : (int32_t)per;
+}
+
+/* One step smaller; false when there is none. */
+static bool
+cut_down(Group *gr)
+{
+    if (!gr->in_place)
+        gr->in_place = true;
+    else if (gr->per_tile > 1)
+        gr->per_tile /= 2;
+    else if (gr->psum_bufs > 1)
+        gr->psum_bufs = 1;
+    else if (gr->resident > 0)
+        gr->resident = gr->resident > 65536 ? gr->resident / 2 : 0;
+    else if (gr->bufs > 1)
+        gr->bufs = 1;
+    else if (gr->psum_width > 512)
+        gr->psum_width = 512;
+    else
+        return false;
+    return true;
+}
+
+static void
+realized_free(Realized *r)
+{
+    for (int i = 0; i < COUNT_OF(r->stage); i++)
+        if (r->stage[i])
+            graph_free(r->stage[i]);
+    *r = (Realized){{0}};
+}
+
+/* Lower, schedule and allocate the plan as it stands. On failure nothing is left. */
+static Status
+realize(const Plan *p, const CompileOptions *opt, Realized *out)
+{
+    *out = (Realized){{0}};
+    Status st = pass_lower(p, opt, &out->stage[0]);
+    if (st == ST_OK)
+        st = pass_schedule(out->stage[0], opt, &out->stage[1]);
+    if (st == ST_OK)
+        st = pass_allocate(out->stage[1], opt, &out->stage[2]);
+    if (st != ST_OK)
+        realized_free(out);
+    return st;
+}
+
+typedef struct Price { /* of a program */
+    double us; /* modelled time, and a little for each instruction and for DMA time hidden behind compute; < 0: it
+                * does not fit */
+    int64_t instr;
+} Price;
+
+static Status
+price(const Plan *p, const CompileOptions *opt, Price *out)
+{
+    Realized r;
+    Cost *c;
+    *out = (Price){.us = -1};
+    NEW(p->g->cx, &p->g->cx->scratch, c, 1);
+    Status st = realize(p, opt, &r);
+    if (st == ST_OK)
+        st = cost_program(r.stage[2], c);
+    if (st == ST_OK)
+        *out =
+            (Price){c->time_us + INSTR_US * (double)c->instr_total + DMA_SHARE * c->engine_us[EN_dma], c->instr_total};
+    realized_free(&r);
+    return st == ST_LIMIT ? ST_OK : st;
+}
+
+#define MAX_CANDIDATES 16
+typedef struct Search {
+    Plan *p;
+    const CompileOptions *opt;
+    Group tried[MAX_CANDIDATES];
+    Price price[MAX_CANDIDATES];
+    int n;
+} Search;
+
+static Status
+consider(Search *s, Group *slot, Group gr)
+{
+    *slot = gr;
+    cut_columns(s->p, slot);
+    s->tried[s->n] = *slot;
+    return price(s->p, s->opt, &s->price[s->n++]);
+}
+
+/* The candidate with the fewest instructions among those about as fast as the fastest. */
+static int
+choose(const Search *s)
+{
+    int best = 0;
+    double least = -1;
+    for (int i = 0; i < s->n; i++)
+        if (s->price[i].us >= 0 && (least < 0 || s->price[i].us < least))
+            least = s->price[i].us;
+    for (int i = 1; i < s->n; i++) {
+        const Price *a = &s->price[i], *b = &s->price[best];
+        bool good = a->us >= 0 && a->us <= least * ABOUT, worse = b->us < 0 || b->us > least * ABOUT;
+        if (good && (worse || a->instr < b->instr || (a->instr == b->instr && a->us < b->us)))
+            best = i;
+    }
+    return best;
+}
+
+/* Try the neighbours of a group's decisions: tile size with and without overwriting, then the PSUM window. */
+static Status
+improve(Plan *p, const CompileOptions *opt, Group *slot)
+{
+    static const int32_t widths[] = {512, 1024, 2048};
+    Search s = {.p = p, .opt = opt};
+    int64_t rows = MAX(slot->rows / 128, 1);
+    Group first = *slot;
+    int32_t per = first.per_tile, pers[] = {per, per > 1 ? per / 2 : 0, per * 2};
+    if (is_scattered(p, slot))
+        pers[2] = per > 1; /* through a transpose */
+    for (int k = 0; k < 6; k++) {
+        Group gr = first;
+        gr.per_tile = pers[k / 2];
+        gr.in_place = k % 2;
+        if (gr.per_tile > 0 && gr.per_tile <= rows)
+            TRY(consider(&s, slot, gr));
+    }
+    first = s.tried[choose(&s)];
+    for (int k = 0; k < COUNT_OF(widths) && first.has_matmul; k++) {
+        Group gr = first;
+        gr.psum_width = widths[k];
+        if (widths[k] != first.psum_width)
+            TRY(consider(&s, slot, gr));
+    }
+    *slot = s.tried[choose(&s)];
+    return ST_OK;
+}
+
+static bool
+is_worth_trying(const Plan *p)
+{
+    return p->member.n <= TRY_MEMBERS && p->groups.n <= TRY_GROUPS;
+}
+
+/* Cut the groups down until the program fits. All step together: which of them is to blame is not known. */
+static Status
+fit(Plan *p, const CompileOptions *opt, Realized *out)
+{
+    for (;;) {
+        Status st = realize(p, opt, out);
+        bool smaller = false;
+        if (st != ST_LIMIT)
+            return st;
+        for (uint32_t k = 0; k < p->groups.n; k++) {
+            smaller |= cut_down(&p->groups.p[k]);
+            cut_columns(p, &p->groups.p[k]);
+        }
+        if (!smaller)
+            return st;
+    }
+}
+
+Status
+pass_plan(Plan *p, const CompileOptions *opt, Realized *best)
+{
+    const Hw *hw = hw_get(opt->target);
+    for (uint32_t k = 0; k < p->groups.n; k++) {
+        TRY(find_columns(p, &p->groups.p[k]));
+        first_guess(p, hw, &p->groups.p[k]);
+    }
+    if (opt->plan)
+        TRY(plan_apply(p, opt->plan));
+    if (!opt->plan && is_worth_trying(p)) {
+        for (uint32_t k = 0; k < p->groups.n; k++)
+            if (!p->groups.p[k].moves)
+                TRY(improve(p, opt, &p->groups.p[k]));
+    }
+    return fit(p, opt, best);
+}

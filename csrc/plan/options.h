@@ -1,0 +1,16 @@
+/* options.h - what the caller of the compiler asks for; every pass sees it. */
+#ifndef NKIGEN_OPTIONS_H
+#define NKIGEN_OPTIONS_H
+
+#include "ir/ir.h"
+
+typedef enum NarrowPolicy { NARROW_warn, NARROW_error } NarrowPolicy;
+typedef struct CompileOptions {
+    int target; /* Target */
+    NarrowPolicy narrow;
+    const char *plan;  /* forced plan text, or NULL */
+    int64_t row_bytes; /* fuse: at most so many bytes of a value's row in a partition; 0: the default */
+    int64_t max_ops;   /* fuse: at most so many ops in a group; 0: no limit */
+} CompileOptions;
+
+#endif

@@ -1,0 +1,115 @@
+/* plan.h - what fuse and plan decide, as data: which ops share a loop nest, how its tiles are cut, where values live.
+ *
+ * A group is a loop nest over row tiles. Its ops share a *spine*: a run of neighbouring dims whose flattened index is
+ * the row; 128 rows lie on the partitions at a time. Optionally an *outer* run of dims is looped over, one index at a
+ * time, around it. All other dims are free: a row of a value lies along the free axis of its partition. An op is in a
+ * group when a row of its result needs only the same row of its operands, and all of the operands without the spine.
+ */
+#ifndef NKIGEN_PLAN_H
+#define NKIGEN_PLAN_H
+
+#include "plan/options.h"
+#include "tensor/tensor.h"
+#include "tile/tile.h"
+
+typedef struct Range {
+    int8_t lo, hi;
+} Range; /* dims [lo, hi) of a value; lo == hi: none */
+
+typedef enum Role { /* how a group sees a value */
+                    RO_none,
+                    RO_row,  /* carries the spine */
+                    RO_free, /* the same for every row: replicated over the partitions */
+                    RO_mat,  /* full matmul operand: contraction on the partitions. From HBM, or computed by the same
+                              * group when that has a single row tile: then all rows are there once the op has run */
+                    RO_acc,  /* result of a reduction over the spine: complete after the last row tile */
+                    RO_move, /* moved within HBM by a group of its own, which has no rows */
+} Role;
+
+typedef struct Span { /* where a group's dims lie in one value */
+    uint8_t role;
+    Range spine, outer;
+    Range col; /* at most one dim: the columns that the group walks chunk by chunk */
+} Span;
+
+typedef struct Group {
+    int64_t rows, outer; /* iterations: spine and outer sizes */
+    uint32_t first, n;   /* members: Plan.member[first .. first + n), ascending op ids */
+    bool has_matmul;
+    bool moves; /* its member is a layout op or a concat that no spine suits: its elements move within HBM */
+    /* decisions */
+    int32_t per_tile;     /* rows per partition in one tile (without matmul), or 128-row blocks in one tile */
+    bool in_place;        /* results overwrite operands at their last use: less room, less overlap */
+    int32_t bufs;         /* copies of what is loaded and stored, 1 or 2 */
+    int32_t psum_width;   /* f32 columns of one matmul result in PSUM */
+    int32_t psum_bufs;    /* copies of it, so that the next product may begin while this one is read */
+    int64_t cols;         /* size of the column dim; 0: the group has none */
+    int64_t panel, chunk; /* columns per panel (outermost loop, full operands stay for it) and per chunk (innermost) */
+    int64_t resident;     /* SBUF bytes per partition for full matmul operands that stay for the whole group */
+} Group;
+
+typedef struct Plan {
+    const Graph *g; /* the decomposed tensor graph it is about */
+    int target;
+    int64_t row_bytes, max_ops; /* the limits that fuse formed the groups under; 0: the defaults */
+    VEC(Group) groups;          /* in order of execution */
+    VEC(OpId) member;
+    uint32_t *group_of; /* by op: 1 + index of its group; 0: source, dead, or a view of a materialised value */
+    Span *span;         /* by val: in the group that computes it */
+    uint8_t *stored;    /* by val: lives in HBM when its group is done (output or read by another group) */
+    Val *view_base;     /* by val: a layout op's result that is a view of this stored value; 0: not a view */
+    Val *part_of;       /* by val: the concat assembled in HBM that it is written into; 0: none */
+    int64_t *part_at;   /* by val: the elements of that concat before it */
+} Plan;
+
+/* ranges.c - how dims correspond across an op: the one rule that fusion, planning and lowering share */
+typedef Span Edge; /* role RO_none: not row-local */
+/* Given the span of op's result (for RO_acc: of its operand), what the op needs of operand i. */
+Edge operand_edge(const Graph *g, const Op *op, int i, Span result);
+int64_t range_size(const Type *t, Range r);
+int64_t free_elems(const Type *t, Span s); /* elements of one row: the dims outside spine and outer */
+Range trim_range(const Type *t, Range r);
+/* Whether operand i carries the dims r of the result: 1 yes (*out), 0 it has none of them, -1 neither. */
+int operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out);
+
+/* A contraction of more bytes per row comes from HBM in steps: 512 columns of all of it would not fit a partition. */
+#define LONG_CONTRACTION (32 * 1024)
+
+/* columns.c */
+Status find_columns(Plan *p, Group *gr);    /* sets gr->cols and the spans' col; 0: none */
+void cut_columns(const Plan *p, Group *gr); /* panel and chunk, from the other decisions */
+
+/* text.c */
+Status plan_print(const Plan *p, Text *t);
+Status plan_apply(Plan *p, const char *text);            /* forced decisions */
+void plan_limits(const char *text, CompileOptions *opt); /* the limits in its first line, for fuse */
+
+/* Not computed: a parameter or a constant. */
+static inline bool
+is_source(const Graph *g, Val v)
+{
+    int code = val_def(g, v)->code;
+    return code == T_input || code == T_const || code == T_full;
+}
+
+/* view.c - a value as a strided view of what lies in HBM */
+typedef struct View {
+    Val base;                 /* input, constant, or stored value */
+    int64_t off;              /* elements */
+    int64_t stride[MAX_RANK]; /* by dim of the viewed value */
+} View;
+View view_identity(const Graph *g, Val v);
+View view_stored(const Plan *p, Val v); /* where a stored value is written; .base is what has a buffer */
+bool view_step(const Graph *g, const Op *op, const View *from, View *to); /* op's result, given its operand */
+/* v through layout ops from base; false: no strided form */
+bool view_between(const Graph *g, Val base, Val v, View *out);
+bool view_uniform(const Type *t, const View *w, Range r, int64_t *stride); /* the run r has one stride */
+bool is_exact_cast(const Graph *g, const Op *op);
+uint32_t backward_axes(const Graph *g, const Op *op); /* along which a slice goes backwards, as a set */
+bool is_reversal(const Graph *g, Val v);              /* a slice with a negative step: no view */
+bool is_layout(const Graph *g, Val v);                /* defined by a layout op or an exact cast: may be a view */
+
+/* rounding.c: what an engine computes for op in f32 is a value of its dtype already */
+bool keeps_rounding(const Graph *g, const Op *op);
+
+#endif
