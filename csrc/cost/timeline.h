@@ -2,17 +2,11 @@
 #ifndef NKIGEN_COST_TIMELINE_H
 #define NKIGEN_COST_TIMELINE_H
 
-#include "cost/cost.h"
-
-/* In-order queues: the engines, the DMA queues by direction; LN_mixed stands for several. */
-enum { LN_tensor, LN_vector, LN_scalar, LN_gpsimd, LN_load, LN_store, LN_mixed, LN_COUNT };
-enum { DEP_raw, DEP_war, DEP_waw, DEP_COUNT };
-
-typedef struct Region { int64_t lo, hi; int32_t p0, p1; } Region; /* bytes [lo, hi) of partitions [p0, p1) */
+#include "cost/machine.h"
 
 /* Someone used a region: until t0 at its low end, until t1 at its high end, in between linearly. */
 typedef struct Access {
-    Region r;
+    Extent r;
     double t0, t1;
     uint32_t stamp; /* number of the instruction */
     uint8_t lane;
@@ -27,15 +21,15 @@ typedef struct Track { /* the region list of one copy of a buffer, oldest first 
 typedef struct Tracker {
     Ctx *cx;
     Arena *arena;
-    double lag[DEP_COUNT][LN_COUNT][LN_COUNT]; /* us an instruction of a lane waits after the end of one of another */
+    Lags lags;
 } Tracker;
 
-/* access.c */
+/* track.c */
 Status track_push(Tracker *k, Track *t, Access a);
 /* A write hides what it covers, because it waited for it; a read hides earlier reads of its own queue. */
 Status track_record(Tracker *k, Track *t, Access a);
 /* The earliest start after everything in the list that an access of r by the lane has to wait for. */
-double track_wait(const Tracker *k, const Track *t, const Region *r, int role, int lane);
+double track_wait(const Tracker *k, const Track *t, const Extent *r, int role, int lane);
 double track_end(const Tracker *k, const Track *t); /* when everybody may use all of it */
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include "pass/interval.h"
 #include "py/py.h"
+#include "tile/access.h"
 
 #include <string.h>
 
@@ -550,12 +551,58 @@ program_intervals(PyObject *self, PyObject *Py_UNUSED(ignored))
     return list;
 }
 
+static PyObject *
+dependence_list(const Graph *g, const Dependences *d)
+{
+    PyObject *list = PyList_New(d->n);
+
+    for (uint32_t i = 0; list && i < d->n; i++) {
+        const Dependence *x = &d->p[i];
+        PyObject *item = Py_BuildValue("(IIILI)", x->before.i - 1, x->after.i - 1,
+                                       x->loop.i ? g->vals.p[x->loop.i].def.i : 0, (long long)x->distance, x->why);
+
+        if (!item)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, item);
+    }
+    return list;
+}
+
+static PyObject *
+program_dependences(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Program *p = (Program *)self;
+    Session *s = p->session;
+    PyObject *list = NULL;
+    Dependences found = {0};
+    Arena arena;
+    Status st;
+
+    if (!p->graph || !is_tile(p))
+        return raise_plain(s->st, E_Unsupported, "NKI-1126 only a tile program has dependences");
+    if (!session_enter(s))
+        return NULL;
+    arena_init(&arena, &s->cx.mem);
+    st = graph_check(p->graph);
+    if (st == ST_OK)
+        st = tile_dependences(p->graph, &arena, &found);
+    if (st == ST_OK)
+        list = dependence_list(p->graph, &found);
+    else
+        raise_status(s, st, E_Verify);
+    arena_free(&arena);
+    session_leave(s);
+    return list;
+}
+
 static PyMethodDef program_methods[] = {
     {"run", (PyCFunction)(void (*)(void))program_run, METH_VARARGS | METH_KEYWORDS,
      "run($self, /, *arrays, max_work=None)\n--\n\nRun on one array per input; an array, or a tuple of them when there "
      "are several outputs.\n\n"
      "Tensor programs run in NumPy, tile programs in the simulator. A program that was parsed may take 2^26 units of\n"
-     "work, 1024 for each element of its arrays and twice what its ops take when each is executed once, unless max_work\n"
+     "work, 1024 for each element of its arrays and twice what its ops take when each is executed once, unless "
+     "max_work\n"
      "says otherwise: an element touched is one unit, an instruction 256. Compiled programs have no limit."},
     {"watch", program_watch, METH_VARARGS,
      "watch($self, function, /, *arrays)\n--\n\nRun a tensor program and show every result; the ids of the outputs.\n\n"
@@ -566,6 +613,13 @@ static PyMethodDef program_methods[] = {
     {"intervals", program_intervals, METH_NOARGS,
      "intervals($self, /)\n--\n\n(least, greatest, whether NaN is possible) of the values of a tensor program, per op: "
      "what holds for all inputs."},
+    {"dependences", program_dependences, METH_NOARGS,
+     "dependences($self, /)\n--\n\nWhat waits for what in a tile program: (earlier op, later op, loop, distance, "
+     "why).\n\n"
+     "Ops are numbered as in `ops`, from 0. loop is the line of the loop that carries it, counted from 1, or 0; "
+     "distance\n"
+     "is in its iterations. why adds up 1 (reads what was written), 2 (writes what was read), 4 (writes what was\n"
+     "written). For looking: the number of pairs of instructions is what it takes."},
     {"nki", program_nki, METH_NOARGS, "nki($self, /)\n--\n\nNKI Python source of a tile program."},
     {"brief", (PyCFunction)(void (*)(void))program_brief, METH_VARARGS | METH_KEYWORDS,
      "brief($self, /, max_ops=None)\n--\n\nThe text without the bytes of long constants, and with at most max_ops "

@@ -1,4 +1,4 @@
-/* access.c - the region list of one copy of a buffer: who used what until when.
+/* track.c - the region list of one copy of a buffer: who used what until when.
  *
  * in:   accesses in program order
  * out:  when an access that overlaps earlier ones may start
@@ -10,27 +10,9 @@
 
 #define MAX_ACCESS 8 /* entries of one region list */
 
-static bool
-overlaps(const Region *a, const Region *b)
-{
-    return a->lo < b->hi && b->lo < a->hi && a->p0 < b->p1 && b->p0 < a->p1;
-}
-
-static bool
-contains(const Region *a, const Region *b)
-{
-    return a->lo <= b->lo && b->hi <= a->hi && a->p0 <= b->p0 && b->p1 <= a->p1;
-}
-
-static Region
-join(const Region *a, const Region *b)
-{
-    return (Region){MIN(a->lo, b->lo), MAX(a->hi, b->hi), MIN(a->p0, b->p0), MAX(a->p1, b->p1)};
-}
-
 /* When the access is done with the part of it that r overlaps. */
 static double
-access_end(const Access *a, const Region *r)
+access_end(const Access *a, const Extent *r)
 {
     double part, len = (double)(a->r.hi - a->r.lo);
 
@@ -47,7 +29,7 @@ access_end(const Access *a, const Region *r)
 static void
 blur_lane(const Tracker *k, Access *a)
 {
-    double lag = k->lag[DEP_raw][a->lane][LN_mixed];
+    double lag = k->lags.us[DEP_raw][a->lane][LN_mixed];
 
     a->t0 += lag;
     a->t1 += lag;
@@ -65,7 +47,7 @@ merge_access(const Tracker *k, Access *a, Access *b)
         blur_lane(k, b);
     }
     m.lane = a->lane;
-    m.r = join(&a->r, &b->r);
+    m.r = extent_hull(&a->r, &b->r);
     m.stamp = MAX(a->stamp, b->stamp);
     if (a->r.hi <= b->r.lo && MAX(a->t0, a->t1) <= MIN(b->t0, b->t1)) {
         m.t0 = a->t0;
@@ -120,7 +102,7 @@ track_record(Tracker *k, Track *t, Access a)
 
     for (uint32_t i = 0; i < t->n; i++) {
         Access *old = &t->a[i];
-        bool hides = contains(&a.r, &old->r) && (a.write || (!old->write && old->lane == a.lane));
+        bool hides = extent_contains(&a.r, &old->r) && (a.write || (!old->write && old->lane == a.lane));
         if (hides && !a.write)
             a.t0 = a.t1 = MAX(a.t1, MAX(old->t0, old->t1));
         if (!hides && n++ != i)
@@ -131,20 +113,20 @@ track_record(Tracker *k, Track *t, Access a)
 }
 
 double
-track_wait(const Tracker *k, const Track *t, const Region *r, int role, int lane)
+track_wait(const Tracker *k, const Track *t, const Extent *r, int role, int lane)
 {
     double start = 0;
 
     for (uint32_t i = 0; i < t->n; i++) {
         const Access *a = &t->a[i];
         double end;
-        if (!(a->write || (role & R_write)) || !overlaps(&a->r, r))
+        if (!(a->write || (role & R_write)) || !extents_overlap(&a->r, r))
             continue;
         end = access_end(a, r);
         if (a->write && (role & R_read))
-            start = MAX(start, end + k->lag[DEP_raw][a->lane][lane]);
+            start = MAX(start, end + k->lags.us[DEP_raw][a->lane][lane]);
         if (role & R_write)
-            start = MAX(start, end + k->lag[a->write ? DEP_waw : DEP_war][a->lane][lane]);
+            start = MAX(start, end + k->lags.us[a->write ? DEP_waw : DEP_war][a->lane][lane]);
     }
     return start;
 }
@@ -155,6 +137,6 @@ track_end(const Tracker *k, const Track *t)
     double end = 0;
 
     for (uint32_t i = 0; i < t->n; i++)
-        end = MAX(end, MAX(t->a[i].t0, t->a[i].t1) + k->lag[DEP_raw][t->a[i].lane][LN_mixed]);
+        end = MAX(end, MAX(t->a[i].t0, t->a[i].t1) + k->lags.us[DEP_raw][t->a[i].lane][LN_mixed]);
     return end;
 }
