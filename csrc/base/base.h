@@ -110,8 +110,9 @@ Status fail(Ctx *cx, Status st, LocId loc, const char *fmt, ...) __attribute__((
 Status fail_as(Ctx *cx, Status st, LocId loc, int code, const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 Status fail_at(Ctx *cx, int line, int col, const char *fmt, ...) __attribute__((format(printf, 4, 5))); /* ST_USER */
 Status fail_nomem(Ctx *cx, size_t bytes);
-Status warn(Ctx *cx, LocId loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int take_code(const char **fmt); /* the code at the beginning of a message, which *fmt then is behind; 0: none */
+/* The text of a message, cut where it does not fit. */
+void format_message(char *msg, size_t size, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
 Status new_in(Ctx *cx, Arena *a, size_t bytes, void *out); /* *(void **)out = zeroed memory, or ST_NOMEM */
 
 #define NEW(cx, arena, ptr, n)                                                        \
@@ -135,6 +136,9 @@ Status vec_reserve(Ctx *cx, Arena *a, void *vec, uint32_t extra, size_t elem_byt
             TRY(vec_reserve((cx), (arena), (v), 1, sizeof(*(v)->p)));    \
         (v)->p[(v)->n++] = __VA_ARGS__;                                  \
     } while (0)
+
+/* warn.c */
+Status warn(Ctx *cx, LocId loc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* map.c */
 typedef bool MapEq(const void *env, uint32_t id);

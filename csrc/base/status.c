@@ -1,7 +1,7 @@
-/* status.c - a compilation's state: the recorded error, the warnings.
+/* status.c - a compilation's state and its recorded error.
  *
  * fail* formats into cx->err and returns the status, so that `return fail(...)` is the whole error
- * path. Nothing here can fail for lack of memory except warn.
+ * path. Nothing here can fail for lack of memory; warn.c, which keeps what it is told, can.
  */
 #include "base/base.h"
 
@@ -42,6 +42,16 @@ trim_utf8(char *s, size_t n)
         s[i - 1] = 0;
 }
 
+void
+format_message(char *msg, size_t size, const char *fmt, va_list ap)
+{
+    int n = vsnprintf(msg, size, fmt, ap);
+    if (n < 0)
+        msg[0] = 0;
+    else if ((size_t)n >= size)
+        trim_utf8(msg, size - 1);
+}
+
 int
 take_code(const char **fmt)
 {
@@ -67,11 +77,7 @@ record(Ctx *cx, Status st, LocId loc, int line, int col, const char *fmt, va_lis
 {
     char msg[sizeof(cx->err.msg)]; /* the arguments may point into cx->err.msg */
     int code = take_code(&fmt);
-    int n = vsnprintf(msg, sizeof(msg), fmt, ap);
-    if (n < 0)
-        msg[0] = 0;
-    else if ((size_t)n >= sizeof(msg))
-        trim_utf8(msg, sizeof(msg) - 1);
+    format_message(msg, sizeof(msg), fmt, ap);
     cx->err = (ErrorInfo){.st = st, .loc = loc, .code = code, .line = line, .col = col};
     memcpy(cx->err.msg, msg, sizeof(msg));
     return st;
@@ -123,53 +129,4 @@ new_in(Ctx *cx, Arena *a, size_t bytes, void *out)
         return fail_nomem(cx, bytes);
     memcpy(out, &p, sizeof(p));
     return ST_OK;
-}
-
-static bool
-same_warning(const void *env, uint32_t id)
-{
-    const Warning *const *e = env;
-    const Warning *have = &e[0][id - 1], *want = e[1];
-    return have->loc.i == want->loc.i && strcmp(have->msg, want->msg) == 0;
-}
-
-static Status
-push_warning(Ctx *cx, Warning w)
-{
-    if (cx->nwarnings == cx->cap_warnings) {
-        uint32_t cap = MAX(8u, 2 * cx->cap_warnings);
-        Warning *p;
-        NEW(cx, &cx->arena, p, cap);
-        if (cx->nwarnings)
-            memcpy(p, cx->warnings, cx->nwarnings * sizeof(*p));
-        cx->warnings = p;
-        cx->cap_warnings = cap;
-    }
-    cx->warnings[cx->nwarnings++] = w;
-    return ST_OK;
-}
-
-Status
-warn(Ctx *cx, LocId loc, const char *fmt, ...)
-{
-    char msg[sizeof(cx->err.msg)];
-    int code = take_code(&fmt);
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(msg, sizeof(msg), fmt, ap);
-    va_end(ap);
-    if (n < 0)
-        msg[0] = 0;
-    else if ((size_t)n >= sizeof(msg))
-        trim_utf8(msg, sizeof(msg) - 1);
-    Warning w = {loc, code, msg};
-    const Warning *env[2] = {cx->warnings, &w};
-    uint64_t h = hash_bytes(msg, strlen(msg), loc.i);
-    if (map_find(&cx->warned, h, same_warning, env))
-        return ST_OK;
-    char *copy;
-    NEW(cx, &cx->arena, copy, strlen(msg) + 1);
-    memcpy(copy, msg, strlen(msg) + 1);
-    TRY(push_warning(cx, (Warning){loc, code, copy}));
-    return map_insert(cx, &cx->arena, &cx->warned, h, cx->nwarnings);
 }
