@@ -9,6 +9,8 @@
 
 #include "eval/eval.h"
 
+#include <string.h>
+
 enum {
     CHUNK = 2048,    /* elements that are staged at a time: a few arrays of them stay in the first-level cache */
     NSTAGE = 8,      /* staging areas: one per operand, then free ones for handlers */
@@ -212,6 +214,11 @@ typedef enum AluMode { VV, VS, SV } AluMode; /* which side is a single value */
 typedef void AluFn(float *d, const float *a, const float *b, int64_t n, AluMode mode);
 extern AluFn *const alu_fns[ALU_COUNT];
 bool is_bitvec(int op);
+static inline bool
+is_logic(int op)
+{
+    return op == ALU_logical_and || op == ALU_logical_or || op == ALU_logical_xor;
+}
 int64_t alu_int(int op, int64_t a, int64_t b, int bits); /* exact; comparisons and logic give 1 or 0 */
 bool has_alu_int(int op);
 /* x op f, or f op x when reversed; f a single value unless flat */
@@ -227,13 +234,25 @@ extern ActFn *const act_fns[ACT_COUNT];
 void map_rsqrt(float *d, const float *a, int64_t n);
 void map_power(float *d, const float *a, const float *b, int64_t n, AluMode mode);
 
-/* undefined.c - what the device leaves undefined */
+/* undefined.c - what the device leaves undefined is marked */
+#define MARK 0x7fe50000u /* sign aside; survives in bf16, */
+#define MARK_F16 0x7f28u /* and in f16 as its upper bits */
+static inline bool
+is_mark(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof(u));
+    return (u & 0x7fffffffu) == MARK;
+}
 /* y = func(x); results outside of the function's range are marked. x is not read again: y may be x. */
 Status act_apply(Machine *m, const Instr *in, float *y, const float *x, int64_t n);
 void round_to(Machine *m, DType dt, const float *from, int64_t n, void *to); /* dtype_from_f32 that keeps marks */
-Status check_defined(Machine *m, const Instr *in); /* before the handler, once there are marks */
-Status check_kept(Machine *m);                     /* after it */
+Status bad_result(Machine *m, const char *use); /* fails at the activation that made the first mark */
+Status check_kept(Machine *m);                  /* after the handler */
 Status check_logic(Machine *m, const Instr *in, int op, const float *x, int64_t n); /* and or xor: 0 and 1 only */
+
+/* uses.c - who may not be given a mark */
+Status check_defined(Machine *m, const Instr *in); /* before the handler, once there are marks */
 Status check_logic_operand(Machine *m, const Instr *in, int op, int i);
 
 /* pe.c - the iterations of a `batch` loop as one product */

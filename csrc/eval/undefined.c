@@ -13,24 +13,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Sign aside; survives in bf16, and in f16 as its upper bits. */
-#define MARK 0x7fe50000u
-#define MARK_F16 0x7f28u
-
-static inline uint32_t
-bits_of(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof(u));
-    return u;
-}
-
-static inline bool
-is_mark(float x)
-{
-    return (bits_of(x) & 0x7fffffffu) == MARK;
-}
-
 static float
 mark(void)
 {
@@ -60,7 +42,7 @@ is_outside(const Domain *d, float x)
     return v < d->lo || v > d->hi;
 }
 
-static Status
+Status
 bad_result(Machine *m, const char *use)
 {
     const Instr *in = m->undefined_by;
@@ -122,73 +104,6 @@ round_to(Machine *m, DType dt, const float *from, int64_t n, void *to)
     }
 }
 
-/* ---- uses ---- */
-
-static bool
-is_logic(int op)
-{
-    return op == ALU_logical_and || op == ALU_logical_or || op == ALU_logical_xor;
-}
-
-/* An operator whose result need not be NaN when an operand is. */
-static bool
-is_decision(int op)
-{
-    return (op >= ALU_equal && op <= ALU_less) || is_logic(op) || is_bitvec(op) || op == ALU_power || op == ALU_rsqrt;
-}
-
-/* What the instruction does with operand i that a mark does not outlive; NULL: it hands it on. */
-static const char *
-use_of(const Machine *m, const Instr *in, int i)
-{
-    switch (in->code) {
-    case K_dma_copy:
-        return m->view[KI_dst].st->kind == BK_output ? "is stored to an output" : NULL;
-    case K_nc_matmul:
-        return "is multiplied with a matrix";
-    case K_tensor_reduce: case K_tensor_partition_reduce: case K_tensor_scalar_reduce:
-        return "is reduced";
-    case K_tensor_copy_predicated:
-        return i == 2 ? "is a predicate" : NULL;
-    case K_select_reduce:
-        return i == 1 ? "is a predicate" : NULL;
-    case K_tensor_tensor: case K_tensor_scalar: case K_scalar_tensor_tensor:
-        return is_decision(in->op0) || is_decision(in->op1) ? "is compared" : NULL;
-    default:
-        return NULL;
-    }
-}
-
-static bool
-has_mark(Machine *m, const Instr *in, int i)
-{
-    const Opnd *o = &in->opnd[i];
-    Stream s;
-    if (o->dtype != DT_f32 && o->dtype != DT_bf16 && o->dtype != DT_f16)
-        return false;
-    stream_open(&s, m, in, i);
-    for (int64_t left = o->nparts * o->count, n; left > 0; left -= n) {
-        n = MIN(left, CHUNK);
-        const float *x = stream_in(&s, n);
-        for (int64_t k = 0; k < n; k++)
-            if (is_mark(x[k]))
-                return true;
-    }
-    return false;
-}
-
-Status
-check_defined(Machine *m, const Instr *in)
-{
-    for (int i = 0; i < in->nopnd; i++) {
-        const Opnd *o = &in->opnd[i];
-        const char *use = o->ap && (o->role & R_read) ? use_of(m, in, i) : NULL;
-        if (use && has_mark(m, in, i))
-            return bad_result(m, use);
-    }
-    return ST_OK;
-}
-
 Status
 check_kept(Machine *m)
 {
@@ -203,17 +118,5 @@ check_logic(Machine *m, const Instr *in, int op, const float *x, int64_t n)
     for (int64_t i = 0; is_logic(op) && i < n; i++)
         if (x[i] != 0 && x[i] != 1)
             return bad(m, in, "%s is defined for 0 and 1 and was given %g", enum_name(AK_alu, op), (double)x[i]);
-    return ST_OK;
-}
-
-Status
-check_logic_operand(Machine *m, const Instr *in, int op, int i)
-{
-    Stream s;
-    stream_open(&s, m, in, i);
-    for (int64_t left = is_logic(op) ? in->opnd[i].nparts * in->opnd[i].count : 0, n; left > 0; left -= n) {
-        n = MIN(left, CHUNK);
-        TRY(check_logic(m, in, op, stream_in(&s, n), n));
-    }
     return ST_OK;
 }
