@@ -8,6 +8,7 @@
 /* tensor IR -> tensor IR; *out is a new graph */
 /* canonicalize.c: fold, share, resolve updates, drop what nobody uses */
 Status pass_canonicalize(const Graph *in, const CompileOptions *opt, Graph **out);
+Status graph_sweep(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; drops what no output needs */
 /* narrow.c: f64 i64 u64 -> f32 i32 u32 */
 Status pass_narrow(const Graph *in, const CompileOptions *opt, Graph **out);
 /* idiom.c: sigmoid, silu, gelu, rsqrt, square */
@@ -23,7 +24,7 @@ Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);
 /* tilable.c: every op in a form that some tiling fits on chip, under the limits in opt */
 Status pass_tilable(const Graph *in, const CompileOptions *opt, Graph **out);
 
-/* canonicalize.c - what tensor passes share: one walk over the ops that an output needs */
+/* rewrite.c - what tensor passes share: one walk over the ops that an output needs */
 typedef struct Rewrite {
     const Graph *in;
     Graph *g; /* built from it */
@@ -34,12 +35,12 @@ typedef struct Rewrite {
 typedef Status RewriteOp(const Rewrite *rw, OpId o, Val *out);
 RewriteOp rewrite_clone; /* the op as it is */
 Status graph_rewrite(const Graph *in, const CompileOptions *opt, RewriteOp *rewrite, void *env, Graph **out);
-Status graph_sweep(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; drops what no output needs */
+Status rewrite_shaped(const Rewrite *rw, const Op *op, Val v, Val *out); /* v broadcast to the shape of op's result */
+Status graph_live(const Graph *g, bool **live); /* by op, in scratch: an output needs it, or it is an input */
 /* updates.c - the part of canonicalize that is about updates; live: by op */
 Status resolve_updates(const Graph *in, const bool *live, const CompileOptions *opt, Graph **out);
 /* order.c - the end of decompose */
 Status order_words(Graph *g, const CompileOptions *opt, Graph **out); /* takes g; exact order of i32 and u32 */
-Status rewrite_shaped(const Rewrite *rw, const Op *op, Val v, Val *out); /* v broadcast to the shape of op's result */
 
 /* expr.c - expressions; the first failure sticks, later calls do nothing. At most one argument of a call makes ops, so
  * that the order of ops does not depend on the C compiler. */
