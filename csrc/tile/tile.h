@@ -53,6 +53,7 @@ Status k_end(Graph *g, LocId loc);
 /* the general form: operands in the row's order, attributes as given */
 Status k_emit(Graph *g, KOp op, const Ref *in, int nin, const AttrItem *at, int nat, LocId loc);
 
+/* instr.c - questions about an instruction or a buffer */
 static inline bool is_instr(const Graph *g, const Op *op) { return !(op_def(g, op)->flags & F_CONTROL); }
 int64_t buffer_bytes(const Type *t); /* on chip: bytes per partition of one copy; HBM: all bytes */
 /* On chip: bytes from one of the rotating copies to the next. Copy k of a buffer is at addr + k * buffer_stride, and the

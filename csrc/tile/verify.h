@@ -69,7 +69,7 @@ typedef struct Check {
     Opnd in[MAX_OPERANDS];
 } Check;
 
-/* verify.c */
+/* verify_report.c */
 void report(Check *c, const char *rule, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void report_at(Check *c, OpId o, const char *rule, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
