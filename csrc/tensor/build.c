@@ -156,30 +156,6 @@ full(Graph *g, DType dt, int rank, const int64_t *dim, AttrItem value, LocId loc
     return share(g, &w, type, loc, NULL, out);
 }
 
-/* v wrapped to the dtype's range; a u64 keeps its bits. */
-int64_t
-wrap_int(DType dt, int64_t v)
-{
-    switch (dt) {
-    case DT_bool:
-        return v != 0;
-    case DT_i8:
-        return (int8_t)v;
-    case DT_i16:
-        return (int16_t)v;
-    case DT_i32:
-        return (int32_t)v;
-    case DT_u8:
-        return (uint8_t)v;
-    case DT_u16:
-        return (uint16_t)v;
-    case DT_u32:
-        return (uint32_t)v;
-    default:
-        return v;
-    }
-}
-
 Status
 t_full_int(Graph *g, DType dt, int rank, const int64_t *dim, int64_t v, LocId loc, Val *out)
 {
@@ -188,30 +164,13 @@ t_full_int(Graph *g, DType dt, int rank, const int64_t *dim, int64_t v, LocId lo
     return full(g, dt, rank, dim, AT_INT(A_ivalue, wrap_int(dt, v)), loc, out);
 }
 
-/* Truncates, as NumPy's astype where that is defined; elsewhere saturates, and nan is 0. */
-static int64_t
-float_to_int(DType dt, double v)
-{
-    double max = dtypes[dt].max, min = dtypes[dt].kind == DK_int ? -max - 1 : 0;
-    if (v != v)
-        return 0;
-    v = trunc(v);
-    if (dt == DT_u64)
-        return v >= 18446744073709551616.0 ? -1 : v > 0 ? (int64_t)(uint64_t)v : 0;
-    if (dt != DT_i64)
-        return (int64_t)MIN(MAX(v, min), max);
-    if (v >= 9223372036854775808.0)
-        return INT64_MAX;
-    return v <= -9223372036854775808.0 ? INT64_MIN : (int64_t)v;
-}
-
 Status
 t_full(Graph *g, DType dt, int rank, const int64_t *dim, double v, LocId loc, Val *out)
 {
     if (dt == DT_bool)
         return t_full_int(g, dt, rank, dim, v != 0, loc, out);
     if (!is_float(dt))
-        return t_full_int(g, dt, rank, dim, float_to_int(dt, v), loc, out);
+        return t_full_int(g, dt, rank, dim, wrap_float(dt, v), loc, out);
     unsigned char bits[8];
     dtype_store(dt, v, bits);
     return full(g, dt, rank, dim, AT_FLT(A_value, dtype_load(dt, bits)), loc, out);
@@ -603,6 +562,39 @@ t_slice(Graph *g, Val a, const int64_t *start, const int64_t *step, const int64_
     }
     AttrItem item[3] = {AT_INTS(A_start, first, rank), AT_INTS(A_step, by, rank), AT_INTS(A_size, size, rank)};
     return layout(g, T_slice, a, item, 3, loc, out);
+}
+
+/* Writes the same elements in ascending order. */
+static Status
+ascending(Graph *g, Box *b, Val *value, LocId loc)
+{
+    Box flip = box_whole(val_type(g, *value));
+    bool any = false;
+    for (int i = 0; i < b->rank; i++) {
+        if (b->size[i] <= 1) {
+            b->step[i] = 1;
+            b->start[i] = b->size[i] ? b->start[i] : 0;
+        } else if (b->step[i] < 0) {
+            b->start[i] = box_last(b, i);
+            b->step[i] = -b->step[i];
+            flip.start[i] = flip.size[i] - 1;
+            flip.step[i] = -1;
+            any = true;
+        }
+    }
+    return any ? t_slice(g, *value, flip.start, flip.step, flip.size, loc, value) : ST_OK;
+}
+
+Status
+t_update(Graph *g, Val base, Val value, const Box *box, LocId loc, Val *out)
+{
+    Box b = *box;
+    AttrId attr;
+    TRY(ascending(g, &b, &value, loc));
+    AttrItem item[3] = {AT_INTS(A_start, b.start, b.rank), AT_INTS(A_step, b.step, b.rank),
+                        AT_INTS(A_size, b.size, b.rank)};
+    TRY(attr_make(g->cx, item, 3, &attr));
+    return t_emit(g, T_update, (Val[]){base, value}, 2, attr, loc, out);
 }
 
 Status

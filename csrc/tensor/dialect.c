@@ -30,10 +30,7 @@ static const struct {
 const char *
 t_np_name(TOp op)
 {
-    const OpDef *d = &tensor_ops[op];
-    if (d->np == NULL)
-        return d->name;
-    return d->np[0] == '.' ? d->np + 1 : d->np;
+    return np_name(&tensor_ops[op]);
 }
 
 /* Reductions, layout and casts have NumPy names too, but they are functions and not ufuncs. */

@@ -3,17 +3,14 @@
  * in:   an op about to be made: its operands, attributes and result type
  * out:  a value that equals it in every bit NumPy defines, or none
  * rule: constant time, looks one op deep, keeps the type, makes the graph no slower. x + 0.0
- *       stays: it turns -0.0 into 0.0; x - x stays on floats: it may be nan.
+ *       stays: it turns -0.0 into 0.0; x - x stays on floats: it may be nan. Of a chain of updates it
+ *       looks at the last few; the whole chain is for pass/updates.c.
  */
 #include "tensor/tensor.h"
 
 #include <math.h>
 
-typedef struct Num { /* the value of a full op */
-    bool real;       /* f counts, otherwise i */
-    double f;
-    int64_t i;
-} Num;
+#define LOOK_BACK 16 /* updates of a chain that a slice looks at */
 
 typedef struct Site { /* the op about to be made */
     Graph *g;
@@ -26,42 +23,6 @@ typedef struct Site { /* the op about to be made */
     LocId loc;
     Val *out;
 } Site;
-
-static bool
-full_num(const Graph *g, Val v, Num *num)
-{
-    const Op *op = val_def(g, v);
-    for (int depth = 0; op->code != T_full; depth++) { /* parsed text may have layout ops of full */
-        if (!(op->flags & F_LAYOUT) || depth == MAX_RANK)
-            return false;
-        op = val_def(g, op_val(g, op, 0));
-    }
-    num->real = is_float(val_dtype(g, v));
-    if (num->real)
-        num->f = attr_float(g->cx, op->attr, A_value, 0);
-    else
-        num->i = attr_int(g->cx, op->attr, A_ivalue, 0);
-    return true;
-}
-
-static double
-num_double(const Num *n, DType dt)
-{
-    if (n->real)
-        return n->f;
-    return dt == DT_u64 ? (double)(uint64_t)n->i : (double)n->i;
-}
-
-bool
-is_splat(const Graph *g, Val v, double *value)
-{
-    Num n;
-    if (!full_num(g, v, &n))
-        return false;
-    if (value != NULL)
-        *value = num_double(&n, val_dtype(g, v));
-    return true;
-}
 
 static Status
 fold_real(const Site *s, double v)
@@ -83,175 +44,6 @@ fold_to(const Site *s, Val v)
     if (s->g->vals.p[v.i].type.i == s->type.i)
         return ST_OK;
     return t_broadcast_to(s->g, v, s->t->dim, s->t->rank, s->loc, s->out);
-}
-
-/* ---- evaluation of scalars ---- */
-
-static double
-sign(double x)
-{
-    return x > 0 ? 1 : x < 0 ? -1 : x == 0 ? 0 : x;
-}
-
-static bool
-eval_unary(TOp op, double x, double *y)
-{
-    const double pi = 3.14159265358979323846, u = 0.7978845608028654 * (x + 0.044715 * x * x * x);
-    switch (op) {
-    case T_neg: *y = -x; return true;
-    case T_positive: *y = x; return true;
-    case T_abs: *y = fabs(x); return true;
-    case T_sign: *y = sign(x); return true;
-    case T_square: *y = x * x; return true;
-    case T_sqrt: *y = sqrt(x); return true;
-    case T_rsqrt: case T_rsqrt_wide: *y = 1 / sqrt(x); return true;
-    case T_cbrt: *y = cbrt(x); return true;
-    case T_reciprocal: *y = 1 / x; return true;
-    case T_exp: *y = exp(x); return true;
-    case T_exp2: *y = exp2(x); return true;
-    case T_expm1: *y = expm1(x); return true;
-    case T_log: *y = log(x); return true;
-    case T_log2: *y = log2(x); return true;
-    case T_log10: *y = log10(x); return true;
-    case T_log1p: *y = log1p(x); return true;
-    case T_sin: *y = sin(x); return true;
-    case T_sin_pi: *y = sin(x); return fabs(x) <= pi;
-    case T_cos: *y = cos(x); return true;
-    case T_tan: *y = tan(x); return true;
-    case T_arctan: *y = atan(x); return true;
-    case T_arctan_small: *y = atan(x); return fabs(x) <= pi / 2;
-    case T_sinh: *y = sinh(x); return true;
-    case T_cosh: *y = cosh(x); return true;
-    case T_tanh: *y = tanh(x); return true;
-    case T_floor: *y = floor(x); return true;
-    case T_ceil: *y = ceil(x); return true;
-    case T_rint: *y = nearbyint(x); return true;
-    case T_trunc: *y = trunc(x); return true;
-    case T_isnan: *y = x != x; return true;
-    case T_sigmoid: *y = 1 / (1 + exp(-x)); return true;
-    case T_silu: *y = x / (1 + exp(-x)); return true;
-    case T_gelu_tanh: *y = x / (1 + exp(-2 * u)); return true;
-    default: return false;
-    }
-}
-
-static bool
-eval_unary_int(TOp op, int64_t x, bool is_unsigned, int64_t *y)
-{
-    uint64_t u = (uint64_t)x;
-    switch (op) {
-    case T_neg: *y = (int64_t)(0 - u); return true;
-    case T_positive: case T_floor: case T_ceil: case T_trunc: *y = x; return true;
-    case T_abs: *y = x < 0 && !is_unsigned ? (int64_t)(0 - u) : x; return true;
-    case T_sign: *y = is_unsigned ? x != 0 : (x > 0) - (x < 0); return true;
-    case T_square: *y = (int64_t)(u * u); return true;
-    case T_reciprocal: *y = x == 1 || (x == -1 && !is_unsigned) ? x : 0; return x != 0;
-    case T_logical_not: *y = !x; return true;
-    case T_isnan: *y = 0; return true;
-    default: return false;
-    }
-}
-
-/* NumPy's floor division and remainder of floats. */
-static double
-float_divmod(double a, double b, double *mod)
-{
-    double m = fmod(a, b);
-    if (b == 0) {
-        *mod = m;
-        return a / b;
-    }
-    double div = (a - m) / b;
-    if (m != 0) {
-        if ((b < 0) != (m < 0)) {
-            m += b;
-            div -= 1;
-        }
-    } else {
-        m = copysign(0, b);
-    }
-    *mod = m;
-    if (div == 0)
-        return copysign(0, a / b);
-    double f = floor(div);
-    return div - f > 0.5 ? f + 1 : f;
-}
-
-static bool
-eval_binary(TOp op, double a, double b, double *y)
-{
-    double mod;
-    switch (op) {
-    case T_add: *y = a + b; return true;
-    case T_sub: *y = a - b; return true;
-    case T_mul: *y = a * b; return true;
-    case T_div: *y = a / b; return true;
-    case T_floor_divide: *y = float_divmod(a, b, &mod); return true;
-    case T_remainder: (void)float_divmod(a, b, &mod); *y = mod; return true;
-    case T_power: *y = pow(a, b); return true;
-    case T_maximum: *y = a != a ? a : b != b ? b : MAX(a, b); return true;
-    case T_minimum: *y = a != a ? a : b != b ? b : MIN(a, b); return true;
-    case T_equal: *y = a == b; return true;
-    case T_not_equal: *y = a != b; return true;
-    case T_less: *y = a < b; return true;
-    case T_less_equal: *y = a <= b; return true;
-    case T_greater: *y = a > b; return true;
-    case T_greater_equal: *y = a >= b; return true;
-    default: return false;
-    }
-}
-
-static int64_t
-int_power(uint64_t a, uint64_t n)
-{
-    uint64_t y = 1;
-    for (; n; n >>= 1, a *= a)
-        y *= n & 1 ? a : 1;
-    return (int64_t)y;
-}
-
-static bool
-eval_divmod_int(TOp op, int64_t a, int64_t b, bool is_unsigned, int64_t *y)
-{
-    bool div = op == T_floor_divide;
-    if (b == 0) {
-        *y = 0;
-    } else if (is_unsigned) {
-        *y = (int64_t)(div ? (uint64_t)a / (uint64_t)b : (uint64_t)a % (uint64_t)b);
-    } else if (b == -1) {
-        *y = div ? (int64_t)(0 - (uint64_t)a) : 0;
-    } else {
-        int64_t q = a / b, r = a % b;
-        bool down = r != 0 && (r < 0) != (b < 0);
-        *y = div ? q - down : down ? r + b : r;
-    }
-    return true;
-}
-
-static bool
-eval_binary_int(TOp op, int64_t a, int64_t b, bool is_unsigned, int64_t *y)
-{
-    uint64_t ua = (uint64_t)a, ub = (uint64_t)b;
-    bool less = is_unsigned ? ua < ub : a < b;
-    switch (op) {
-    case T_add: *y = (int64_t)(ua + ub); return true;
-    case T_sub: *y = (int64_t)(ua - ub); return true;
-    case T_mul: *y = (int64_t)(ua * ub); return true;
-    case T_floor_divide: case T_remainder: return eval_divmod_int(op, a, b, is_unsigned, y);
-    case T_power: *y = int_power(ua, ub); return is_unsigned || b >= 0;
-    case T_maximum: *y = less ? b : a; return true;
-    case T_minimum: *y = less ? a : b; return true;
-    case T_equal: *y = a == b; return true;
-    case T_not_equal: *y = a != b; return true;
-    case T_less: *y = less; return true;
-    case T_less_equal: *y = less || a == b; return true;
-    case T_greater: *y = !less && a != b; return true;
-    case T_greater_equal: *y = !less; return true;
-    case T_logical_and: *y = a && b; return true;
-    case T_logical_or: *y = a || b; return true;
-    case T_logical_xor: *y = !a != !b; return true;
-    default: return false;
-    }
 }
 
 /* ---- rules by kind of op ---- */
@@ -523,6 +315,87 @@ fold_transpose(const Site *s)
     return t_transpose(g, op_val(g, d, 0), list, n, s->loc, s->out);
 }
 
+/* ---- updates ---- */
+
+/* update(b, update(slice(b, box), v, inner), box) writes only v. */
+static bool
+is_nested(const Graph *g, Val base, Val value, AttrId attr, Box *box, Val *v)
+{
+    const Op *u = val_def(g, value);
+    if (u->code != T_update)
+        return false;
+    const Op *s = val_def(g, op_val(g, u, 0));
+    if (s->code != T_slice || s->attr.i != attr.i || op_val(g, s, 0).i != base.i)
+        return false;
+    Box in = box_of(g, u);
+    for (int i = 0; i < in.rank; i++) {
+        box->start[i] += box->step[i] * in.start[i];
+        box->step[i] *= in.step[i];
+        box->size[i] = in.size[i];
+    }
+    *v = op_val(g, u, 1);
+    return true;
+}
+
+/* The value before the updates that `box` writes over, as far as they are the last ones. Each leaves its chain for
+ * good, so that a chain is walked once. */
+static Val
+before_overwritten(const Graph *g, Val base, const Box *box)
+{
+    for (const Op *u = val_def(g, base); u->code == T_update; u = val_def(g, base)) {
+        Box old = box_of(g, u), rel;
+        if (!box_is_within(box, &old, &rel))
+            break;
+        base = op_val(g, u, 0);
+    }
+    return base;
+}
+
+static Status
+fold_update(const Site *s)
+{
+    Graph *g = s->g;
+    Box box = box_of(g, &(Op){.attr = s->attr});
+    Val base = s->in[0], value = s->in[1];
+    const Op *d = val_def(g, value);
+    if (type_numel(val_type(g, value)) == 0 ||
+        (d->code == T_slice && d->attr.i == s->attr.i && op_val(g, d, 0).i == base.i)) { /* writes what is there */
+        *s->out = base;
+        return ST_OK;
+    }
+    if (box_covers_all(&box, val_type(g, base))) {
+        *s->out = value;
+        return ST_OK;
+    }
+    bool nested = is_nested(g, base, value, s->attr, &box, &value);
+    base = before_overwritten(g, base, &box);
+    if (nested || base.i != s->in[0].i)
+        return t_update(g, base, value, &box, s->loc, s->out);
+    return ST_OK;
+}
+
+static Status
+fold_slice_of_update(const Site *s)
+{
+    Graph *g = s->g;
+    Box box = box_of(g, &(Op){.attr = s->attr}), rel;
+    Val base = s->in[0];
+    int n = 0;
+    for (const Op *u = val_def(g, base); u->code == T_update; u = val_def(g, base)) {
+        Box written = box_of(g, u);
+        if (box_is_within(&written, &box, &rel))
+            return t_slice(g, op_val(g, u, 1), rel.start, rel.step, rel.size, s->loc, s->out);
+        if (!box_is_disjoint(&written, &box))
+            break;
+        if (++n == LOOK_BACK)
+            return ST_OK; /* a slice of something in the middle would look on from there */
+        base = op_val(g, u, 0);
+    }
+    if (base.i == s->in[0].i)
+        return ST_OK;
+    return t_slice(g, base, box.start, box.step, box.size, s->loc, s->out);
+}
+
 static Status
 fold_slice(const Site *s)
 {
@@ -541,7 +414,7 @@ fold_slice(const Site *s)
         }
     }
     if (d->code == T_update)
-        return t_fold_slice_of_update(g, s->in[0], s->attr, s->loc, s->out);
+        return fold_slice_of_update(s);
     if (d->code != T_slice)
         return ST_OK;
     int64_t from[MAX_RANK], stride[MAX_RANK];
@@ -655,7 +528,7 @@ t_fold(Graph *g, TOp op, const Val *in, int nin, AttrId attr, TyId type, LocId l
     if (op == T_concat)
         return fold_concat(&s);
     if (op == T_update)
-        return t_fold_update(g, in, attr, loc, out);
+        return fold_update(&s);
     if (flags & F_LAYOUT)
         return fold_layout(&s);
     if (flags & F_REDUCE)

@@ -36,27 +36,27 @@ in_type(const Graph *g, const Op *op, int i)
 }
 
 static const char *
-np(const Op *op)
+np(const Graph *g, const Op *op)
 {
-    return t_np_name((TOp)op->code);
+    return np_name(op_def(g, op));
 }
 
 /* Interns a result type; refuses ranks and sizes that nothing after us could handle. */
 static Status
-result(Ctx *cx, const Op *op, DType dt, int rank, const int64_t *dim, TyId *out)
+result(const Graph *g, const Op *op, DType dt, int rank, const int64_t *dim, TyId *out)
 {
     char text[MAX_SHAPE_TEXT];
     if (rank > MAX_RANK)
-        return fail(cx, ST_UNSUPPORTED, op->loc, "NKI-2001 %s: arrays of %d dimensions are not supported, at most %d",
-                    np(op), rank, MAX_RANK);
+        return fail(g->cx, ST_UNSUPPORTED, op->loc,
+                    "NKI-2001 %s: arrays of %d dimensions are not supported, at most %d", np(g, op), rank, MAX_RANK);
     for (int i = 0; i < rank; i++)
         if (dim[i] < 0)
-            return fail(cx, ST_USER, op->loc, "NKI-2002 %s: negative dimensions are not allowed: %s", np(op),
+            return fail(g->cx, ST_USER, op->loc, "NKI-2002 %s: negative dimensions are not allowed: %s", np(g, op),
                         shape_text(text, rank, dim));
     if (is_too_large(rank, dim))
-        return fail(cx, ST_USER, op->loc, "NKI-2003 %s: an array of shape %s is too large", np(op),
+        return fail(g->cx, ST_USER, op->loc, "NKI-2003 %s: an array of shape %s is too large", np(g, op),
                     shape_text(text, rank, dim));
-    return tensor_type(cx, dt, rank, dim, out);
+    return tensor_type(g->cx, dt, rank, dim, out);
 }
 
 Status
@@ -86,10 +86,10 @@ broadcast_dims(Ctx *cx, LocId loc, const char *what, const Type *a, const Type *
 }
 
 static Status
-same_dtype(Ctx *cx, const Op *op, const Type *a, const Type *b)
+same_dtype(const Graph *g, const Op *op, const Type *a, const Type *b)
 {
     if (a->dtype != b->dtype)
-        return fail(cx, ST_TYPE, op->loc, "NKI-2005 %s: operands must have one dtype, got %s and %s", np(op),
+        return fail(g->cx, ST_TYPE, op->loc, "NKI-2005 %s: operands must have one dtype, got %s and %s", np(g, op),
                     dtypes[a->dtype].name, dtypes[b->dtype].name);
     return ST_OK;
 }
@@ -105,9 +105,9 @@ infer_broadcast(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     const Type *a = type_get(cx, ta), *b = type_get(cx, tb);
     int rank;
     int64_t dim[MAX_RANK];
-    TRY(same_dtype(cx, op, a, b));
-    TRY(broadcast_dims(cx, op->loc, np(op), a, b, &rank, dim));
-    return result(cx, op, (DType)a->dtype, rank, dim, out);
+    TRY(same_dtype(g, op, a, b));
+    TRY(broadcast_dims(cx, op->loc, np(g, op), a, b, &rank, dim));
+    return result(g, op, (DType)a->dtype, rank, dim, out);
 }
 
 Status
@@ -116,9 +116,9 @@ infer_compare(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     const Type *a = in_type(g, op, 0), *b = in_type(g, op, op->nin - 1);
     int rank;
     int64_t dim[MAX_RANK];
-    TRY(same_dtype(cx, op, a, b));
-    TRY(broadcast_dims(cx, op->loc, np(op), a, b, &rank, dim));
-    return result(cx, op, DT_bool, rank, dim, out);
+    TRY(same_dtype(g, op, a, b));
+    TRY(broadcast_dims(cx, op->loc, np(g, op), a, b, &rank, dim));
+    return result(g, op, DT_bool, rank, dim, out);
 }
 
 Status
@@ -127,7 +127,7 @@ infer_where(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     const Type *c = in_type(g, op, 0), *a = in_type(g, op, 1), *b = in_type(g, op, 2);
     if (c->dtype != DT_bool)
         return fail(cx, ST_TYPE, op->loc, "NKI-2006 where: the condition must be bool, got %s", dtypes[c->dtype].name);
-    TRY(same_dtype(cx, op, a, b));
+    TRY(same_dtype(g, op, a, b));
     int rank;
     int64_t dim[MAX_RANK];
     TRY(broadcast_dims(cx, op->loc, "where", a, b, &rank, dim));
@@ -135,7 +135,7 @@ infer_where(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     for (int i = 0; i < rank; i++)
         ab.dim[i] = dim[i];
     TRY(broadcast_dims(cx, op->loc, "where", c, &ab, &rank, dim));
-    return result(cx, op, (DType)a->dtype, rank, dim, out);
+    return result(g, op, (DType)a->dtype, rank, dim, out);
 }
 
 Status
@@ -150,9 +150,9 @@ infer_reduce(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     for (int i = 0; i < n; i++) {
         if (axes[i] < 0 || axes[i] >= a->rank)
             return fail(cx, ST_USER, op->loc, "NKI-2007 %s: axis %lld is out of bounds for array of dimension %d",
-                        np(op), (long long)axes[i], a->rank);
+                        np(g, op), (long long)axes[i], a->rank);
         if (i && axes[i] <= axes[i - 1])
-            return fail(cx, ST_USER, op->loc, "NKI-2008 %s: axes must be ascending and distinct", np(op));
+            return fail(cx, ST_USER, op->loc, "NKI-2008 %s: axes must be ascending and distinct", np(g, op));
         reduced |= 1u << axes[i];
     }
     bool empty = false;
@@ -163,8 +163,9 @@ infer_reduce(Ctx *cx, const Graph *g, const Op *op, TyId *out)
             dim[rank++] = r ? 1 : a->dim[i];
     }
     if (empty && op->code != T_reduce_sum)
-        return fail(cx, ST_USER, op->loc, "NKI-2009 %s: zero-size array to a reduction that has no identity", np(op));
-    return result(cx, op, (DType)a->dtype, rank, dim, out);
+        return fail(cx, ST_USER, op->loc, "NKI-2009 %s: zero-size array to a reduction that has no identity",
+                    np(g, op));
+    return result(g, op, (DType)a->dtype, rank, dim, out);
 }
 
 /* NumPy has no matmul loop for its extension dtypes and takes the one for f32. */
@@ -192,7 +193,7 @@ infer_matmul(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 {
     const Type *a = in_type(g, op, 0), *b = in_type(g, op, 1);
     char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
-    TRY(same_dtype(cx, op, a, b));
+    TRY(same_dtype(g, op, a, b));
     if (a->dtype == DT_bool)
         return fail(cx, ST_UNSUPPORTED, op->loc,
                     "NKI-2011 matmul: bool operands are not supported; convert them with astype");
@@ -210,12 +211,13 @@ infer_matmul(Ctx *cx, const Graph *g, const Op *op, TyId *out)
         dim[rank++] = a->dim[a->rank - 2];
     if (b->rank > 1)
         dim[rank++] = b->dim[b->rank - 1];
-    return result(cx, op, matmul_dtype((DType)a->dtype), rank, dim, out);
+    return result(g, op, matmul_dtype((DType)a->dtype), rank, dim, out);
 }
 
 static Status
-infer_transpose(Ctx *cx, const Type *a, const Op *op, TyId *out)
+infer_transpose(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 {
+    const Type *a = in_type(g, op, 0);
     const int64_t *perm;
     int n = attr_ints(cx, op->attr, A_perm, &perm);
     int64_t dim[MAX_RANK];
@@ -232,16 +234,17 @@ infer_transpose(Ctx *cx, const Type *a, const Op *op, TyId *out)
         seen |= 1u << perm[i];
         dim[i] = a->dim[perm[i]];
     }
-    return result(cx, op, (DType)a->dtype, n, dim, out);
+    return result(g, op, (DType)a->dtype, n, dim, out);
 }
 
 static Status
-infer_reshape(Ctx *cx, const Type *a, const Op *op, TyId *out)
+infer_reshape(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 {
+    const Type *a = in_type(g, op, 0);
     const int64_t *dim;
     int n = attr_ints(cx, op->attr, A_shape, &dim);
     char text[MAX_SHAPE_TEXT];
-    TRY(result(cx, op, (DType)a->dtype, n, dim, out));
+    TRY(result(g, op, (DType)a->dtype, n, dim, out));
     if (type_numel(type_get(cx, *out)) != type_numel(a))
         return fail(cx, ST_USER, op->loc, "NKI-2017 reshape: cannot reshape array of size %lld into shape %s",
                     (long long)type_numel(a), shape_text(text, n, dim));
@@ -249,8 +252,9 @@ infer_reshape(Ctx *cx, const Type *a, const Op *op, TyId *out)
 }
 
 static Status
-infer_broadcast_to(Ctx *cx, const Type *a, const Op *op, TyId *out)
+infer_broadcast_to(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 {
+    const Type *a = in_type(g, op, 0);
     const int64_t *dim;
     int n = attr_ints(cx, op->attr, A_shape, &dim);
     bool ok = n >= a->rank;
@@ -261,28 +265,29 @@ infer_broadcast_to(Ctx *cx, const Type *a, const Op *op, TyId *out)
         return fail(cx, ST_USER, op->loc, "NKI-2018 broadcast_to: shape %s does not broadcast to %s",
                     shape_text(ta, a->rank, a->dim), shape_text(tb, n, dim));
     }
-    return result(cx, op, (DType)a->dtype, n, dim, out);
+    return result(g, op, (DType)a->dtype, n, dim, out);
 }
 
-/* The box of a slice or an update lies in an array of type a. */
+/* The box of a slice or an update lies in its operand. */
 static Status
-check_box(Ctx *cx, const Type *a, const Op *op, const int64_t **size)
+check_box(Ctx *cx, const Graph *g, const Op *op, const int64_t **size)
 {
+    const Type *a = in_type(g, op, 0);
     const int64_t *start, *step;
     int n = attr_ints(cx, op->attr, A_start, &start);
     if (n != a->rank || attr_ints(cx, op->attr, A_step, &step) != n || attr_ints(cx, op->attr, A_size, size) != n)
-        return fail(cx, ST_USER, op->loc, "NKI-2019 %s: start, step and size need %d entries each", np(op), a->rank);
+        return fail(cx, ST_USER, op->loc, "NKI-2019 %s: start, step and size need %d entries each", np(g, op), a->rank);
     for (int i = 0; i < n; i++) {
         int64_t last, count = (*size)[i];
         if (step[i] == 0)
-            return fail(cx, ST_USER, op->loc, "NKI-2020 %s: step of axis %d is 0", np(op), i);
+            return fail(cx, ST_USER, op->loc, "NKI-2020 %s: step of axis %d is 0", np(g, op), i);
         if (count == 0)
             continue;
         if (count < 0 || __builtin_mul_overflow(step[i], count - 1, &last) ||
             __builtin_add_overflow(last, start[i], &last) || start[i] < 0 || start[i] >= a->dim[i] || last < 0 ||
             last >= a->dim[i])
             return fail(cx, ST_USER, op->loc,
-                        "NKI-2021 %s: %lld elements from %lld with step %lld leave axis %d of size %lld", np(op),
+                        "NKI-2021 %s: %lld elements from %lld with step %lld leave axis %d of size %lld", np(g, op),
                         (long long)count, (long long)start[i], (long long)step[i], i, (long long)a->dim[i]);
         if (op->code == T_update && step[i] <= 0)
             return fail(cx, ST_USER, op->loc, "NKI-2022 update: the step of axis %d must be positive, got %lld", i,
@@ -292,11 +297,12 @@ check_box(Ctx *cx, const Type *a, const Op *op, const int64_t **size)
 }
 
 static Status
-infer_slice(Ctx *cx, const Type *a, const Op *op, TyId *out)
+infer_slice(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 {
+    const Type *a = in_type(g, op, 0);
     const int64_t *size;
-    TRY(check_box(cx, a, op, &size));
-    return result(cx, op, (DType)a->dtype, a->rank, size, out);
+    TRY(check_box(cx, g, op, &size));
+    return result(g, op, (DType)a->dtype, a->rank, size, out);
 }
 
 static Status
@@ -304,8 +310,8 @@ infer_update(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 {
     const Type *a = in_type(g, op, 0), *v = in_type(g, op, 1);
     const int64_t *size;
-    TRY(same_dtype(cx, op, a, v));
-    TRY(check_box(cx, a, op, &size));
+    TRY(same_dtype(g, op, a, v));
+    TRY(check_box(cx, g, op, &size));
     bool ok = v->rank == a->rank;
     for (int i = 0; ok && i < a->rank; i++)
         ok = v->dim[i] == size[i];
@@ -330,7 +336,7 @@ infer_concat(Ctx *cx, const Graph *g, const Op *op, TyId *out)
                     (long long)axis, a->rank);
     for (int k = 0; k < op->nin; k++) {
         const Type *b = in_type(g, op, k);
-        TRY(same_dtype(cx, op, a, b));
+        TRY(same_dtype(g, op, a, b));
         bool ok = a->rank == b->rank;
         for (int i = 0; ok && i < a->rank; i++)
             ok = i == axis || a->dim[i] == b->dim[i];
@@ -344,7 +350,7 @@ infer_concat(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     }
     for (int i = 0; i < a->rank; i++)
         dim[i] = i == axis ? sum : a->dim[i];
-    return result(cx, op, (DType)a->dtype, a->rank, dim, out);
+    return result(g, op, (DType)a->dtype, a->rank, dim, out);
 }
 
 Status
@@ -352,19 +358,19 @@ infer_layout(Ctx *cx, const Graph *g, const Op *op, TyId *out)
 {
     switch ((TOp)op->code) {
     case T_transpose:
-        return infer_transpose(cx, in_type(g, op, 0), op, out);
+        return infer_transpose(cx, g, op, out);
     case T_reshape:
-        return infer_reshape(cx, in_type(g, op, 0), op, out);
+        return infer_reshape(cx, g, op, out);
     case T_broadcast_to:
-        return infer_broadcast_to(cx, in_type(g, op, 0), op, out);
+        return infer_broadcast_to(cx, g, op, out);
     case T_slice:
-        return infer_slice(cx, in_type(g, op, 0), op, out);
+        return infer_slice(cx, g, op, out);
     case T_concat:
         return infer_concat(cx, g, op, out);
     case T_update:
         return infer_update(cx, g, op, out);
     default:
-        return fail(cx, ST_BUG, op->loc, "NKI-2028 %s is no layout op", np(op));
+        return fail(cx, ST_BUG, op->loc, "NKI-2028 %s is no layout op", np(g, op));
     }
 }
 
@@ -377,12 +383,12 @@ infer_attr(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     }
     int64_t dt = attr_int(cx, op->attr, A_dtype, DT_none);
     if (dt <= DT_none || dt >= DT_COUNT)
-        return fail(cx, ST_USER, op->loc, "NKI-2029 %s: no dtype", np(op));
+        return fail(cx, ST_USER, op->loc, "NKI-2029 %s: no dtype", np(g, op));
     if (op->nin) {
         const Type *a = in_type(g, op, 0);
-        return result(cx, op, (DType)dt, a->rank, a->dim, out);
+        return result(g, op, (DType)dt, a->rank, a->dim, out);
     }
     const int64_t *dim;
     int n = attr_ints(cx, op->attr, A_shape, &dim);
-    return result(cx, op, (DType)dt, n, dim, out);
+    return result(g, op, (DType)dt, n, dim, out);
 }

@@ -19,6 +19,15 @@ extern const Dialect tensor_dialect;
 #define MAX_SHAPE_TEXT 200 /* "(a, b, ...)" of MAX_RANK dims */
 #define MAX_NUMEL ((int64_t)1 << 48)
 
+/* What NumPy calls the op of a row. */
+static inline const char *
+np_name(const OpDef *d)
+{
+    if (d->np == NULL)
+        return d->name;
+    return d->np[0] == '.' ? d->np + 1 : d->np;
+}
+
 /* dialect.c */
 const char *t_np_name(TOp op);
 TOp t_from_np_ufunc(const char *name); /* T_none: no such op. "true_divide", "absolute" and other aliases included */
@@ -36,6 +45,23 @@ const char *shape_text(char buf[MAX_SHAPE_TEXT], int rank, const int64_t *dim); 
 bool is_too_large(int rank, const int64_t *dim); /* more than MAX_NUMEL elements; type_make bounds the other dims of none */
 Status broadcast_dims(Ctx *, LocId loc, const char *what, const Type *a, const Type *b, int *rank, int64_t *dim);
 
+/* number.c - single numbers */
+typedef struct Num { /* the value of a full op */
+    bool real;       /* f counts, otherwise i */
+    double f;
+    int64_t i;
+} Num;
+int64_t wrap_int(DType dt, int64_t v); /* to the range of an integer dtype; a u64 keeps its bits */
+int64_t wrap_float(DType dt, double v); /* truncates, as NumPy's astype where that is defined; else saturates */
+bool full_num(const Graph *g, Val v, Num *num); /* v is a full op (through layout ops) */
+double num_double(const Num *n, DType dt);
+bool is_splat(const Graph *g, Val v, double *value); /* the same as a double; value may be NULL */
+/* NumPy's loops on f64, and on i64 that wrap; false: not an op on numbers, or undefined */
+bool eval_unary(TOp op, double x, double *y);
+bool eval_unary_int(TOp op, int64_t x, bool is_unsigned, int64_t *y);
+bool eval_binary(TOp op, double a, double b, double *y);
+bool eval_binary_int(TOp op, int64_t a, int64_t b, bool is_unsigned, int64_t *y);
+
 /* promote.c - NumPy 2's promotion. weak: a Python scalar, 'b', 'i', 'f' or 0 for an array.
  * ml_dtypes' formats make two rules out of one: promote is what the loops of a ufunc take (bf16 + i32 is f64,
  * bf16 + 2.0 is f32), promote_common is np.result_type, which where and concatenate use (bf16 with i32 is a
@@ -52,10 +78,10 @@ typedef struct Box {
 Box box_of(const Graph *g, const Op *op); /* of a slice or an update */
 Box box_whole(const Type *t);
 bool box_covers(const Box *b, int axis, int64_t dim); /* all of an axis, in order */
-/* base with value, of the box's shape, at the box; steps may be negative. An update has positive steps. */
-Status t_update(Graph *g, Val base, Val value, const Box *box, LocId loc, Val *out);
-Status t_fold_update(Graph *g, const Val *in, AttrId attr, LocId loc, Val *out);          /* for fold.c */
-Status t_fold_slice_of_update(Graph *g, Val x, AttrId attr, LocId loc, Val *out);         /* for fold.c */
+bool box_covers_all(const Box *b, const Type *t);
+int64_t box_last(const Box *b, int axis); /* the last index on an axis */
+bool box_is_disjoint(const Box *a, const Box *b);
+bool box_is_within(const Box *outer, const Box *inner, Box *rel); /* rel: inner in the coordinates of outer */
 
 /* strides.c - NumPy's memory layouts, in elements */
 typedef struct Laid {
@@ -77,7 +103,6 @@ Status t_input(Graph *g, const char *name, DType dt, int rank, const int64_t *di
 Status t_const(Graph *g, DType dt, int rank, const int64_t *dim, const void *p, LocId loc, Val *out);
 Status t_full(Graph *g, DType dt, int rank, const int64_t *dim, double v, LocId loc, Val *out);
 Status t_full_int(Graph *g, DType dt, int rank, const int64_t *dim, int64_t v, LocId loc, Val *out);
-int64_t wrap_int(DType dt, int64_t v); /* to the range of an integer dtype; a u64 keeps its bits */
 Status t_unary(Graph *g, TOp op, Val a, LocId loc, Val *out);          /* casts to the loop dtype first */
 Status t_binary(Graph *g, TOp op, Val a, Val b, LocId loc, Val *out);  /* operands of equal dtype */
 Status t_binary_np(Graph *g, TOp op, Val a, char weak_a, Val b, char weak_b, LocId loc, Val *out); /* promotes first */
@@ -97,6 +122,8 @@ Status t_transpose(Graph *g, Val a, const int64_t *perm, int n, LocId loc, Val *
 Status t_reshape(Graph *g, Val a, const int64_t *dim, int n, LocId loc, Val *out);    /* one -1 allowed */
 Status t_broadcast_to(Graph *g, Val a, const int64_t *dim, int n, LocId loc, Val *out);
 Status t_slice(Graph *g, Val a, const int64_t *start, const int64_t *step, const int64_t *size, LocId loc, Val *out);
+/* base with value, of the box's shape, at the box; steps may be negative. An update has positive steps. */
+Status t_update(Graph *g, Val base, Val value, const Box *box, LocId loc, Val *out);
 /* Promotes first; axis may be negative. */
 Status t_concat(Graph *g, const Val *v, int n, int64_t axis, LocId loc, Val *out);
 Status t_output(Graph *g, Val v); /* alias -1 */
@@ -119,7 +146,6 @@ Status t_exponents(const Graph *g, Arena *a, bool **by_input); /* which inputs a
 
 /* fold.c - called by the builder for every pure op; *out stays 0 when there is nothing to fold */
 Status t_fold(Graph *g, TOp op, const Val *in, int nin, AttrId attr, TyId type, LocId loc, Val *out);
-bool is_splat(const Graph *g, Val v, double *value); /* v is a full op (through layout ops); value may be NULL */
 
 /* verify.c */
 Status tensor_verify(const Graph *g);

@@ -108,7 +108,7 @@ check_op(const Graph *g, const Op *op)
 Status
 tensor_verify(const Graph *g)
 {
-    if (g->dialect != &tensor_dialect)
+    if (g->dialect->verify != tensor_verify)
         return fail(g->cx, ST_BUG, (LocId){0}, "NKI-2038 not a tensor graph");
     TRY(graph_check(g));
     FOR_OPS(g, o)
