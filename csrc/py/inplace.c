@@ -153,7 +153,7 @@ stacked(Session *s, PyObject *list, DType dt)
             break;
     }
     if (items && i == n)
-        r = call_function(s, FN_stack, &items, 1, NULL);
+        r = fn_stack(s, "stack", (PyObject *const[MAX_PARAMS]){items});
     Py_XDECREF(items);
     return r;
 }

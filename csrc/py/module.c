@@ -3,7 +3,6 @@
  * in:   numpy, ml_dtypes and nkigen.errors importable
  * out:  types Session, TracedArray, Program; functions parse, targets, dtype_name, np_dtype
  */
-#define NKIGEN_IMPORTS_NUMPY
 #include "py/py.h"
 
 #include <string.h>
@@ -12,12 +11,6 @@ static State *
 state_of(PyObject *module)
 {
     return PyModule_GetState(module);
-}
-
-State *
-state_of_type(PyTypeObject *t)
-{
-    return PyType_GetModuleState(t);
 }
 
 static PyObject *
@@ -251,7 +244,7 @@ core_exec(PyObject *module)
     State *st = state_of(module);
 
     st->fail_after = -1;
-    if (PyArray_ImportNumPyAPI() < 0 || PyUFunc_ImportUFuncAPI() < 0)
+    if (numpy_init() < 0)
         return -1;
     st->np = PyImport_ImportModule("numpy");
     st->no_value = st->np ? PyObject_GetAttrString(st->np, "_NoValue") : NULL;

@@ -108,6 +108,10 @@ typedef struct Program { /* one stage: a graph or the plan's text; immutable */
     bool foreign;   /* read from text: nobody has verified it */
 } Program;
 
+/* numpy.c */
+int numpy_init(void);
+State *state_of_type(PyTypeObject *t);
+
 /* errors.c - Status and locations to exceptions; the only place that makes them.
  * All return NULL (or -1) with the exception set. */
 PyObject *raise_status(Session *s, Status st, Error user);       /* from s->cx.err; `user` is what ST_USER means here */
@@ -148,23 +152,29 @@ PyObject *int_tuple(const int64_t *v, int n);
 extern PyType_Spec session_spec;
 Session *session_new(State *st, PyObject *label);
 
-/* traced.c */
-extern PyType_Spec traced_spec;
+/* traced.c - the object */
 bool is_traced(PyObject *o);
 PyObject *traced_new(Session *s, Val v); /* an owner in C order; of rank 0: a scalar */
+bool usable(Session *s, PyObject *traced); /* belongs to s and s is still open; else an exception is set */
+int traced_traverse(PyObject *self, visitproc visit, void *arg);
+void traced_dealloc(PyObject *self);
+PyObject *traced_repr(PyObject *self);
+
+/* traced_type.c */
+extern PyType_Spec traced_spec;
+
+/* operators.c */
 PyObject *traced_binary(Session *s, TOp op, PyObject *a, PyObject *b);
 PyObject *traced_unary(Session *s, TOp op, PyObject *a);
+PyObject *traced_bitwise(Session *s, const char *name, PyObject *const *args); /* by the ufunc's name */
+PyObject *traced_divmod(Session *s, PyObject *a, PyObject *b);
 PyObject *traced_result(Session *s, Status st, Val v); /* the value, or the exception of a failed builder call */
+int traced_operand(Session *s, const char *what, PyObject *o, Val *out); /* like operand_of, scalars as strong */
 static inline const Type *
 type_of(Session *s, Val v)
 {
     return val_type(s->graph, v);
 }
-int traced_operand(Session *s, const char *what, PyObject *o, Val *out); /* like operand_of, scalars as strong */
-bool usable(Session *s, PyObject *traced); /* belongs to s and s is still open; else an exception is set */
-
-PyObject *traced_bitwise(Session *s, const char *name, PyObject *const *args); /* by the ufunc's name */
-PyObject *traced_divmod(Session *s, PyObject *a, PyObject *b);
 
 /* absent.c */
 PyObject *raise_absent(Session *s, const char *module, const char *name); /* UnsupportedError that names a way */
@@ -245,13 +255,17 @@ Py_ssize_t values_of(Session *s, const char *name, PyObject *seq, Val **out); /*
 PyObject *as_traced(Session *s, const char *name, PyObject *o);
 PyObject *unpacked(PyObject *rest); /* the dims of a method: x.f(2, 3) or x.f((2, 3)) */
 
-/* functions.c - NumPy's protocols and methods, table-driven from functions.def */
-int functions_init(State *st);
-PyObject *call_function(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs);
+/* loops.c */
 /* The operands in the dtypes of the loop that NumPy takes, a new tuple, and the dtype of the (first) result; dtype and
  * casting may be NULL. */
 PyObject *operands_of_loop(Session *s, PyObject *ufunc, const char *name, PyObject *const *args, Py_ssize_t n,
                            PyObject *dtype, PyObject *casting, PyObject **result);
+PyObject *plain_operands(Session *s, const char *name, PyObject *const *args, Py_ssize_t n); /* new: no lists */
+PyObject *ops_module(State *st); /* nkigen.ops, imported when first needed; borrowed */
+
+/* functions.c - NumPy's protocols and methods, table-driven from functions.def */
+int functions_init(State *st);
+PyObject *call_function(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs);
 PyObject *traced_array_ufunc(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *traced_array_function(PyObject *self, PyObject *args);
 enum {
@@ -263,7 +277,7 @@ enum {
 #define METHOD(id, handler, sig, doc) PyObject *method_##id(PyObject *self, PyObject *args, PyObject *kwargs);
 #include "py/functions.def"
 
-/* functions_compute.c, functions_layout.c, functions_join.c - a handler per name in functions.def */
+/* functions_cast.c, functions_compute.c, functions_layout.c, functions_join.c - a handler per name in functions.def */
 typedef PyObject *Handler(Session *s, const char *name, PyObject *const *a);
 #define FN(id, handler, sig) Handler fn_##handler;
 #define METHOD(id, handler, sig, doc) Handler fn_##handler;
@@ -271,15 +285,19 @@ typedef PyObject *Handler(Session *s, const char *name, PyObject *const *a);
 bool keeps_order(PyObject *order, PyObject *x, bool absent);      /* whether a copy of x is in the order of x, else C */
 Status at_least(Session *s, Val x, int rank, Val *v); /* axes of size 1 in front; functions_layout.c */
 
-/* program.c */
+/* program_io.c - before a program runs */
 typedef struct WorkLimit { /* of a run */
     int64_t most; /* units of eval.h; 0: no limit */
     bool text;    /* and twice what all ops take that are executed once */
 } WorkLimit;
 bool work_allowed(Session *s, WorkLimit limit, double once, double all); /* false with an exception set */
+/* How many; tile IR: its buffers by index. *v: allocated with PyMem. */
+int program_io(Session *s, const Graph *g, bool outputs, Val **v);
+bool program_is_legal(Program *p); /* verifies what came as text; false with an exception set */
+
+/* program.c */
 extern PyType_Spec program_spec;
 PyObject *program_new(Session *s, const Graph *g, const char *name, const char *text);
-bool program_is_legal(Program *p); /* verifies what came as text; false with an exception set */
 PyObject *cost_dict(const Cost *c);
 
 /* program_text.c - slots and methods of Program */
@@ -298,10 +316,6 @@ PyObject *reference_run(Session *s, const Graph *g, PyObject *const *args, Py_ss
 
 /* simulate.c - tile IR through the simulator, without the GIL */
 PyObject *simulate_run(Session *s, const Graph *g, PyObject *const *args, Py_ssize_t n, WorkLimit limit);
-int program_io(Session *s, const Graph *g, bool outputs, Val **v); /* how many; tile IR: its buffers by index */
 PyArrayObject *array_argument(Session *s, PyObject *arg, const Type *ty, Py_ssize_t i, const char *name);
-
-/* module.c */
-State *state_of_type(PyTypeObject *t);
 
 #endif
