@@ -136,13 +136,15 @@ def test_dma_rows_should_be_long():
 
 
 def test_vector_modes():
-    def vector(op, dt, src="%t[0+128, 0: 1024*1]"):
-        return engine_us(copy_loop(1, f"{op} %t[0+128, 0: 1024*1], {src}", dt=dt), "vector") * 960
+    tile, turned = "%t[0+128, 0: 1024*1]", "%t[0+128, 0: 32*1, 32*32]"
+
+    def vector(op, dt, src=tile, dst=tile):
+        return engine_us(copy_loop(1, f"{op} {dst}, {src}", dt=dt), "vector") * 960
 
     start = 19  # of the access
     assert vector("tensor_copy", "f32") == pytest.approx(1024 + start)
     assert vector("tensor_copy", "bf16") == pytest.approx(256 + start)
-    strided = vector("tensor_copy", "bf16", "%t[0+128, 0: 32*1, 32*32]")
+    strided = vector("tensor_copy", "bf16", turned, turned)
     assert strided == pytest.approx(1024 + start)
     assert vector("reciprocal", "f32") == pytest.approx(8 * 1024 + start)
     add = "%t[0+128, 0: 1024*1], %t[0+128, 0: 1024*1] {op=add}"

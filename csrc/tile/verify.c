@@ -3,9 +3,11 @@
  * in:   any tile program, before or after allocation
  * out:  violations in program order: op, location, rule, text with the numbers given and allowed
  * rule: time is linear in the program text, never in loop counts or data. A rule only fires when it is surely broken,
- *       whatever the loops do; what needs values (exact poison) is the simulator's.
+ *       whatever the loops do; what needs values is the simulator's.
  */
 #include "tile/verify.h"
+
+enum { WORK_BASE = 1 << 20, WORK_PER_OP = 256 }; /* steps for sets of elements: a microsecond or two per op at most */
 
 /* The values of an affine expression over all iterations: [*lo, *hi]. */
 static inline void
@@ -64,10 +66,10 @@ check_loop(Check *c)
     v->is = V_LOOP;
     v->decl = c->at.i;
     v->count = attr_int(c->cx, c->op->attr, A_count, 0);
-    if (v->count >= 1)
-        return;
-    report(c, "loop-count", "NKI-3070 runs %lld times, at least 1 is needed", (long long)v->count);
-    v->count = 1;
+    if (v->count < 1)
+        report(c, "loop-count", "NKI-3070 runs %lld times, at least 1 is needed", (long long)v->count);
+    v->count = MAX(v->count, 1);
+    enter_loop(c);
 }
 
 static void
@@ -79,6 +81,8 @@ check_op(Check *c)
         check_buffer_decl(c);
     } else if (c->op->code == K_loop) {
         check_loop(c);
+    } else if (c->op->code == K_end) {
+        leave_loop(c);
     } else if (is_instr(c->g, c->op)) {
         c->engine = instr_engine(c->g, c->op);
         for (int i = 0; i < c->op->nin; i++)
@@ -106,6 +110,7 @@ run_check(Check *c)
 {
     NEW(c->cx, &c->work, c->val, c->g->vals.n + 1);
     VEC_PUSH(c->cx, &c->work, &c->writes, (Write){0}); /* index 0 ends the chains */
+    c->covers = (Covers){.cx = c->cx, .arena = &c->work, .work = WORK_BASE + WORK_PER_OP * (int64_t)c->g->ops.n};
     for (c->at.i = 1; c->at.i < c->g->ops.n && !is_full(c); c->at.i++)
         check_op(c);
     check_buffers(c);

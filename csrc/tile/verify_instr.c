@@ -576,14 +576,20 @@ check_nc_stream_shuffle(Check *c)
 {
     const int64_t *mask;
     int n = attr_ints(c->cx, c->op->attr, A_mask, &mask);
+    int rest = (int)(nparts(c, KI_dst) % SHUFFLE_LANES), lanes = rest ? rest : SHUFFLE_LANES;
     same_shape(c, KI_dst, KI_src);
     same_dtype(c, KI_dst, KI_src);
-    if (n != SHUFFLE_LANES)
+    if (n != SHUFFLE_LANES) {
         report(c, "shuffle-mask", "NKI-3044 mask has %d entries, exactly %d are allowed", n, SHUFFLE_LANES);
+        return;
+    }
     for (int i = 0; i < n; i++) {
         if (mask[i] != SHUFFLE_KEEP && (mask[i] < 0 || mask[i] >= SHUFFLE_LANES))
             report(c, "shuffle-mask", "NKI-3045 mask[%d] is %lld, allowed: 0 to %d or %d", i, (long long)mask[i],
                    SHUFFLE_LANES - 1, SHUFFLE_KEEP);
+        else if (mask[i] != SHUFFLE_KEEP && i < lanes && mask[i] >= lanes)
+            report(c, "shuffle-mask", "NKI-3095 mask[%d] is %lld, but the last group of dst has %d partitions", i,
+                   (long long)mask[i], lanes);
     }
 }
 

@@ -1,7 +1,8 @@
-/* verify_memory.c - rules of memory: declarations, bounds, first writes, addresses, capacity, overlaps.
+/* verify_memory.c - rules of memory: declarations, addresses, capacity, overlaps.
  *
- * What is written and read is kept per buffer as the hull of the boxes reached, so a fault reported here is a fault
- * for sure, while a hole inside a hull is left to the simulator's poison.
+ * in:   buffer ops one by one; all of them once the program has been walked
+ * out:  violations
+ * rule: what is said about addresses holds for the buffers that have one; linear but for a logarithm.
  */
 #include "tile/verify.h"
 
@@ -120,177 +121,6 @@ check_buffer_decl(Check *c)
         decl_address(c, v, t);
     else if (v->has_addr)
         report(c, "alignment", "NKI-3062 addr=%lld is out of range", (long long)v->addr);
-}
-
-/* ---- accesses ---- */
-
-static inline void
-widen(Region *r, const Region *x)
-{
-    if (r->phi == 0) {
-        *r = *x;
-        return;
-    }
-    r->plo = MIN(r->plo, x->plo);
-    r->phi = MAX(r->phi, x->phi);
-    r->lo = MIN(r->lo, x->lo);
-    r->hi = MAX(r->hi, x->hi);
-}
-
-static inline bool
-covers(const Region *r, const Region *x)
-{
-    return r->phi != 0 && r->plo <= x->plo && r->phi >= x->phi && r->lo <= x->lo && r->hi >= x->hi;
-}
-
-static bool
-in_bounds(Check *c, int i)
-{
-    const Opnd *x = &c->in[i];
-    const Region *r = &x->all;
-    if (r->lo >= 0 && r->hi <= x->v->row && r->plo >= 0 && r->phi <= x->v->parts)
-        return true;
-    if (r->plo < 0 || r->phi > x->v->parts)
-        report(c, "out-of-bounds", "NKI-3063 %s reaches partitions %d to %d of %d", operand_name(c, i), r->plo,
-               r->phi - 1, x->v->parts);
-    else
-        report(c, "out-of-bounds", "NKI-3064 %s reaches elements %lld to %lld of %lld", operand_name(c, i),
-               (long long)r->lo, (long long)r->hi - 1, (long long)x->v->row);
-    return false;
-}
-
-static void
-say_unwritten(Check *c, OpId o, const char *rule, const char *name, const Region *x, const Region *have)
-{
-    if (have->phi == 0)
-        report_at(c, o, rule, "NKI-3065 %s is read before anything %s it", name,
-                  rule[0] == 'a' ? "starts accumulation in" : "is written to");
-    else
-        report_at(c, o, rule,
-                  "NKI-3066 %s takes partitions %d to %d, elements %lld to %lld; %s are only partitions %d to %d, "
-                  "elements %lld to %lld",
-                  name, x->plo, x->phi - 1, (long long)x->lo, (long long)x->hi - 1,
-                  rule[0] == 'a' ? "overwritten by a matmul" : "written", have->plo, have->phi - 1, (long long)have->lo,
-                  (long long)have->hi - 1);
-}
-
-/* A shuffle reads only the lanes that its mask names: the hull of those, quadrant by quadrant. */
-static void
-narrow_to_mask(const Check *c, Region *r)
-{
-    const int64_t *mask;
-    int n = attr_ints(c->cx, c->op->attr, A_mask, &mask), lo = n, hi = -1;
-    for (int i = 0; i < n; i++) {
-        if (mask[i] < 0 || mask[i] >= n)
-            continue;
-        lo = MIN(lo, (int)mask[i]);
-        hi = MAX(hi, (int)mask[i]);
-    }
-    if (hi < 0 || r->phi - r->plo < n)
-        return;
-    r->plo += lo;
-    r->phi -= n - 1 - hi;
-}
-
-/* The first execution of this read can only see what ops before it in the text wrote. */
-static void
-check_read(Check *c, int i)
-{
-    Opnd lanes = c->in[i];
-    const Opnd *x = &lanes;
-    VInfo *v = x->v;
-    if (v->initialised)
-        return;
-    if (c->op->code == K_nc_stream_shuffle && i == KI_src) {
-        narrow_to_mask(c, &lanes.first);
-        narrow_to_mask(c, &lanes.all);
-    }
-    if (!covers(&v->written, &x->first)) {
-        say_unwritten(c, c->at, "read-before-write", operand_name(c, i), &x->first, &v->written);
-        return;
-    }
-    if (!covers(&v->read, &x->all)) {
-        widen(&v->read, &x->all);
-        v->read_op = c->at.i;
-    }
-}
-
-/* A matmul that always adds needs an overwriting one before it: PSUM that another engine wrote does not count. */
-static void
-check_accumulate(Check *c)
-{
-    const Opnd *x = &c->in[KI_dst];
-    VInfo *v = x->v;
-    if (!attr_int(c->cx, c->op->attr, A_accumulate, 0)) {
-        widen(&v->started, &x->all);
-        return;
-    }
-    if (!covers(&v->started, &x->first)) {
-        say_unwritten(c, c->at, "accumulate-start", "dst", &x->first, &v->started);
-        return;
-    }
-    if (!covers(&v->accumulated, &x->all)) {
-        widen(&v->accumulated, &x->all);
-        v->accumulate_op = c->at.i;
-    }
-}
-
-static void
-note_write(Check *c, int i)
-{
-    const Opnd *x = &c->in[i];
-    VInfo *v = x->v;
-    if (v->readonly) {
-        report(c, "input-written", "NKI-3067 %s is an %s, which nothing may write", operand_name(c, i),
-               enum_name(AK_bufkind, v->kind));
-        return;
-    }
-    if (!covers(&v->written, &x->all))
-        widen(&v->written, &x->all);
-    if (v->kind != BK_output || c->st != ST_OK)
-        return;
-    c->st = vec_reserve(c->cx, &c->work, &c->writes, 1, sizeof(Write));
-    if (c->st != ST_OK)
-        return;
-    c->writes.p[c->writes.n] = (Write){c->at.i, v->writes, x->ap};
-    v->writes = c->writes.n++;
-    v->nwrites++;
-}
-
-void
-check_access(Check *c)
-{
-    uint32_t good = 0;
-    bool matmul = c->op->code == K_nc_matmul;
-    for (int i = 0; i < c->op->nin; i++) {
-        if (c->in[i].ap != NULL && c->in[i].v->is == V_BUFFER && in_bounds(c, i))
-            good |= 1u << i;
-    }
-    for (int i = 0; i < c->op->nin; i++) {
-        bool accumulates = matmul && i == KI_dst;
-        if ((good >> i & 1) && !accumulates && (c->in[i].role & R_read))
-            check_read(c, i);
-    }
-    if (matmul && (good & 1))
-        check_accumulate(c);
-    for (int i = 0; i < c->op->nin; i++) {
-        if (c->in[i].ap == NULL || c->in[i].v->is != V_BUFFER || !(c->in[i].role & R_write))
-            continue;
-        if (good >> i & 1)
-            note_write(c, i);
-        else /* said already; what reads it is not to blame */
-            widen(&c->in[i].v->written, &c->in[i].all);
-    }
-}
-
-/* Over all iterations, what is read must be written by some op of the program. */
-static void
-check_reads(Check *c, const VInfo *v)
-{
-    if (v->read_op != 0 && !covers(&v->written, &v->read))
-        say_unwritten(c, (OpId){v->read_op}, "read-before-write", "an operand", &v->read, &v->written);
-    if (v->accumulate_op != 0 && !covers(&v->started, &v->accumulated))
-        say_unwritten(c, (OpId){v->accumulate_op}, "accumulate-start", "dst", &v->accumulated, &v->started);
 }
 
 /* ---- overlap: a segment tree over addresses that remembers, per byte range, the buffer that lives longest ---- */
@@ -466,7 +296,6 @@ run_buffers(Check *c)
         const VInfo *v = &c->val[i];
         if (v->is != V_BUFFER)
             continue;
-        check_reads(c, v);
         if (is_chip(v->space))
             add_span(c, v->space == SP_sbuf ? &sbuf : &psum, i, live[i]);
     }

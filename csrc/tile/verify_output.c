@@ -2,18 +2,13 @@
  *
  * A write under loops is a lattice of elements: (count, stride) per dim and per loop. When it is a box in the output's
  * own axes, the boxes of all writes are laid on the grid of their edges, and an empty cell is a gap. When one of them
- * is no box, only the number of elements and the hull can prove a gap; the simulator sees the rest.
+ * is no box, the set of what was written (cover.c) says what is missing, as long as it is small enough to be exact.
  */
 #include "tile/verify.h"
 
 #include <stdlib.h>
 
-enum { MAX_AXES = MAX_RANK, MAX_LATTICE = MAX_AP_DIMS + MAX_TERMS };
-
-typedef struct Lattice {
-    int64_t base, count[MAX_LATTICE], stride[MAX_LATTICE]; /* strides ascend and are positive */
-    int n;
-} Lattice;
+enum { MAX_AXES = MAX_RANK };
 
 typedef struct Axes { /* outermost first; no axis of size 1 */
     int64_t size[MAX_AXES], stride[MAX_AXES];
@@ -41,46 +36,6 @@ check_interface(Check *c)
 }
 
 /* ---- from a write to a box ---- */
-
-static void
-add_dim(Lattice *l, int64_t count, int64_t stride)
-{
-    int i = l->n;
-    if (count <= 1 || stride == 0)
-        return;
-    if (stride < 0) {
-        l->base += (count - 1) * stride;
-        stride = -stride;
-    }
-    for (; i > 0 && l->stride[i - 1] > stride; i--) {
-        l->count[i] = l->count[i - 1];
-        l->stride[i] = l->stride[i - 1];
-    }
-    l->count[i] = count;
-    l->stride[i] = stride;
-    l->n++;
-}
-
-static Lattice
-lattice_of(const Check *c, const Ap *ap)
-{
-    Lattice l = {.base = ap->off.c};
-    int n = 0;
-    for (uint32_t i = 0; i < ap->ndim; i++)
-        add_dim(&l, ap->dim[i].count, ap->dim[i].stride);
-    for (uint32_t i = 0; i < ap->off.nterms; i++)
-        add_dim(&l, c->val[ap->off.term[i].var.i].count, ap->off.term[i].coef);
-    for (int i = 0; i < l.n; i++) { /* dims that continue each other are one */
-        if (n > 0 && l.stride[i] == l.stride[n - 1] * l.count[n - 1]) {
-            l.count[n - 1] *= l.count[i];
-            continue;
-        }
-        l.count[n] = l.count[i];
-        l.stride[n++] = l.stride[i];
-    }
-    l.n = n;
-    return l;
-}
 
 static Axes
 axes_of(const Type *t)
@@ -250,18 +205,24 @@ fill(Grid *grid, int naxes, const Box *b)
 }
 
 static void
+report_missing(Check *c, const VInfo *v, int64_t element)
+{
+    report_at(c, (OpId){v->decl}, "output-gap", "NKI-3072 no op writes element %lld (in C order) of its %lld",
+              (long long)element, (long long)v->row);
+}
+
+static void
 report_gap(Check *c, const VInfo *v, const Axes *x, const Grid *grid, int64_t cell)
 {
     int64_t element = 0;
     for (int i = 0; i < x->n; i++)
         element += grid->cut[i][cell / grid->step[i] % grid->ncell[i]] * x->stride[i];
-    report_at(c, (OpId){v->decl}, "output-gap", "NKI-3072 no op writes element %lld (in C order) of its %lld",
-              (long long)element, (long long)v->row);
+    report_missing(c, v, element);
 }
 
-/* Gives up without a word when the boxes make too fine a grid for time linear in their number. */
+/* Gives up, *done false, when the boxes make too fine a grid for time linear in their number. */
 static Status
-cover(Check *c, const VInfo *v, const Axes *x, const Box *box, uint32_t nbox)
+cover(Check *c, const VInfo *v, const Axes *x, const Box *box, uint32_t nbox, bool *done)
 {
     Grid grid = {.cells = 1};
     int64_t budget = 64 * (int64_t)nbox + (1 << 16);
@@ -276,6 +237,7 @@ cover(Check *c, const VInfo *v, const Axes *x, const Box *box, uint32_t nbox)
     NEW(c->cx, &c->work, grid.full, grid.cells);
     for (uint32_t i = 0; i < nbox && budget >= 0; i++)
         budget -= fill(&grid, x->n, &box[i]);
+    *done = budget >= 0;
     for (int64_t i = 0; i < grid.cells && budget >= 0; i++) {
         if (!grid.full[i]) {
             report_gap(c, v, x, &grid, i);
@@ -285,9 +247,13 @@ cover(Check *c, const VInfo *v, const Axes *x, const Box *box, uint32_t nbox)
     return ST_OK;
 }
 
-/* Boxes of all writes on axes that fit them; *elements is at least how many they reach. False: some write is no box. */
+typedef struct Reach {        /* of all writes */
+    int64_t elements, lo, hi; /* at most how many; [lo, hi) */
+} Reach;
+
+/* Boxes of all writes on axes that fit them. False: some write is no box. */
 static bool
-collect_boxes(const Check *c, const VInfo *v, Axes *axes, Box *box, int64_t *elements)
+collect_boxes(const Check *c, const VInfo *v, Axes *axes, Box *box, Reach *reach)
 {
     bool boxes;
     int before;
@@ -295,13 +261,15 @@ collect_boxes(const Check *c, const VInfo *v, Axes *axes, Box *box, int64_t *ele
         uint32_t k = 0;
         before = axes->n;
         boxes = true;
-        *elements = 0;
+        *reach = (Reach){.lo = v->row};
         for (uint32_t w = v->writes; w != 0; w = c->writes.p[w].next) {
-            Lattice l = lattice_of(c, c->writes.p[w].ap);
+            Lattice l = swath_of(c, c->writes.p[w].ap, (When){0}).at;
             int64_t distinct = 1;
             for (int d = 0; d < l.n; d++)
                 distinct = l.count[d] > v->row / distinct ? v->row : distinct * l.count[d];
-            *elements = MIN(*elements + distinct, v->row);
+            reach->elements = MIN(reach->elements + distinct, v->row);
+            reach->lo = MIN(reach->lo, l.base);
+            reach->hi = MAX(reach->hi, lattice_last(&l) + 1);
             refine_axes(axes, &l);
             boxes &= box_of(axes, &l, &box[k++]);
         }
@@ -314,17 +282,24 @@ check_output(Check *c, Val val)
 {
     const VInfo *v = &c->val[val.i];
     Axes axes = axes_of(val_type(c->g, val));
-    int64_t elements = 0;
+    Swath all = {.parts = 1};
+    Reach reach;
+    Hole hole;
     Box *box;
     NEW(c->cx, &c->work, box, v->nwrites + 1);
-    bool boxes = collect_boxes(c, v, &axes, box, &elements);
-    if (elements < v->row || v->written.lo > 0 || v->written.hi < v->row) {
+    bool done = false, boxes = collect_boxes(c, v, &axes, box, &reach);
+    if (reach.elements < v->row || reach.lo > 0 || reach.hi < v->row) {
         report_at(c, (OpId){v->decl}, "output-gap",
                   "NKI-3073 of its %lld elements at most %lld are written, between %lld and %lld", (long long)v->row,
-                  (long long)elements, (long long)v->written.lo, (long long)v->written.hi - 1);
+                  (long long)reach.elements, (long long)reach.lo, (long long)reach.hi - 1);
         return c->st;
     }
-    return boxes ? cover(c, v, &axes, box, v->nwrites) : ST_OK;
+    if (boxes)
+        TRY(cover(c, v, &axes, box, v->nwrites, &done));
+    lattice_add(&all.at, v->row, 1);
+    if (!done && cover_misses(&c->covers, &v->written, &all, &hole))
+        report_missing(c, v, hole.element);
+    return ST_OK;
 }
 
 /* Such an output may be read at once and written in part. */

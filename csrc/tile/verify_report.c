@@ -23,6 +23,15 @@ push_violation(Check *c, OpId o, const char *rule, const char *fmt, va_list ap)
     return ST_OK;
 }
 
+bool
+was_said(const Check *c, OpId o, const char *rule)
+{
+    for (uint32_t i = 0; i < c->out->n; i++)
+        if (c->out->p[i].op.i == o.i && strcmp(c->out->p[i].rule, rule) == 0)
+            return true;
+    return false;
+}
+
 void
 report(Check *c, const char *rule, const char *fmt, ...)
 {
