@@ -5,6 +5,7 @@
  * rule: only access patterns, dtypes and spaces matter, never loop variables: one answer per instruction
  */
 #include "cost/cost.h"
+#include "tile/access.h"
 
 typedef struct Side { /* an operand, decoded */
     const Ap *ap;     /* NULL: absent */
@@ -45,19 +46,18 @@ measure_runs(Side *s)
 }
 
 static Side
-side_of(const Graph *g, const Operand *in)
+side_of(const Graph *g, const Op *op, int i)
 {
     Side s = {0};
-    const Type *ty;
+    Use u;
 
-    if (!in->v.i || !in->ap.i)
+    if (!operand_use(g, op, i, &u))
         return s;
-    ty = val_type(g, in->v);
-    s.ap = ap_get(g->cx, in->ap);
-    s.dt = (DType)ty->dtype;
-    s.space = ty->space;
-    s.bytes = dtypes[s.dt].bytes;
-    s.n = ap_count(s.ap);
+    s.ap = u.ap;
+    s.dt = (DType)u.dtype;
+    s.space = u.space;
+    s.bytes = u.elem;
+    s.n = u.count;
     measure_runs(&s);
     return s;
 }
@@ -324,7 +324,7 @@ cost_instr(const Graph *g, const Op *op)
         return c;
     k.engine = instr_engine(g, op);
     for (int i = 0; i < op->nin && i < MAX_OPERANDS; i++)
-        k.side[i] = side_of(g, op_in(g, op, i));
+        k.side[i] = side_of(g, op, i);
     if (op_def(g, op)->flags & F_DMA)
         cost_dma(&k, &c);
     else if (k.engine == EN_tensor)

@@ -32,23 +32,18 @@ static EvalFn *const handlers[K_COUNT] = {
 
 /* Folds the dims of a pattern into runs; false: more elements or offsets than any buffer has. */
 static bool
-decode_pattern(const Ap *ap, Opnd *o)
+decode_pattern(const Use *u, Opnd *o)
 {
-    int64_t count = 1;
-    Ap merged = *ap;
-    if (ap->ndim > MAX_AP_DIMS)
+    Ap merged = *u->ap;
+    o->count = u->count;
+    o->lo = u->lo / u->elem - u->ap->off.c;
+    o->hi = u->hi / u->elem - 1 - u->ap->off.c;
+    if (o->count > MAX_ELEMS || o->lo < -MAX_ELEMS || o->hi > MAX_ELEMS)
         return false;
-    for (uint32_t d = 0; d < ap->ndim; d++) {
-        int64_t n = ap->dim[d].count, s = ap->dim[d].stride, reach;
-        if (n < 1 || __builtin_mul_overflow(count, n, &count) || count > MAX_ELEMS ||
-            __builtin_mul_overflow(n - 1, s, &reach) || reach > MAX_ELEMS || reach < -MAX_ELEMS)
-            return false;
-        if (n == 1)
+    for (uint32_t d = 0; d < merged.ndim; d++)
+        if (merged.dim[d].count == 1)
             merged.dim[d].stride = 0; /* never used; may be huge */
-        *(reach < 0 ? &o->lo : &o->hi) += reach;
-    }
     ap_merge(&merged);
-    o->count = count;
     o->ndim = 0;
     for (uint32_t d = 0; d < merged.ndim; d++)
         if (merged.dim[d].count > 1)
@@ -84,16 +79,17 @@ decode_operand(Machine *m, Instr *in, int i)
     if (ty->kind == TY_index && !od->spaces)
         return ST_OK;
     const Store *s = &m->store[from->v.i];
-    if (ty->kind != TY_buffer || !from->ap.i || !s->bytes)
+    Use use;
+    if (ty->kind != TY_buffer || !s->bytes || !operand_use(g, in->op, i, &use))
         return bad(m, in, "%s: operand %s is not a pattern on a buffer", def->name, od->name);
     if (!(od->spaces >> ty->space & 1))
         return bad(m, in, "%s: operand %s cannot be in %s", def->name, od->name, space_names[ty->space]);
-    o->ap = ap_get(g->cx, from->ap);
-    o->dtype = ty->dtype;
-    o->bytes = s->bytes;
-    o->space = ty->space;
+    o->ap = use.ap;
+    o->dtype = use.dtype;
+    o->bytes = use.elem;
+    o->space = use.space;
     o->nparts = ty->space == SP_hbm ? 1 : o->ap->nparts;
-    if (o->nparts < 1 || o->nparts > MAX_PARTS || !decode_pattern(o->ap, o) || !affine_ok(g, &o->ap->off) ||
+    if (o->nparts < 1 || o->nparts > MAX_PARTS || !decode_pattern(&use, o) || !affine_ok(g, &o->ap->off) ||
         !affine_ok(g, &o->ap->part))
         return bad(m, in, "%s: operand %s has an illegal access pattern", def->name, od->name);
     /* Polling is between instructions, so one instruction is bounded; a DMA's source has its destination's count. */

@@ -8,6 +8,7 @@
 #define NKIGEN_EVAL_MACHINE_H
 
 #include "eval/eval.h"
+#include "tile/access.h"
 
 #include <string.h>
 

@@ -6,26 +6,51 @@
  */
 #include "tile/access.h"
 
+/* Offsets beyond any buffer stay beyond, and sums of them in 64 bits: hostile text is decoded, too. */
+#define FAR ((int64_t)1 << 50)
+
+static inline int64_t
+bounded(int64_t v)
+{
+    return MAX(-FAR, MIN(v, FAR));
+}
+
+static inline int64_t
+bounded_product(int64_t a, int64_t b)
+{
+    int64_t v;
+    if (__builtin_mul_overflow(a, b, &v))
+        return (a < 0) == (b < 0) ? FAR : -FAR;
+    return bounded(v);
+}
+
+bool
+operand_use(const Graph *g, const Op *op, int i, Use *u)
+{
+    const Operand *in = op_in(g, op, i);
+    if (!in->v.i || !in->ap.i)
+        return false;
+    const Type *ty = val_type(g, in->v);
+    *u = (Use){.ap = ap_get(g->cx, in->ap),
+               .val = in->v,
+               .elem = dtypes[ty->dtype].bytes,
+               .space = ty->space,
+               .dtype = ty->dtype,
+               .role = (uint8_t)operand_role(g, op, i),
+               .operand = (uint8_t)i};
+    u->count = ap_count(u->ap);
+    ap_extent(u->ap, &u->lo, &u->hi);
+    u->lo = bounded(u->lo) * u->elem;
+    u->hi = (bounded(u->hi) + 1) * u->elem;
+    return true;
+}
+
 int
 op_uses(const Graph *g, const Op *op, Use out[MAX_OPERANDS])
 {
     int n = 0;
-    for (int i = 0; i < op->nin; i++) {
-        const Operand *in = op_in(g, op, i);
-        if (!in->v.i || !in->ap.i)
-            continue;
-        const Type *ty = val_type(g, in->v);
-        Use *u = &out[n++];
-        *u = (Use){.ap = ap_get(g->cx, in->ap),
-                   .val = in->v,
-                   .elem = dtypes[ty->dtype].bytes,
-                   .space = ty->space,
-                   .role = (uint8_t)operand_role(g, op, i),
-                   .operand = (uint8_t)i};
-        ap_extent(u->ap, &u->lo, &u->hi);
-        u->lo *= u->elem;
-        u->hi = (u->hi + 1) * u->elem;
-    }
+    for (int i = 0; i < op->nin; i++)
+        n += operand_use(g, op, i, &out[n]);
     return n;
 }
 
@@ -35,14 +60,23 @@ op_first(const Graph *g, const Op *op)
     return op->code == K_nc_matmul ? op_val(g, op, KM_first) : (Val){0};
 }
 
+/* A partition number that no buffer has stays one. */
+static inline int32_t
+clamp(int64_t part)
+{
+    enum { LAST = 1 << 20 };
+
+    return (int32_t)MAX(-LAST, MIN(part, LAST));
+}
+
 Extent
 use_at(const Use *u, const int64_t *value_of)
 {
     int64_t off = u->ap->off.nterms ? affine_eval(&u->ap->off, value_of) - u->ap->off.c : 0;
-    int32_t p0 = u->ap->nparts ? (int32_t)affine_eval(&u->ap->part, value_of) : 0;
+    int32_t p0 = u->ap->nparts ? clamp(affine_eval(&u->ap->part, value_of)) : 0;
 
     off *= u->elem;
-    return (Extent){u->lo + off, u->hi + off, p0, p0 + MAX(u->ap->nparts, 1)};
+    return (Extent){u->lo + off, u->hi + off, p0, p0 + MAX(clamp(u->ap->nparts), 1)};
 }
 
 /* Least and greatest of an affine form, its constant left out. */
@@ -52,7 +86,7 @@ affine_between(const Affine *a, const int64_t *first, const int64_t *last, int64
     *lo = *hi = 0;
     for (uint32_t i = 0; i < a->nterms; i++) {
         Term t = a->term[i];
-        int64_t x = t.coef * first[t.var.i], y = t.coef * last[t.var.i];
+        int64_t x = bounded_product(t.coef, first[t.var.i]), y = bounded_product(t.coef, last[t.var.i]);
         *lo += MIN(x, y);
         *hi += MAX(x, y);
     }
@@ -68,8 +102,8 @@ use_over(const Use *u, const int64_t *first, const int64_t *last)
     if (!u->ap->nparts)
         return (Extent){u->lo + lo * u->elem, u->hi + hi * u->elem, 0, 1};
     plo += u->ap->part.c;
-    phi += u->ap->part.c + u->ap->nparts;
-    return (Extent){u->lo + lo * u->elem, u->hi + hi * u->elem, (int32_t)plo, (int32_t)phi};
+    phi += u->ap->part.c;
+    return (Extent){u->lo + lo * u->elem, u->hi + hi * u->elem, clamp(plo), clamp(phi) + clamp(u->ap->nparts)};
 }
 
 int64_t

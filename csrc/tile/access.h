@@ -15,15 +15,18 @@ typedef struct Extent {
 
 typedef struct Use { /* an operand, decoded */
     const Ap *ap;
+    int64_t count;  /* elements per partition; HBM: in all */
     int64_t lo, hi; /* bytes, without the loop terms */
     Val val;
-    uint8_t elem, space; /* bytes of an element; Space */
+    uint8_t elem, space, dtype; /* elem: bytes of an element */
     uint8_t role;        /* R_read | R_write */
     uint8_t operand;     /* its number in the row */
 } Use;
 
 enum { DEP_raw, DEP_war, DEP_waw, DEP_COUNT }; /* a read after a write, a write after a read, a write after a write */
 
+/* Operand i; false: it is absent, or a loop variable. */
+bool operand_use(const Graph *g, const Op *op, int i, Use *out);
 /* The operands of op that are buffers, in the row's order; returns how many. */
 int op_uses(const Graph *g, const Op *op, Use out[MAX_OPERANDS]);
 /* Whether a loop variable is an operand: where it is 0, the instruction overwrites. */

@@ -9,54 +9,16 @@
 
 enum { WORK_BASE = 1 << 20, WORK_PER_OP = 256 }; /* steps for sets of elements: a microsecond or two per op at most */
 
-/* The values of an affine expression over all iterations: [*lo, *hi]. */
-static inline void
-affine_range(const Check *c, const Affine *a, int64_t *lo, int64_t *hi)
-{
-    *lo = *hi = a->c;
-    for (uint32_t i = 0; i < a->nterms; i++) {
-        int64_t far = a->term[i].coef * (c->val[a->term[i].var.i].count - 1);
-        *(far < 0 ? lo : hi) += far;
-    }
-}
-
-/* A partition number that no buffer has stays one. */
-static inline int32_t
-clamp(int64_t part)
-{
-    enum { FAR = 1 << 20 };
-
-    return (int32_t)MAX(-FAR, MIN(part, FAR));
-}
-
 static void
 load_operand(Check *c, int i)
 {
-    Operand in = *op_in(c->g, c->op, i);
+    Val v = op_val(c->g, c->op, i);
     Opnd *x = &c->in[i];
-    if (in.v.i == 0 || in.ap.i == 0) {
-        x->ap = NULL;
-        x->v = in.v.i ? &c->val[in.v.i] : NULL;
-        return;
-    }
-    const Ap *ap = x->ap = ap_get(c->cx, in.ap);
-    int64_t count = 1, near = 0, far = 0, lo, hi, plo = 0, phi = 0;
-    x->v = &c->val[in.v.i];
-    for (uint32_t d = 0; d < ap->ndim; d++) {
-        int64_t reach = (ap->dim[d].count - 1) * ap->dim[d].stride;
-        count *= ap->dim[d].count;
-        *(reach < 0 ? &near : &far) += reach;
-    }
-    affine_range(c, &ap->off, &lo, &hi);
-    if (ap->nparts > 0)
-        affine_range(c, &ap->part, &plo, &phi);
-    int32_t np = MAX(clamp(ap->nparts), 1);
-    x->role = i == KI_dst ? operand_role(c->g, c->op, i) : c->def->operand[i].role & R_update;
-    x->count = count;
-    x->near = near;
-    x->far = far;
-    x->all = (Region){clamp(plo), clamp(phi) + np, lo + near, hi + far + 1};
-    x->first = (Region){clamp(ap->part.c), clamp(ap->part.c) + np, ap->off.c + near, ap->off.c + far + 1};
+    x->v = v.i ? &c->val[v.i] : NULL;
+    if (operand_use(c->g, c->op, i, &x->use))
+        x->all = use_over(&x->use, c->first_of, c->last_of);
+    else
+        x->use.ap = NULL;
 }
 
 static void
@@ -69,6 +31,7 @@ check_loop(Check *c)
     if (v->count < 1)
         report(c, "loop-count", "NKI-3070 runs %lld times, at least 1 is needed", (long long)v->count);
     v->count = MAX(v->count, 1);
+    c->last_of[c->op->out.i] = v->count - 1;
     enter_loop(c);
 }
 
@@ -109,6 +72,8 @@ static Status
 run_check(Check *c)
 {
     NEW(c->cx, &c->work, c->val, c->g->vals.n + 1);
+    NEW(c->cx, &c->work, c->first_of, c->g->vals.n + 1);
+    NEW(c->cx, &c->work, c->last_of, c->g->vals.n + 1);
     VEC_PUSH(c->cx, &c->work, &c->writes, (Write){0}); /* index 0 ends the chains */
     c->covers = (Covers){.cx = c->cx, .arena = &c->work, .work = WORK_BASE + WORK_PER_OP * (int64_t)c->g->ops.n};
     for (c->at.i = 1; c->at.i < c->g->ops.n && !is_full(c); c->at.i++)

@@ -2,16 +2,10 @@
 #ifndef NKIGEN_TILE_VERIFY_H
 #define NKIGEN_TILE_VERIFY_H
 
+#include "tile/access.h"
 #include "tile/cover.h"
 
 #define BIT(x) (1u << (x))
-
-/* A box in a buffer: partitions [plo, phi), elements [lo, hi) of the row. phi 0: nothing. In HBM
- * the partitions are [0, 1). */
-typedef struct Region {
-    int32_t plo, phi;
-    int64_t lo, hi;
-} Region;
 
 enum { V_OTHER, V_BUFFER, V_LOOP };
 
@@ -36,12 +30,9 @@ typedef struct VInfo { /* what a value is; filled when its op is reached */
 } VInfo;
 
 typedef struct Opnd { /* one operand of the instruction at hand */
-    const Ap *ap;      /* NULL: absent */
+    Use use;          /* ap NULL: absent */
     VInfo *v;
-    int role;          /* R_read | R_write */
-    int64_t count;     /* elements per partition */
-    int64_t near, far; /* offsets its dims reach below and above their start */
-    Region all, first; /* reached over all iterations, and in the first one */
+    Extent all; /* reached over all iterations */
 } Opnd;
 
 typedef struct Write { /* a write to an output */
@@ -89,6 +80,7 @@ typedef struct Check {
     uint32_t max;
     Status st;        /* ST_NOMEM sticks */
     VInfo *val;       /* by value */
+    int64_t *first_of, *last_of; /* by value: of a loop variable 0, and what it is at last */
     VEC(Write) writes;
     VEC(Swept) swept;
     VEC(Late) late;

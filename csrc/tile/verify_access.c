@@ -21,15 +21,16 @@ static bool
 in_bounds(Check *c, int i)
 {
     const Opnd *x = &c->in[i];
-    const Region *r = &x->all;
-    if (r->lo >= 0 && r->hi <= x->v->row && r->plo >= 0 && r->phi <= x->v->parts)
+    const Extent *r = &x->all;
+    int64_t es = x->v->esize;
+    if (r->lo >= 0 && r->hi <= x->v->row * es && r->p0 >= 0 && r->p1 <= x->v->parts)
         return true;
-    if (r->plo < 0 || r->phi > x->v->parts)
-        report(c, "out-of-bounds", "NKI-3063 %s reaches partitions %d to %d of %d", operand_name(c, i), r->plo,
-               r->phi - 1, x->v->parts);
+    if (r->p0 < 0 || r->p1 > x->v->parts)
+        report(c, "out-of-bounds", "NKI-3063 %s reaches partitions %d to %d of %d", operand_name(c, i), r->p0,
+               r->p1 - 1, x->v->parts);
     else
         report(c, "out-of-bounds", "NKI-3064 %s reaches elements %lld to %lld of %lld", operand_name(c, i),
-               (long long)r->lo, (long long)r->hi - 1, (long long)x->v->row);
+               (long long)(r->lo / es), (long long)(r->hi / es - 1), (long long)x->v->row);
     return false;
 }
 
@@ -80,7 +81,7 @@ say_unwritten(Check *c, OpId o, int i, const Hole *hole)
 static void
 look_later(Check *c, int i, bool accumulates)
 {
-    if (!is_moved(c->in[i].ap) || c->st != ST_OK)
+    if (!is_moved(c->in[i].use.ap) || c->st != ST_OK)
         return;
     c->st = vec_reserve(c->cx, &c->work, &c->late, 1, sizeof(Late));
     if (c->st == ST_OK)
@@ -153,8 +154,8 @@ keep_swept(Check *c, Swept s)
 static void
 note_write(Check *c, int i)
 {
-    const Opnd *x = &c->in[i];
-    VInfo *v = x->v;
+    const Ap *ap = c->in[i].use.ap;
+    VInfo *v = c->in[i].v;
     bool starts = c->op->code == K_nc_matmul && !accumulates_in(c, c->op, (Val){0});
     if (v->readonly) {
         report(c, "input-written", "NKI-3067 %s is an %s, which nothing may write", operand_name(c, i),
@@ -163,11 +164,11 @@ note_write(Check *c, int i)
     }
     if (v->space == SP_psum || c->op->code == K_nc_matmul)
         check_psum_write(c, i);
-    add_write(c, v, x->ap, starts, WHEN_FIRST);
-    if (c->depth > 0 && (starts || is_moved(x->ap)) && c->st == ST_OK)
-        keep_swept(c, (Swept){op_val(c->g, c->op, i).i, c->at.i, starts, x->ap});
+    add_write(c, v, ap, starts, WHEN_FIRST);
+    if (c->depth > 0 && (starts || is_moved(ap)) && c->st == ST_OK)
+        keep_swept(c, (Swept){op_val(c->g, c->op, i).i, c->at.i, starts, ap});
     if (v->kind == BK_output && c->st == ST_OK)
-        keep_write(c, v, x->ap);
+        keep_write(c, v, ap);
 }
 
 /* What reads it is not to blame. */
@@ -190,15 +191,15 @@ check_access(Check *c)
     uint32_t good = 0;
     bool matmul = c->op->code == K_nc_matmul;
     for (int i = 0; i < c->op->nin; i++) {
-        if (c->in[i].ap != NULL && c->in[i].v->is == V_BUFFER && in_bounds(c, i))
+        if (c->in[i].use.ap != NULL && c->in[i].v->is == V_BUFFER && in_bounds(c, i))
             good |= 1u << i;
     }
     for (int i = 0; i < c->op->nin; i++) {
-        if ((good >> i & 1) && !(matmul && i == KI_dst) && (c->in[i].role & R_read))
+        if ((good >> i & 1) && !(matmul && i == KI_dst) && (c->in[i].use.role & R_read))
             check_read(c, i);
     }
     for (int i = 0; i < c->op->nin; i++) {
-        if (c->in[i].ap == NULL || c->in[i].v->is != V_BUFFER || !(c->in[i].role & R_write))
+        if (c->in[i].use.ap == NULL || c->in[i].v->is != V_BUFFER || !(c->in[i].use.role & R_write))
             continue;
         if (good >> i & 1)
             note_write(c, i);

@@ -177,7 +177,7 @@ void
 check_psum_write(Check *c, int i)
 {
     VInfo *v = c->in[i].v;
-    Swath x = swath_of(c, c->in[i].ap, WHEN_FIRST);
+    Swath x = swath_of(c, c->in[i].use.ap, WHEN_FIRST);
     if (starts_nothing(c, c->op) || c->st != ST_OK || !swath_fits(&x, v))
         return;
     if (c->op->code != K_nc_matmul) {

@@ -32,7 +32,7 @@ static void
 check_once(Check *c, int i)
 {
     int64_t stride;
-    if (meets_itself(c->in[i].ap, &stride))
+    if (meets_itself(c->in[i].use.ap, &stride))
         report(c, "destination-overlap", "NKI-3087 %s has a dim of stride %lld by which it writes elements twice",
                operand_name(c, i), (long long)stride);
 }
@@ -72,7 +72,7 @@ share_elements(Check *c, int i, int k)
     bool dma = c->def->flags & F_DMA;
     for (int last = 0; last < 2; last++) {
         When when = {.from = last ? 0 : UINT32_MAX, .last = last};
-        Swath a = swath_of(c, x->ap, when), b = swath_of(c, y->ap, when);
+        Swath a = swath_of(c, x->use.ap, when), b = swath_of(c, y->use.ap, when);
         if ((dma || a.parts == b.parts) && swaths_meet(&c->covers, &a, &b))
             return true;
     }
@@ -95,14 +95,14 @@ void
 check_hazards(Check *c, uint32_t good)
 {
     for (int i = 0; i < c->op->nin && !is_full(c); i++)
-        if ((good >> i & 1) && (c->in[i].role & R_write))
+        if ((good >> i & 1) && (c->in[i].use.role & R_write))
             check_once(c, i);
     if (!(good & 1) || !is_element_wise(c))
         return;
     for (int k = 1; k < c->op->nin && !is_full(c); k++) {
-        if (!(good >> k & 1) || c->in[k].v != c->in[KI_dst].v || !(c->in[k].role & R_read))
+        if (!(good >> k & 1) || c->in[k].v != c->in[KI_dst].v || !(c->in[k].use.role & R_read))
             continue;
-        if (!same_elements(c->in[KI_dst].ap, c->in[k].ap) && share_elements(c, KI_dst, k))
+        if (!same_elements(c->in[KI_dst].use.ap, c->in[k].use.ap) && share_elements(c, KI_dst, k))
             report(c, "source-overlap", "NKI-3088 dst overlaps %s, which is not the same elements in the same order",
                    operand_name(c, k));
     }

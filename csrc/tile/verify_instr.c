@@ -29,7 +29,7 @@ enum {
 static inline bool
 has(const Check *c, int i)
 {
-    return c->in[i].ap != NULL;
+    return c->in[i].use.ap != NULL;
 }
 
 static inline DType
@@ -47,7 +47,7 @@ space_of(const Check *c, int i)
 static inline int64_t
 nparts(const Check *c, int i)
 {
-    return c->in[i].ap->nparts;
+    return c->in[i].use.ap->nparts;
 }
 
 static inline bool
@@ -73,7 +73,7 @@ static int64_t
 total(const Opnd *x)
 {
     int64_t n;
-    return __builtin_mul_overflow(x->count, MAX(x->ap->nparts, 1), &n) ? INT64_MAX : n;
+    return __builtin_mul_overflow(x->use.count, MAX(x->use.ap->nparts, 1), &n) ? INT64_MAX : n;
 }
 
 /* ---- rules instructions share ---- */
@@ -89,9 +89,9 @@ same_parts(Check *c, int i, int k)
 static void
 same_count(Check *c, int i, int k)
 {
-    if (c->in[i].count != c->in[k].count)
+    if (c->in[i].use.count != c->in[k].use.count)
         report(c, "element-count", "NKI-3002 %s has %lld elements per partition, %s has %lld; they must be equal",
-               operand_name(c, i), (long long)c->in[i].count, operand_name(c, k), (long long)c->in[k].count);
+               operand_name(c, i), (long long)c->in[i].use.count, operand_name(c, k), (long long)c->in[k].use.count);
 }
 
 static void
@@ -123,9 +123,9 @@ column(Check *c, int i, int k)
     if (!has(c, i))
         return;
     same_parts(c, i, k);
-    if (c->in[i].count != 1)
+    if (c->in[i].use.count != 1)
         report(c, "column", "NKI-3005 %s has %lld elements per partition, exactly 1 is allowed", operand_name(c, i),
-               (long long)c->in[i].count);
+               (long long)c->in[i].use.count);
 }
 
 static void
@@ -206,9 +206,9 @@ shape_of(const Opnd *x, int64_t *dim)
 {
     int n = 0;
     if (is_chip(x->v->space))
-        dim[n++] = x->ap->nparts;
-    for (uint32_t i = 0; i < x->ap->ndim; i++)
-        dim[n++] = x->ap->dim[i].count;
+        dim[n++] = x->use.ap->nparts;
+    for (uint32_t i = 0; i < x->use.ap->ndim; i++)
+        dim[n++] = x->use.ap->dim[i].count;
     return n;
 }
 
@@ -300,11 +300,11 @@ matmul_banks(Check *c)
 {
     const Opnd *x = &c->in[KI_dst];
     int64_t es = x->v->esize, bank = (int64_t)c->hw->psum_bank_bytes, banks = (int64_t)c->hw->mm_dst_banks;
-    if (x->all.lo < 0 || x->all.hi > x->v->row || es > 4) /* said elsewhere */
+    if (x->all.lo < 0 || x->all.hi > x->v->row * es || es > 4) /* said elsewhere */
         return;
-    Affine start = affine_scale(x->ap->off, es);
-    start.c += x->near * es;
-    int64_t bytes = (x->far - x->near + 1) * es, at = affine_residue_max(c, &start, bank);
+    Affine start = affine_scale(x->use.ap->off, es);
+    start.c = x->use.lo;
+    int64_t bytes = x->use.hi - x->use.lo, at = affine_residue_max(c, &start, bank);
     if (at + bytes > banks * bank)
         report(c, "matmul-bank",
                "NKI-3022 dst covers %lld bytes from byte %lld of a PSUM bank, at most %lld bank%s of %lld "
@@ -327,14 +327,14 @@ matmul_first(Check *c)
     }
     if (dst->v->decl > loop->decl && loop->count > 1)
         report(c, "accumulate-start", "NKI-3024 dst is a new buffer in each iteration of the loop it accumulates over");
-    for (uint32_t i = 0; i < dst->ap->off.nterms; i++) {
-        if (dst->ap->off.term[i].var.i == first.i && loop->count > 1)
+    for (uint32_t i = 0; i < dst->use.ap->off.nterms; i++) {
+        if (dst->use.ap->off.term[i].var.i == first.i && loop->count > 1)
             report(c, "accumulate-start",
                    "NKI-3025 dst moves with the loop it accumulates over, so later iterations add to "
                    "what nothing has written");
     }
-    for (uint32_t i = 0; i < dst->ap->part.nterms; i++) {
-        if (dst->ap->part.term[i].var.i == first.i && loop->count > 1)
+    for (uint32_t i = 0; i < dst->use.ap->part.nterms; i++) {
+        if (dst->use.ap->part.term[i].var.i == first.i && loop->count > 1)
             report(c, "accumulate-start", "NKI-3026 dst moves over partitions with the loop it accumulates over");
     }
 }
@@ -345,16 +345,16 @@ check_nc_matmul(Check *c)
     const Opnd *s = &c->in[KM_stationary], *m = &c->in[KM_moving], *d = &c->in[KI_dst];
     bool bf16 = d->v->dtype == DT_bf16;
     same_parts(c, KM_stationary, KM_moving);
-    at_most(c, "matmul-k", KM_stationary, s->ap->nparts, c->hw->mm_k, "partitions (K)");
-    at_most(c, "matmul-m", KM_stationary, s->count, c->hw->mm_m, "columns (M)");
-    at_most(c, "matmul-n", KM_moving, m->count, bf16 ? c->hw->mm_n_bf16 : c->hw->mm_n, "columns (N)");
-    if (d->ap->nparts != s->count)
+    at_most(c, "matmul-k", KM_stationary, s->use.ap->nparts, c->hw->mm_k, "partitions (K)");
+    at_most(c, "matmul-m", KM_stationary, s->use.count, c->hw->mm_m, "columns (M)");
+    at_most(c, "matmul-n", KM_moving, m->use.count, bf16 ? c->hw->mm_n_bf16 : c->hw->mm_n, "columns (N)");
+    if (d->use.ap->nparts != s->use.count)
         report(c, "matmul-shape", "NKI-3027 dst has %d partitions, stationary has %lld columns (M); they must be equal",
-               d->ap->nparts, (long long)s->count);
-    if (d->count != m->count)
+               d->use.ap->nparts, (long long)s->use.count);
+    if (d->use.count != m->use.count)
         report(c, "matmul-shape",
                "NKI-3028 dst has %lld elements per partition, moving has %lld columns (N); they must be equal",
-               (long long)d->count, (long long)m->count);
+               (long long)d->use.count, (long long)m->use.count);
     matmul_dtypes(c);
     matmul_banks(c);
     matmul_first(c);
@@ -374,11 +374,11 @@ check_nc_transpose(Check *c)
 {
     const Opnd *d = &c->in[KI_dst], *s = &c->in[KI_src];
     double limit = c->engine == EN_vector ? c->hw->vector_transpose : c->hw->pmax;
-    at_most(c, "transpose-shape", KI_src, s->ap->nparts, limit, "partitions");
-    at_most(c, "transpose-shape", KI_src, s->count, limit, "elements per partition");
-    if (d->ap->nparts != s->count || d->count != s->ap->nparts)
-        report(c, "transpose-shape", "NKI-3030 dst is [%d, %lld], the transpose of data is [%lld, %d]", d->ap->nparts,
-               (long long)d->count, (long long)s->count, s->ap->nparts);
+    at_most(c, "transpose-shape", KI_src, s->use.ap->nparts, limit, "partitions");
+    at_most(c, "transpose-shape", KI_src, s->use.count, limit, "elements per partition");
+    if (d->use.ap->nparts != s->use.count || d->use.count != s->use.ap->nparts)
+        report(c, "transpose-shape", "NKI-3030 dst is [%d, %lld], the transpose of data is [%lld, %d]",
+               d->use.ap->nparts, (long long)d->use.count, (long long)s->use.count, s->use.ap->nparts);
     if (c->engine == EN_tensor) {
         if (d->v->space != SP_psum || s->v->space != SP_sbuf)
             report(c, "operand-space", "NKI-3031 the tensor engine transposes from SBUF to PSUM, not from %s to %s",
@@ -523,7 +523,7 @@ check_activation(Check *c)
 static void
 check_tensor_reduce(Check *c)
 {
-    const Ap *data = c->in[KI_src].ap;
+    const Ap *data = c->in[KI_src].use.ap;
     int64_t naxes = attr_int(c->cx, c->op->attr, A_naxes, 1), keep = 1;
     Alu op = alu(c, A_op);
     same_parts(c, KI_dst, KI_src);
@@ -540,9 +540,9 @@ check_tensor_reduce(Check *c)
     }
     for (uint32_t i = 0; i + (uint32_t)naxes < data->ndim; i++)
         keep *= data->dim[i].count;
-    if (c->in[KI_dst].count != keep)
+    if (c->in[KI_dst].use.count != keep)
         report(c, "element-count", "NKI-3042 dst has %lld elements per partition, the reduction leaves %lld",
-               (long long)c->in[KI_dst].count, (long long)keep);
+               (long long)c->in[KI_dst].use.count, (long long)keep);
 }
 
 static void
@@ -610,9 +610,9 @@ index_pattern(Check *c, int i)
             return;
         }
     }
-    if (count != c->in[i].count)
+    if (count != c->in[i].use.count)
         report(c, "element-count", "NKI-3048 the pattern has %lld elements, %s has %lld per partition",
-               (long long)count, operand_name(c, i), (long long)c->in[i].count);
+               (long long)count, operand_name(c, i), (long long)c->in[i].use.count);
 }
 
 static void

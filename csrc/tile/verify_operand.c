@@ -11,9 +11,9 @@ static void
 start_partition(Check *c, int i)
 {
     const Opnd *x = &c->in[i];
-    int q = (int)c->hw->quadrant, n = x->ap->nparts;
+    int q = (int)c->hw->quadrant, n = x->use.ap->nparts;
     int unit = n > 2 * q ? 4 * q : n > q ? 2 * q : q;
-    const Affine *a = &x->ap->part;
+    const Affine *a = &x->use.ap->part;
     bool bad = a->c % unit != 0;
     for (uint32_t k = 0; k < a->nterms; k++)
         bad |= c->val[a->term[k].var.i].count > 1 && a->term[k].coef % unit != 0;
@@ -35,7 +35,7 @@ dim_count(const Ap *ap)
 static void
 pattern_fields(Check *c, int i)
 {
-    const Ap *ap = c->in[i].ap;
+    const Ap *ap = c->in[i].use.ap;
     int64_t reach = (int64_t)c->hw->ap_stride_max, most = (int64_t)c->hw->ap_count_max;
     for (uint32_t d = 0; d < ap->ndim; d++) {
         ApDim x = ap->dim[d];
@@ -52,7 +52,7 @@ pattern_fields(Check *c, int i)
 static void
 forwards(Check *c, int i)
 {
-    const Ap *ap = c->in[i].ap;
+    const Ap *ap = c->in[i].use.ap;
     for (uint32_t d = 0; d < ap->ndim; d++)
         if (ap->dim[d].count > 1 && ap->dim[d].stride < 0)
             report(c, "pattern-stride", "NKI-3077 dim %u of %s has stride %lld, at least 0 is needed", d,
@@ -66,9 +66,9 @@ free_size(Check *c, int i)
     int64_t limit = (int64_t)c->hw->max_free_sbuf;
     if (x->v->space == SP_psum) /* given in f32 elements: the bytes of the partition */
         limit = (int64_t)c->hw->max_free_psum * 4 / x->v->esize;
-    if (x->count > limit)
+    if (x->use.count > limit)
         report(c, "free-size", "NKI-3078 %s has %lld elements per partition, at most %lld are allowed in %s",
-               operand_name(c, i), (long long)x->count, (long long)limit, space_names[x->v->space]);
+               operand_name(c, i), (long long)x->use.count, (long long)limit, space_names[x->v->space]);
 }
 
 static void
@@ -77,8 +77,8 @@ check_pattern(Check *c, int i)
     const Opnd *x = &c->in[i];
     bool chip = is_chip(x->v->space);
     int limit = (int)(chip ? c->hw->ap_free_dims : c->hw->ap_dma_dims);
-    if ((int)x->ap->ndim > limit) {
-        int n = dim_count(x->ap);
+    if ((int)x->use.ap->ndim > limit) {
+        int n = dim_count(x->use.ap);
         if (n > limit)
             report(c, "pattern-dims", "NKI-3079 %s has %d dims, at most %d are allowed in %s", operand_name(c, i), n,
                    limit, space_names[x->v->space]);
@@ -86,9 +86,9 @@ check_pattern(Check *c, int i)
     forwards(c, i);
     if (!chip)
         return;
-    if (x->ap->nparts > (int)c->hw->pmax)
+    if (x->use.ap->nparts > (int)c->hw->pmax)
         report(c, "partition-limit", "NKI-3080 %s has %d partitions, at most %d are allowed", operand_name(c, i),
-               x->ap->nparts, (int)c->hw->pmax);
+               x->use.ap->nparts, (int)c->hw->pmax);
     if (c->def->flags & F_DMA)
         return;
     start_partition(c, i);
@@ -104,7 +104,7 @@ check_operand(Check *c, int i)
     const Opnd *x = &c->in[i];
     if (o->spaces == 0) /* a loop variable, or absent */
         return true;
-    if (x->ap == NULL) {
+    if (x->use.ap == NULL) {
         bool absent = x->v == NULL && (o->role & R_optional);
         if (!absent)
             report(c, "operand", "NKI-3081 %s is missing", o->name);
