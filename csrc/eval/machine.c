@@ -35,12 +35,13 @@ bad(Machine *m, const Instr *in, const char *fmt, ...)
 const char *
 opnd_name(const Machine *m, const Instr *in, int i, char buf[64])
 {
-    Val v = in->opnd[i].v;
-    const char *s = str_get(m->cx, m->g->vals.p[v.i].name);
-    if (s[0])
-        snprintf(buf, 64, "%%%.50s", s);
-    else
-        snprintf(buf, 64, "%%%u", v.i);
+    Arena a;
+    Text t;
+    arena_init(&a, &m->cx->mem);
+    text_init(&t, m->cx, &a);
+    bool known = print_val(m->g, in->opnd[i].v, &t) == ST_OK && t.p;
+    snprintf(buf, 64, "%.60s", known ? t.p : "an operand");
+    arena_free(&a);
     return buf;
 }
 

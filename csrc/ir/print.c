@@ -469,6 +469,18 @@ graph_print_brief(const Graph *g, uint32_t max_ops, Text *t)
 }
 
 Status
+print_val(const Graph *g, Val v, Text *t)
+{
+    Names names = {0};
+    arena_init(&names.arena, &g->cx->mem);
+    Status st = number_vals(g, &names);
+    if (st == ST_OK)
+        put_val(&(Printer){g, names.number, t, true}, v);
+    arena_free(&names.arena);
+    return st != ST_OK ? st : t->st;
+}
+
+Status
 print_op(const Graph *g, OpId o, Text *t)
 {
     Names names = {0};

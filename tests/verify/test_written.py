@@ -8,6 +8,7 @@ refuses is counted, and is rare.
 import random
 
 import numpy as np
+import pytest
 
 import nkigen
 
@@ -126,3 +127,18 @@ def test_outputs():
     counts = disagreements(random.Random(4), output_program, 1000)
     assert counts["both"] > 50 and counts["neither"] > 300
     assert counts["only the simulator"] == 0
+
+
+def test_messages_name_what_the_text_names():
+    text = """tile @w trn2 {
+      %x = buffer {kind=input, index=0} : hbm f32[2, 4]
+      %1 = buffer {kind=output, index=0} : hbm f32[2, 4]
+      %2 = buffer : sbuf f32[2, 4]
+      dma_copy %1[0: 8*1], %2[0+2, 0: 4*1]
+      return %1
+    }"""
+    program = nkigen.parse(text)
+    with pytest.raises(
+        nkigen.NkigenError, match="reads 32 bytes of %2 that nothing has written"
+    ):
+        program.run(np.ones((2, 4), np.float32))
