@@ -2,8 +2,9 @@
  *
  * Buffers with an address share one SBUF and one PSUM array, a contiguous row per partition; the others have memory of
  * their own, which is kept for the next buffer when they are released. A validity bit per byte on chip, per element
- * in HBM; program inputs and constants are used in place and count as written. Executing a buffer op clears the bits
- * of the copy it selects: copy k of a buffer with an address starts at addr + k * buffer_stride. A second row of bits
+ * in HBM; program inputs and constants are used in place and count as written. The first touch after a buffer op clears
+ * the bits of the copy that it selects, since until then the bytes may be another buffer's: copy k of a buffer with an
+ * address starts at addr + k * buffer_stride. A second row of bits
  * marks the words that are full, so that checking a large operand reads 1/64 of its bits.
  */
 #include "eval/machine.h"
@@ -283,9 +284,16 @@ enter_chip(Machine *m, Store *s)
         s->valid = (uint64_t *)(void *)(s->data + data);
         s->vbit = 0;
     }
-    for (int32_t p = 0; p < s->parts; p++)
-        valid_clear(s, valid_row(s, p), s->vbit, bytes);
+    s->fresh = true;
     return ST_OK;
+}
+
+static void
+poison(Store *s)
+{
+    for (int32_t p = 0; p < s->parts; p++)
+        valid_clear(s, valid_row(s, p), s->vbit, s->row * s->bytes);
+    s->fresh = false;
 }
 
 static Status
@@ -376,6 +384,8 @@ operand_view(Machine *m, const Instr *in, int i)
     int64_t off = affine_now(&o->ap->off, m->var);
     if (part < 0 || part > s->parts - o->nparts || off < -o->lo || off >= s->row - o->hi)
         return bad_bounds(m, in, i, part, off);
+    if (s->fresh)
+        poison(s);
     m->view[i] = (View){s, s->data + part * s->pitch + off * s->bytes, part, off};
     return (o->role & R_read) && s->valid ? check_written(m, in, i) : ST_OK;
 }

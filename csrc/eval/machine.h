@@ -49,6 +49,7 @@ typedef struct Store { /* a buffer while it exists */
     int64_t addr;      /* -1: memory of its own */
     int64_t bufs, copy_bytes;
     int64_t times;     /* how often the buffer op ran */
+    bool fresh;        /* on chip: nothing has touched this copy since; it is poisoned when something does */
     void *own;         /* memory of its own, from the pool */
     size_t own_bytes;
     LocId loc;

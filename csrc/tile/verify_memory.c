@@ -182,7 +182,8 @@ by_first(const void *a, const void *b)
 
 /* Byte addresses as indices into the sorted set of all starts and ends: a bit set over aligned units, so no sort. */
 typedef struct Cuts {
-    uint32_t *index; /* by unit */
+    uint64_t *bits;   /* by unit */
+    uint32_t *before; /* by word of bits: how many there are in the words before it */
     int64_t unit, nunits;
     uint32_t n;
 } Cuts;
@@ -193,20 +194,35 @@ unit_of(const Cuts *k, int64_t byte)
     return MAX(0, MIN(byte / k->unit, k->nunits - 1));
 }
 
+static int64_t
+end_of(const Cuts *k, const Span *s)
+{
+    return unit_of(k, s->hi + k->unit - 1);
+}
+
+static uint32_t
+cut_index(const Cuts *k, int64_t unit)
+{
+    uint64_t below = k->bits[unit >> 6] & (((uint64_t)1 << (unit & 63)) - 1);
+    return k->before[unit >> 6] + (uint32_t)__builtin_popcountll(below);
+}
+
 static Status
 make_cuts(Check *c, const Span *span, uint32_t n, Cuts *k)
 {
     k->unit = (int64_t)c->hw->min_align;
     k->nunits = (int64_t)(c->hw->sbuf_bytes / c->hw->min_align) + 2;
-    NEW(c->cx, &c->work, k->index, k->nunits);
+    int64_t words = CEIL_DIV(k->nunits, 64);
+    NEW(c->cx, &c->work, k->bits, words);
+    NEW(c->cx, &c->work, k->before, words);
     for (uint32_t i = 0; i < n; i++) {
-        k->index[unit_of(k, span[i].lo)] = 1;
-        k->index[unit_of(k, span[i].hi + k->unit - 1)] = 1;
+        int64_t lo = unit_of(k, span[i].lo), hi = end_of(k, &span[i]);
+        k->bits[lo >> 6] |= (uint64_t)1 << (lo & 63);
+        k->bits[hi >> 6] |= (uint64_t)1 << (hi & 63);
     }
-    for (int64_t i = 0; i < k->nunits; i++) {
-        uint32_t used = k->index[i];
-        k->index[i] = k->n;
-        k->n += used;
+    for (int64_t i = 0; i < words; i++) {
+        k->before[i] = k->n;
+        k->n += (uint32_t)__builtin_popcountll(k->bits[i]);
     }
     return ST_OK;
 }
@@ -245,7 +261,7 @@ check_overlap(Check *c, Span *span, uint32_t n)
     NEW(c->cx, &c->work, t.tag, 4 * (size_t)k.n);
     NEW(c->cx, &c->work, t.best, 4 * (size_t)k.n);
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t lo = k.index[unit_of(&k, span[i].lo)], hi = k.index[unit_of(&k, span[i].hi + k.unit - 1)];
+        uint32_t lo = cut_index(&k, unit_of(&k, span[i].lo)), hi = cut_index(&k, end_of(&k, &span[i]));
         uint32_t other = tree_longest(&t, 1, 0, k.n, lo, hi);
         if (other != 0 && span[other - 1].last >= span[i].first)
             report_overlap(c, &span[other - 1], &span[i]);

@@ -142,3 +142,30 @@ def test_messages_name_what_the_text_names():
         nkigen.NkigenError, match="reads 32 bytes of %2 that nothing has written"
     ):
         program.run(np.ones((2, 4), np.float32))
+
+
+EARLY = """tile @w trn2 {{
+  %x = buffer {{kind=input, index=0}} : hbm f32[2, 4]
+  %y = buffer {{kind=output, index=0}} : hbm f32[2, 4]
+  %a = buffer {{addr=0}} : sbuf f32[2, 4]
+  %b = buffer {{addr=64}} : sbuf f32[2, 4]
+  dma_copy %a[0+2, 0: 4*1], %x[0: 8*1]
+  %c = buffer {{addr=0}} : sbuf f32[2, 4]
+  tensor_copy %b[0+2, 0: 4*1], %a[0+2, 0: 4*1]
+  {write}
+  tensor_tensor %b[0+2, 0: 4*1], %b[0+2, 0: 4*1], %c[0+2, 0: 4*1] {{op=add}}
+  dma_copy %y[0: 8*1], %b[0+2, 0: 4*1]
+  return %y
+}}"""
+
+
+def test_a_buffer_lives_from_its_first_touch():
+    """Not from its declaration: until it is touched its bytes may be another one's."""
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    program = nkigen.parse(EARLY.format(write="memset %c[0+2, 0: 4*1] {imm0=1.0}"))
+    assert program.verify() == []
+    assert np.array_equal(program.run(x), x + 1)
+    program = nkigen.parse(EARLY.format(write="# none"))
+    assert [v.rule for v in program.verify()] == ["read-before-write"]
+    with pytest.raises(nkigen.NkigenError, match="of %c that nothing has written"):
+        program.run(x)
