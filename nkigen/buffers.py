@@ -26,6 +26,7 @@ __all__ = ["Buffer", "live", "target", "buffers"]
 MAKERS = (
     *("zeros", "ones", "empty", "full", "array", "arange", "eye", "identity", "tri"),
     *("zeros_like", "ones_like", "empty_like", "full_like", "linspace", "copy"),
+    *("roll", "repeat", "tile", "concatenate", "stack", "vstack", "hstack", "outer"),
 )
 #: functions of numpy that hand arrays on; asanyarray is not one of them, because numpy's
 #: own functions call it as numpy.asanyarray and go on to what only ndarrays do
@@ -34,6 +35,10 @@ CONVERTERS: dict[str, dict[str, Any]] = {
     "ascontiguousarray": {"order": "C", "ndmin": 1},
     "asfortranarray": {"order": "F", "ndmin": 1},
 }
+
+#: methods whose steps NumPy writes in Python: they ask ufuncs for arrays without axes
+#: (out=...), which no override of a ufunc is told, so they run on plain arrays
+STATISTICS = frozenset(("all", "any", "max", "mean", "min", "prod", "std", "sum", "var"))
 
 #: of an object that only a tuple, a loop's variable and the call's argument refer to
 OWN_REFERENCES = 3
@@ -78,6 +83,8 @@ class Buffer(np.ndarray):
         cell = live(self)
         if cell is not None:
             return getattr(cell, name)
+        if name in STATISTICS:
+            return _statistic(self, getattr(_plain(self), name))
         value = super().__getattribute__(name)
         if name in ("flat", "data"):
             root = _root(self)
@@ -133,10 +140,11 @@ class Buffer(np.ndarray):
         if not _has_traced((args, kwargs)):
             result = super().__array_function__(func, types, args, kwargs)
             return _derived(result, _arrays((args, kwargs)))
-        if func is np.copyto and args:
-            _enliven(args[0])
+        out = kwargs.get("out")
+        _enliven(args[0] if func is np.copyto and args else out)
         args, kwargs = _seen((args, kwargs))
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        return result if out is None else out
 
     def __iter__(self) -> Iterator[Any]:
         cell = live(self)
@@ -259,6 +267,21 @@ def _derived(value: Any, operands: Sequence[np.ndarray]) -> Any:
     return value if sources else _made(value, _session())
 
 
+def _statistic(array: Buffer, method: Callable[..., Any]) -> Callable[..., Any]:
+    """One of STATISTICS of an array without traced elements."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _has_traced((args, kwargs)):
+            bound = getattr(np.ndarray, method.__name__).__get__(array)
+            return bound(*args, **kwargs)
+        result = method(*_seen(args), **_seen(kwargs))
+        out = kwargs.get("out")
+        return _derived(result, [array]) if out is None else out
+
+    return call
+
+
 def _arrays(value: Any) -> list[np.ndarray]:
     """The arrays in the arguments of a call."""
     if isinstance(value, np.ndarray):
@@ -360,6 +383,8 @@ def _maker(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         result = _no_scalar(original(*args, **kwargs))
         if name == "array" and args and isinstance(args[0], np.ndarray):
             return _converted(result, args[0], session)
+        if isinstance(result, Buffer):
+            return result
         return _made(result, session, keep=not name.startswith("empty"))
 
     return make

@@ -351,3 +351,56 @@ def test_asarray_of_a_buffer_with_another_dtype(dtype):
     k = nkigen.compile(kernel, x)
     for got, want in zip(k(x), kernel(x), strict=True):
         assert got.dtype == want.dtype and np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("how", ["std", "var", "mean", "sum", "max", "cumsum"])
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
+def test_statistics_of_constants(how, shape):
+    """Constants made in the kernel go through every step of NumPy's own methods."""
+
+    def f(x):
+        b = np.full(shape, 3, np.float32)
+        return x + getattr(b, how)() + getattr(np, how)(b)
+
+    x = np.ones(6 if how == "cumsum" and shape else 3, np.float32)
+    x = x[: max(1, np.size(getattr(np.ones(shape), how)()))]
+    np.testing.assert_array_equal(nkigen.compile(f, x)(x), f(x))
+
+
+MADE = [
+    "np.roll(np.float32(2), 1)", "np.repeat([1, 2, 3], 2)", "np.tile([1, 2], 3)",
+    "np.concatenate([[1, 2], [3]])", "np.stack([[1, 2], [3, 4]])", "np.outer([1, 2], [3, 4])",
+    "np.vstack([[1, 2], [3, 4]])", "np.hstack([[1, 2], [3, 4]])",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_what_numpy_makes_of_numbers_takes_traced_elements(made):
+    """Also functions without an array among their arguments give arrays of the kernel."""
+
+    def f(x):
+        b = eval(made).astype(np.float32)
+        b[...] = b + x[0]
+        return b * 2
+
+    x = np.array([1.5, 2.5], np.float32)
+    np.testing.assert_array_equal(nkigen.compile(f, x)(x), f(x))
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_out_is_what_comes_back(traced):
+    """A function or method with `out=` returns that very array, as NumPy does."""
+
+    def f(x):
+        b = np.ones((2, 3), np.float32)
+        if traced:
+            b[0, 0] = x[0]
+        o, m = np.zeros(3, np.float32), np.zeros(2, np.float32)
+        assert np.sum(b, axis=0, out=o) is o
+        assert b.max(axis=1, out=m) is m
+        o[0] = x[1]
+        return o, m
+
+    x = np.array([1.5, 2.5], np.float32)
+    for a, b in zip(nkigen.compile(f, x)(x), f(x), strict=True):
+        np.testing.assert_array_equal(a, b)
