@@ -113,6 +113,11 @@ bool check_operands(Check *c);
 /* verify_instr.c: all rules of the instruction at hand */
 void check_instr(Check *c);
 
+/* verify_number.c: immediates, and integers of index patterns */
+void need_int_value(Check *c, Key k, DType dt); /* an attribute that is there is a value of dt */
+void check_immediates(Check *c);
+void index_pattern(Check *c, int i);
+
 /* verify_memory.c: what is declared and addressed */
 void check_buffer_decl(Check *c);
 void check_buffers(Check *c); /* after the walk */

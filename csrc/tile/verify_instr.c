@@ -6,8 +6,6 @@
  */
 #include "tile/verify.h"
 
-#include <math.h>
-
 enum {
     M_BITWISE = BIT(ALU_bitwise_and) | BIT(ALU_bitwise_or) | BIT(ALU_bitwise_xor) | BIT(ALU_left_shift) |
         BIT(ALU_right_shift),
@@ -171,17 +169,6 @@ need_integer(Check *c, int i, const char *why)
     if (has(c, i) && !is_integer(dtype_of(c, i)))
         report(c, "bitwise-dtype", "NKI-3010 %s is %s, %s needs integers", operand_name(c, i),
                dtypes[dtype_of(c, i)].name, why);
-}
-
-static void
-need_int_value(Check *c, Key k, DType dt)
-{
-    double v = attr_float(c->cx, c->op->attr, k, 0), lo;
-    if (!has_attr(c, k))
-        return;
-    lo = dtypes[dt].kind == DK_int ? -dtypes[dt].max - 1 : 0;
-    if (v != floor(v) || v < lo || v > dtypes[dt].max)
-        report(c, "immediate", "NKI-3011 %s=%g is not a value of %s", attr_name(k), v, dtypes[dt].name);
 }
 
 static bool
@@ -594,28 +581,6 @@ check_nc_stream_shuffle(Check *c)
 }
 
 static void
-index_pattern(Check *c, int i)
-{
-    const int64_t *p;
-    int n = attr_ints(c->cx, c->op->attr, A_pattern, &p);
-    int64_t count = 1;
-    if (n == 0 || n % 2 != 0 || n / 2 > (int)c->hw->ap_free_dims) {
-        report(c, "index-pattern", "NKI-3046 pattern has %d numbers, allowed: 1 to %d (step, num) pairs", n,
-               (int)c->hw->ap_free_dims);
-        return;
-    }
-    for (int k = 1; k < n; k += 2) {
-        if (p[k] < 1 || __builtin_mul_overflow(count, p[k], &count)) {
-            report(c, "index-pattern", "NKI-3047 num %lld of pair %d is out of range", (long long)p[k], k / 2);
-            return;
-        }
-    }
-    if (count != c->in[i].use.count)
-        report(c, "element-count", "NKI-3048 the pattern has %lld elements, %s has %lld per partition",
-               (long long)count, operand_name(c, i), (long long)c->in[i].use.count);
-}
-
-static void
 check_iota(Check *c)
 {
     index_pattern(c, KI_dst);
@@ -649,6 +614,8 @@ static CheckFn *const checks[K_COUNT] = {
 void
 check_instr(Check *c)
 {
-    if (check_operands(c))
-        checks[c->op->code](c);
+    if (!check_operands(c))
+        return;
+    checks[c->op->code](c);
+    check_immediates(c);
 }

@@ -23,6 +23,10 @@ decl_shape(Check *c, const Type *t)
             return false;
         }
     }
+    for (int i = 0; i < t->rank; i++)
+        if (t->dim[i] > INT32_MAX)
+            report(c, "buffer-shape", "NKI-3098 dim %d is %lld, NKI counts in 32-bit integers", i,
+                   (long long)t->dim[i]);
     if (!is_chip(t->space))
         return true;
     if (t->rank < 1)
@@ -300,6 +304,25 @@ check_spans(Check *c, const Spans *s)
     return check_overlap(c, s->p, s->n);
 }
 
+/* An output that updates an input is that input. */
+static void
+check_hbm(Check *c)
+{
+    double bytes = 0;
+    for (uint32_t i = 1; i < c->g->vals.n; i++) {
+        const VInfo *v = &c->val[i];
+        if (v->is != V_BUFFER || v->space != SP_hbm || is_update(c, v))
+            continue;
+        bytes += (double)v->row * v->esize;
+        if (bytes > c->hw->hbm_bytes) {
+            report_at(c, (OpId){v->decl}, "hbm-capacity",
+                      "NKI-3099 the buffers in HBM have %.4g bytes up to here, %s has %.4g", bytes, c->target,
+                      c->hw->hbm_bytes);
+            return;
+        }
+    }
+}
+
 static Status
 run_buffers(Check *c)
 {
@@ -315,6 +338,7 @@ run_buffers(Check *c)
         if (is_chip(v->space))
             add_span(c, v->space == SP_sbuf ? &sbuf : &psum, i, live[i]);
     }
+    check_hbm(c);
     TRY(check_spans(c, &sbuf));
     return check_spans(c, &psum);
 }
