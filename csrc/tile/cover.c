@@ -236,7 +236,7 @@ strip_missing(Covers *s, const Strip *t, const Lattice *l)
 {
     int64_t last = lattice_last(l), at = -1;
     if (!t->bits)
-        return l->base < t->lo || l->base >= t->hi ? l->base : last >= t->hi ? last : -1;
+        return l->base < t->lo || l->base >= t->hi ? l->base : last < t->hi ? -1 : is_interval(l) ? t->hi : last;
     if (!can_spend(s, l))
         return -1;
     Runs r = runs_of(l);

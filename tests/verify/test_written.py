@@ -169,3 +169,39 @@ def test_a_buffer_lives_from_its_first_touch():
     assert [v.rule for v in program.verify()] == ["read-before-write"]
     with pytest.raises(nkigen.NkigenError, match="of %c that nothing has written"):
         program.run(x)
+
+
+SHORT = """tile @w trn2 {{
+  %x = buffer {{kind=input, index=0}} : hbm f32[64, 8]
+  %y = buffer {{kind=output, index=0}} : hbm f32[64, 8]
+  %a = buffer : sbuf f32[64, 8]
+  %s = buffer {{kind=scratch}} : hbm f32[64, 8]
+  dma_copy %a[0+{rows}, 0: {cols}*1], %x[0: {rows}*8, {cols}*1]
+  dma_copy %s[0: {rows}*8, {cols}*1], %x[0: {rows}*8, {cols}*1]
+  dma_copy %y[0: 512*1], {read}
+  return %y
+}}"""
+
+
+@pytest.mark.parametrize(
+    "rows, cols, read, what",
+    [
+        (
+            64,
+            5,
+            "%a[0+64, 0: 8*1]",
+            "src takes element 5 of partition 0, which nothing",
+        ),
+        (
+            40,
+            8,
+            "%a[0+64, 0: 8*1]",
+            "src takes element 0 of partition 40, which nothing",
+        ),
+        (64, 5, "%s[0: 512*1]", "src takes element 5, which nothing"),
+        (40, 8, "%s[0: 512*1]", "src takes element 320, which nothing"),
+    ],
+)
+def test_messages_say_which_element(rows, cols, read, what):
+    (found,) = nkigen.parse(SHORT.format(rows=rows, cols=cols, read=read)).verify()
+    assert what in str(found)
