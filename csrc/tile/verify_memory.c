@@ -89,32 +89,40 @@ note_interface(Check *c, Val v)
         c->io.p[c->io.n++] = v;
 }
 
+/* What its op says; a row has its elements once the shape is known to be legal. */
+static VInfo
+declared(const Check *c, const Type *t)
+{
+    const AttrItem *addr = attr_find(c->cx, c->op->attr, A_addr);
+    int64_t bufs = attr_int(c->cx, c->op->attr, A_bufs, 1);
+    VInfo v = {.is = V_BUFFER,
+               .space = t->space,
+               .dtype = t->dtype,
+               .kind = (uint8_t)attr_int(c->cx, c->op->attr, A_kind, BK_tile),
+               .esize = dtypes[t->dtype].bytes,
+               .has_addr = addr != NULL,
+               .addr = addr != NULL ? addr->i : 0,
+               .bufs = (int32_t)MAX(0, MIN(bufs, 1 << 20)),
+               .decl = c->at.i,
+               .parts = 1,
+               .row = 1};
+    v.readonly = v.kind == BK_input || v.kind == BK_constant;
+    v.initialised = v.readonly || is_update(c, &v);
+    return v;
+}
+
 void
 check_buffer_decl(Check *c)
 {
     Val val = c->op->out;
     VInfo *v = &c->val[val.i];
     const Type *t = val_type(c->g, val);
-    const AttrItem *addr = attr_find(c->cx, c->op->attr, A_addr);
-    *v = (VInfo){.is = V_BUFFER,
-                 .space = t->space,
-                 .dtype = t->dtype,
-                 .esize = dtypes[t->dtype].bytes,
-                 .decl = c->at.i,
-                 .parts = 1,
-                 .row = 1};
-    v->kind = (uint8_t)attr_int(c->cx, c->op->attr, A_kind, BK_tile);
-    int64_t bufs = attr_int(c->cx, c->op->attr, A_bufs, 1);
-    v->bufs = (int32_t)MAX(0, MIN(bufs, 1 << 20));
-    v->has_addr = addr != NULL;
-    v->addr = addr != NULL ? addr->i : 0;
-    v->readonly = v->kind == BK_input || v->kind == BK_constant;
-    v->initialised = v->readonly || is_update(c, v);
+    bool chip = is_chip(t->space);
+    *v = declared(c, t);
     if (!decl_shape(c, t)) {
         v->is = V_OTHER;
         return;
     }
-    bool chip = is_chip(t->space);
     for (int i = chip ? 1 : 0; i < t->rank; i++)
         v->row *= t->dim[i];
     v->parts = chip ? (int32_t)MIN(t->dim[0], INT32_MAX) : 1;

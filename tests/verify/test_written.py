@@ -6,6 +6,7 @@ refuses is counted, and is rare.
 """
 
 import random
+import time
 
 import numpy as np
 import pytest
@@ -205,3 +206,24 @@ SHORT = """tile @w trn2 {{
 def test_messages_say_which_element(rows, cols, read, what):
     (found,) = nkigen.parse(SHORT.format(rows=rows, cols=cols, read=read)).verify()
     assert what in str(found)
+
+
+def scattered(n):
+    """Strided writes by other partitions each time: sets of bits that are cut and copied."""
+    lines = ["tile @w trn2 {", "%x = buffer {kind=input, index=0} : hbm f32[128, 512]"]
+    lines += ["%y = buffer {kind=output, index=0} : hbm f32[128, 512]"]
+    lines += ["%a = buffer : sbuf f32[128, 8192]"]
+    for i in range(n):
+        rows = 32 if i % 3 else 1 + i % 31
+        at = f"{32 * (i % 4)}+{rows}, {i * 37 % 4096}: 2048*2"
+        lines.append(f"memset %a[{at}] {{imm0=1.0}}")
+    lines += ["dma_copy %y[0: 65536*1], %x[0: 65536*1]", "return %y", "}"]
+    return nkigen.parse("\n".join(lines))
+
+
+def test_work_is_rationed():
+    """About 4 us an op at worst, after a fixed amount; without rations it is a hundred."""
+    program = scattered(20_000)
+    begin = time.perf_counter()
+    assert program.verify() == []
+    assert time.perf_counter() - begin < 0.5
