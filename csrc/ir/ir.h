@@ -119,7 +119,7 @@ enum OpFlags {
     F_PURE = 1,      /* no effect: may be shared, folded, dropped */
     F_COMM = 2,      /* first two operands may be swapped */
     F_CORE = 4,      /* tensor op that lowering knows; decompose leaves only these */
-    F_EW = 8,        /* element-wise with broadcasting */
+    F_EW = 8,        /* element-wise with broadcasting; tile: element k of dst is made from elements k of the sources */
     F_LAYOUT = 16,   /* moves elements, computes nothing */
     F_REDUCE = 32,
     F_CONTROL = 64,  /* tile: loop, end, buffer: not an instruction */

@@ -79,25 +79,13 @@ share_elements(Check *c, int i, int k)
     return false;
 }
 
-static bool
-is_element_wise(const Check *c)
-{
-    static const bool are[K_COUNT] = {
-        [K_dma_copy] = true,      [K_tensor_copy] = true,          [K_tensor_copy_predicated] = true,
-        [K_tensor_tensor] = true, [K_tensor_scalar] = true,        [K_scalar_tensor_tensor] = true,
-        [K_reciprocal] = true,    [K_select_reduce] = true,        [K_activation] = true,
-        [K_affine_select] = true, [K_tensor_scalar_reduce] = true,
-    };
-    return are[c->op->code];
-}
-
 void
 check_hazards(Check *c, uint32_t good)
 {
     for (int i = 0; i < c->op->nin && !is_full(c); i++)
         if ((good >> i & 1) && (c->in[i].use.role & R_write))
             check_once(c, i);
-    if (!(good & 1) || !is_element_wise(c))
+    if (!(good & 1) || !(c->def->flags & F_EW))
         return;
     for (int k = 1; k < c->op->nin && !is_full(c); k++) {
         if (!(good >> k & 1) || c->in[k].v != c->in[KI_dst].v || !(c->in[k].use.role & R_read))
