@@ -159,14 +159,13 @@ def other_plans(plan):
 
     def decide(per_tile, **fixed):
         def line(m):
-            per = max(1, min(int(m[2]) // 128, per_tile))
-            rest = " ".join(f"{k}={v}" for k, v in fixed.items())
-            return f"group {m[1]} rows={m[2]} outer={m[3]} per_tile={per} {rest}"
+            values = {**fixed, "per_tile": max(1, min(int(m[2]) // 128, per_tile))}
+            return re.sub(r"(\w+)=\d+", lambda k: f"{k[1]}={values[k[1]]}" if k[1] in values else k[0], m[0])
 
-        return re.sub(r"group (\d+) rows=(\d+) outer=(\d+) .*", line, plan)
+        return re.sub(r"group (\d+) rows=(\d+) .*", line, plan)
 
-    yield decide(1, in_place=1, bufs=1, psum_width=512, psum_bufs=1, resident=0)
-    yield decide(3, in_place=0, bufs=2, psum_width=2048, psum_bufs=2, resident=16384)
+    yield decide(1, in_place=1, bufs=1, psum_width=512, psum_bufs=1, resident=0, panel=512)
+    yield decide(3, in_place=0, bufs=2, psum_width=2048, psum_bufs=2, resident=16384, panel=2048)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -88,7 +88,7 @@ make_plan(Compiled *c, const CompileOptions *opt, Arena *a, Plan *plan, Realized
             o.max_ops = limits[i].max_ops;
         }
         if (o.plan)
-            plan_limits(o.plan, &o);
+            TRY(plan_limits(c->stage[0].graph->cx, o.plan, &o));
         if (o.row_bytes)
             TRY(retile(c, &o));
         st = pass_fuse(c->stage[c->nstages - 1].graph, &o, a, plan);

@@ -257,6 +257,9 @@ Status graph_print(const Graph *g, Text *t);
 Status graph_print_brief(const Graph *g, uint32_t max_ops, Text *t);
 Status print_op(const Graph *g, OpId o, Text *t);    /* one line, no newline, brief: for messages */
 Status print_val(const Graph *g, Val v, Text *t);    /* as the text of the graph names it */
+/* The same for many values: by val, 0 or the number that stands for its name. */
+Status val_numbers(const Graph *g, Arena *a, uint32_t **number);
+void print_numbered(const Graph *g, const uint32_t *number, Val v, Text *t);
 void print_type(const Type *ty, Text *t);
 Status graph_parse(Ctx *cx, const char *text, size_t n, const Dialect *const *dialects, int ndialects, Graph **out);
 const char *enum_name(AttrKind kind, int value);      /* "vector" for AK_engine, EN_vector */

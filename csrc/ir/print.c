@@ -127,29 +127,31 @@ same_name(const void *env, uint32_t id)
     return e[0]->vals.p[id].name.i == ((const ValDef *)(const void *)e[1])->name.i;
 }
 
-static Status
-number_vals(const Graph *g, Names *names)
+Status
+val_numbers(const Graph *g, Arena *a, uint32_t **out)
 {
+    uint32_t *number;
     Map seen = {0};
     uint32_t next = 1;
-    NEW(g->cx, &names->arena, names->number, g->vals.n);
+    NEW(g->cx, a, number, g->vals.n);
     for (uint32_t v = 1; v < g->vals.n; v++) { /* mark the unnamed, and both of two equal names */
         const ValDef *d = &g->vals.p[v];
         if (!d->name.i || !is_identifier(str_get(g->cx, d->name))) {
-            names->number[v] = 1;
+            number[v] = 1;
             continue;
         }
         const void *env[2] = {g, d};
         uint64_t h = hash_int(d->name.i, 0);
         uint32_t first = map_find(&seen, h, same_name, env);
         if (first)
-            names->number[first] = names->number[v] = 1;
+            number[first] = number[v] = 1;
         else
-            TRY(map_insert(g->cx, &names->arena, &seen, h, v));
+            TRY(map_insert(g->cx, a, &seen, h, v));
     }
     for (uint32_t v = 1; v < g->vals.n; v++)
-        if (names->number[v])
-            names->number[v] = next++;
+        if (number[v])
+            number[v] = next++;
+    *out = number;
     return ST_OK;
 }
 
@@ -449,7 +451,7 @@ print_with(const Graph *g, Text *t, bool brief, uint32_t max_ops)
 {
     Names names = {0};
     arena_init(&names.arena, &g->cx->mem);
-    Status st = number_vals(g, &names);
+    Status st = val_numbers(g, &names.arena, &names.number);
     if (st == ST_OK)
         st = print_body(&(Printer){g, names.number, t, brief}, max_ops);
     arena_free(&names.arena);
@@ -473,11 +475,17 @@ print_val(const Graph *g, Val v, Text *t)
 {
     Names names = {0};
     arena_init(&names.arena, &g->cx->mem);
-    Status st = number_vals(g, &names);
+    Status st = val_numbers(g, &names.arena, &names.number);
     if (st == ST_OK)
         put_val(&(Printer){g, names.number, t, true}, v);
     arena_free(&names.arena);
     return st != ST_OK ? st : t->st;
+}
+
+void
+print_numbered(const Graph *g, const uint32_t *number, Val v, Text *t)
+{
+    put_val(&(Printer){g, (uint32_t *)(uintptr_t)number, t, true}, v);
 }
 
 Status
@@ -485,7 +493,7 @@ print_op(const Graph *g, OpId o, Text *t)
 {
     Names names = {0};
     arena_init(&names.arena, &g->cx->mem);
-    Status st = number_vals(g, &names);
+    Status st = val_numbers(g, &names.arena, &names.number);
     if (st == ST_OK)
         put_op(&(Printer){g, names.number, t, true}, graph_op(g, o));
     arena_free(&names.arena);

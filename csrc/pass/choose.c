@@ -252,6 +252,45 @@ fit(Plan *p, const CompileOptions *opt, Realized *out)
     }
 }
 
+/* Why a forced plan does not fit: the first group with which the program up to it has no room. */
+static Status
+blame(const Plan *p, const CompileOptions *opt)
+{
+    uint32_t fits = 0, fails = p->groups.n;
+    Plan part = *p;
+    Realized r;
+    Status st = ST_LIMIT;
+    while (st == ST_LIMIT && fits + 1 < fails) {
+        part.groups.n = fits + (fails - fits) / 2;
+        st = realize(&part, opt, &r);
+        realized_free(&r);
+        if (st == ST_OK)
+            fits = part.groups.n;
+        else
+            fails = part.groups.n;
+        st = st == ST_OK ? ST_LIMIT : st;
+    }
+    TRY(st == ST_LIMIT ? ST_OK : st);
+    part.groups.n = fails;
+    st = realize(&part, opt, &r); /* says for how many bytes there was no room */
+    realized_free(&r);
+    if (st != ST_LIMIT || fails == 0)
+        return st;
+    Ctx *cx = p->g->cx;
+    fail(cx, ST_LIMIT, (LocId){0}, "NKI-4020 plan: group %u does not fit: %s", fails - 1, cx->err.msg);
+    cx->err.line = p->groups.p[fails - 1].line;
+    cx->err.col = 3;
+    return ST_LIMIT;
+}
+
+/* A plan that somebody wrote is carried out as it stands. */
+static Status
+force(const Plan *p, const CompileOptions *opt, Realized *out)
+{
+    Status st = realize(p, opt, out);
+    return st == ST_LIMIT ? blame(p, opt) : st;
+}
+
 Status
 pass_plan(Plan *p, const CompileOptions *opt, Realized *best)
 {
@@ -262,6 +301,8 @@ pass_plan(Plan *p, const CompileOptions *opt, Realized *best)
     }
     if (opt->plan)
         TRY(plan_apply(p, opt->plan));
+    if (p->groups.n && p->groups.p[0].line)
+        return force(p, opt, best);
     if (!opt->plan && is_worth_trying(p)) {
         for (uint32_t k = 0; k < p->groups.n; k++)
             if (!p->groups.p[k].moves)

@@ -46,6 +46,7 @@ typedef struct Group {
     int64_t cols;         /* size of the column dim; 0: the group has none */
     int64_t panel, chunk; /* columns per panel (outermost loop, full operands stay for it) and per chunk (innermost) */
     int64_t resident;     /* SBUF bytes per partition for full matmul operands that stay for the whole group */
+    int32_t line;         /* of the text that the decisions are from; 0: the compiler's own */
 } Group;
 
 typedef struct Plan {
@@ -81,8 +82,10 @@ void cut_columns(const Plan *p, Group *gr); /* panel and chunk, from the other d
 
 /* text.c */
 Status plan_print(const Plan *p, Text *t);
-Status plan_apply(Plan *p, const char *text);            /* forced decisions */
-void plan_limits(const char *text, CompileOptions *opt); /* the limits in its first line, for fuse */
+/* The decisions of a text that says of everything else what fuse found; an error with line and column when it says
+ * something else. A text without any group holds limits only and leaves the decisions as they are. */
+Status plan_apply(Plan *p, const char *text);
+Status plan_limits(Ctx *cx, const char *text, CompileOptions *opt); /* in its first line, for fuse */
 
 /* Not computed: a parameter or a constant. */
 static inline bool

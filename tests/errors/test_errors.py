@@ -329,7 +329,7 @@ def test_square_of_integers_wraps():
         assert np.array_equal(y, x * x)
 
 
-@pytest.mark.parametrize("text", ["", "plan trn1 {\n}\n", "plan trn2 {\n"])
+@pytest.mark.parametrize("text", ["", "plan trn1 {\n}\n", "plan trn2\n}\n"])
 def test_plan_without_its_frame(text):
     x = np.ones((4, 4), np.float32)
     with pytest.raises(nkigen.ParseError, match="plan: expected `plan trn2 {`"):
