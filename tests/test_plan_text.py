@@ -65,7 +65,7 @@ def test_a_line_that_is_missing_doubled_or_moved_is_refused(fn, specs):
         error = refused(fn, specs, "".join(changed))
         assert error.lineno <= at + 1 + (lines[at].strip() == "}"), changed
         refused(fn, specs, "".join([*lines[: at + 1], *lines[at:]]))
-        if at + 1 < len(lines) and lines[at] != lines[at + 1]:
+        if at + 1 < len(lines) and lines[at].strip() != lines[at + 1].strip():
             changed = [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
             refused(fn, specs, "".join(changed))
 

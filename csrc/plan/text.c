@@ -234,8 +234,8 @@ read_knob(Scan *sc, const Group *gr, int k, int64_t *out)
     const char *at = sc->p;
     TRY(scan_int(sc, out));
     if (*out < knobs[k].lo || *out > knob_most(gr, k) || *out % knobs[k].step)
-        return SCAN_FAIL(sc, at, "NKI-4501 plan: %s is %lld, expected a multiple of %lld from %lld to %lld", knobs[k].name,
-                         (long long)*out, (long long)knobs[k].step, (long long)knobs[k].lo,
+        return SCAN_FAIL(sc, at, "NKI-4501 plan: %s is %lld, expected a multiple of %lld from %lld to %lld",
+                         knobs[k].name, (long long)*out, (long long)knobs[k].step, (long long)knobs[k].lo,
                          (long long)knob_most(gr, k));
     return ST_OK;
 }
