@@ -181,3 +181,20 @@ def test_random_programs_come_out_of_their_plans():
     for seed in range(60):
         p = fuzz_programs.random_program(Random(seed))
         same_again(p.function(), p.arguments(p.arrays()), ("trn1", "trn2", "trn3")[seed % 3])
+
+
+def test_limits_alone_leave_the_decisions_to_the_compiler():
+    limited = compiled(softmax, (X,), "plan trn2 row_bytes=4096 max_ops=1 {\n}\n")
+    head, *rest = limited.plan.splitlines()
+    assert head == "plan trn2 row_bytes=4096 max_ops=1 {"
+    assert sum(line.startswith("  group ") for line in rest) == 6
+    assert compiled(softmax, (X,), limited.plan).plan == limited.plan
+
+
+def test_planning_takes_any_tensor_program():
+    text = str(nkigen.trace(halves).graph(np.zeros((256, 256), F32)))
+    k = compiled(halves, (X,))
+    assert nkigen._core.run_pass("plan", text, "trn2") == k.plan
+    assert nkigen._core.run_pass("lower", text, "trn2") == str(k.stages["lower"])
+    groups = re.sub(r" per_tile=.* \{", " {", k.plan)
+    assert nkigen._core.run_pass("fuse", text, "trn2") == groups

@@ -23,8 +23,10 @@ typedef struct Compiled {
 /* Takes a traced tensor graph (verified) through all passes. Owns the graphs of all stages but the first. */
 Status compile_graph(Graph *traced, const CompileOptions *opt, Compiled *out);
 void compiled_free(Compiled *c);
-/* One pass by its name in the table; fails for a name that is no pass. `in` is verified first. */
-Status driver_pass(const char *name, const Graph *in, const CompileOptions *opt, Graph **out);
+/* One pass by its name in the tables; fails for a name that is no pass. `in` is verified first. fuse, plan and lower
+ * take a tensor program through the tensor passes first; what the first two make is a text. The caller frees the graph.
+ */
+Status driver_pass(const char *name, Graph *in, const CompileOptions *opt, Stage *out);
 /* NKI source of a tile program, see emit_nki; neighbouring copies of the same code are written as loops. */
 Status driver_nki(const Graph *g, const Source *user, Text *t);
 Status driver_parse(Ctx *cx, const char *text, size_t n, Graph **out); /* either IR */

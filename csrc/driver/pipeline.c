@@ -101,13 +101,22 @@ make_plan(Compiled *c, const CompileOptions *opt, Arena *a, Plan *plan, Realized
 }
 
 static Status
-add_plan(Compiled *c, const Plan *plan)
+plan_text(const Plan *plan, char **out)
 {
     Text t;
     Ctx *cx = plan->g->cx;
     text_init(&t, cx, &cx->arena);
     TRY(plan_print(plan, &t));
-    c->stage[c->nstages++] = (Stage){.name = "plan", .text = t.p};
+    *out = t.p;
+    return ST_OK;
+}
+
+static Status
+add_plan(Compiled *c, const Plan *plan)
+{
+    Stage s = {.name = "plan"};
+    TRY(plan_text(plan, &s.text));
+    c->stage[c->nstages++] = s;
     return ST_OK;
 }
 
@@ -171,17 +180,80 @@ find_pass(const Pass *passes, int n, const char *name)
     return NULL;
 }
 
+/* ---- from the last tensor stage to the first tile stage, one step at a time ---- */
+static Status
+show_groups(Compiled *c, const CompileOptions *opt, Arena *a, Stage *out)
+{
+    Plan p;
+    TRY(pass_fuse(c->stage[c->nstages - 1].graph, opt, a, &p));
+    return plan_text(&p, &out->text);
+}
+
+static Status
+show_plan(Compiled *c, const CompileOptions *opt, Arena *a, Stage *out)
+{
+    Plan p;
+    Realized done = {{0}};
+    TRY(make_plan(c, opt, a, &p, &done));
+    for (int i = 0; i < COUNT_OF(done.stage); i++)
+        graph_free(done.stage[i]);
+    return plan_text(&p, &out->text);
+}
+
+static Status
+show_lowered(Compiled *c, const CompileOptions *opt, Arena *a, Stage *out)
+{
+    Plan p;
+    Realized done = {{0}};
+    TRY(make_plan(c, opt, a, &p, &done));
+    out->graph = done.stage[0];
+    for (int i = 1; i < COUNT_OF(done.stage); i++)
+        graph_free(done.stage[i]);
+    return ST_OK;
+}
+
+typedef Status PlanPassFn(Compiled *c, const CompileOptions *opt, Arena *a, Stage *out);
+static const struct {
+    const char *name;
+    PlanPassFn *run;
+} plan_passes[] = {{"fuse", show_groups}, {"plan", show_plan}, {"lower", show_lowered}};
+
+static PlanPassFn *
+find_plan_pass(const char *name)
+{
+    for (int i = 0; i < COUNT_OF(plan_passes); i++)
+        if (strcmp(plan_passes[i].name, name) == 0)
+            return plan_passes[i].run;
+    return NULL;
+}
+
+/* Any tensor program: the tensor passes come first. */
+static Status
+run_plan_pass(PlanPassFn *run, Graph *in, const CompileOptions *opt, Stage *out)
+{
+    Compiled c = {0};
+    Arena a;
+    arena_init(&a, &in->cx->mem);
+    Status st = run_tensor_passes(in, opt, &c);
+    if (st == ST_OK)
+        st = run(&c, opt, &a, out);
+    arena_free(&a);
+    compiled_free(&c);
+    return st;
+}
+
 Status
-driver_pass(const char *name, const Graph *in, const CompileOptions *opt, Graph **out)
+driver_pass(const char *name, Graph *in, const CompileOptions *opt, Stage *out)
 {
     bool tile = in->dialect == &tile_dialect;
     PassFn *run = tile ? find_pass(tile_passes, COUNT_OF(tile_passes), name)
                        : find_pass(tensor_passes, COUNT_OF(tensor_passes), name);
-    *out = NULL;
-    if (!run)
+    PlanPassFn *plan = tile ? NULL : find_plan_pass(name);
+    *out = (Stage){.name = name};
+    if (!run && !plan)
         return fail(in->cx, ST_USER, (LocId){0}, "NKI-7001 %s IR has no pass '%s'", in->dialect->name, name);
     TRY(tile ? tile_verify(in) : tensor_verify(in));
-    Status st = run(in, opt, out);
+    Status st = plan ? run_plan_pass(plan, in, opt, out) : run(in, opt, &out->graph);
     arena_reset(&in->cx->scratch);
     return st;
 }

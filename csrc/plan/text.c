@@ -36,7 +36,7 @@ knob_most(const Group *gr, int k)
 static bool
 has_knob(const Group *gr, int k)
 {
-    return k != KB_panel || gr->cols > 0;
+    return gr->per_tile > 0 && (k != KB_panel || gr->cols > 0); /* none is decided when fuse is done */
 }
 
 static void

@@ -53,7 +53,7 @@ core_run_pass(PyObject *module, PyObject *args)
     const char *name, *target, *text;
     Py_ssize_t n;
     Session *s;
-    Graph *out = NULL;
+    Stage out = {0};
     PyObject *program = NULL, *r = NULL;
     Status status;
 
@@ -71,12 +71,12 @@ core_run_pass(PyObject *module, PyObject *args)
     else if ((status = driver_pass(name, s->graph, &opt, &out)) != ST_OK)
         raise_status(s, status, E_Nkigen);
     if (status == ST_OK)
-        program = program_new(s, out, name, NULL);
+        program = program_new(s, out.graph, name, out.text);
     if (program)
         r = PyObject_Str(program);
     Py_XDECREF(program);
-    if (out)
-        graph_free(out);
+    if (out.graph)
+        graph_free(out.graph);
     Py_DECREF(s);
     return r;
 }

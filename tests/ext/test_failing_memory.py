@@ -66,7 +66,7 @@ def planned(fn, *args):
 
 def passes():
     text = functools.cache(lambda: str(nkigen.trace(special).graph(X, X)))
-    names = ("narrow", "canonicalize", "idiom", "decompose", "guard", "outputs", "tilable")
+    names = ("narrow", "canonicalize", "idiom", "decompose", "guard", "outputs", "tilable", "fuse", "plan", "lower")
     return lambda: [_core.run_pass(name, text(), "trn2") for name in names]
 
 
