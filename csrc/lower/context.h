@@ -28,16 +28,9 @@ typedef struct Scal { /* a [P, 1] operand: an immediate or a tile with one eleme
 typedef struct Mm {
     Val v; /* the result */
     OpId op;
-    Val full; /* the full operand */
-    Span full_span;
-    int kdim, cdim; /* its contraction and column dims */
-    int col;        /* the result dim that its columns are */
-    int64_t k;
+    Mat m; /* which operand is which */
+    Span full_span, row_span;
     Tile lhs; /* row operand, contraction on the partitions: stride[] by result batch dim, then k tile, row */
-    Val row;  /* the row operand, */
-    Span row_span;
-    int row_index, row_kdim;
-    DType dt;   /* of both operands */
     bool steps; /* both operands come in steps of the contraction */
     Tile rhs;   /* full operand computed by this group: stride[] by result batch dim; buf 0: it is in HBM */
     int64_t rhs_col, rhs_ktile;

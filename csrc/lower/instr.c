@@ -192,7 +192,7 @@ emit_window(void *env, Lower *l, Tile psum, const Affine *at, Affine row, int64_
     Instr w = *in;
     w.per = 1;
     for (int i = 0; i < w.rank; i++)
-        w.count[i] = i == in->mm->col ? width : 1;
+        w.count[i] = i == in->mm->m.col ? width : 1;
     for (int a = 0; a < w.nargs; a++) {
         Tile *t = &w.arg[a];
         if (a == in->mm_arg) {
@@ -213,8 +213,8 @@ instr_loops_over(const Lower *l, const Instr *in, uint32_t dims)
     Instr once = *in;
     int trailing = 0;
     for (int i = 0; in->mm && i < in->rank; i++) { /* windows of columns, for each of the other dims */
-        once.count[i] = i == in->mm->col ? in->count[i] : 1;
-        bool whole = i == in->mm->col ? mm_width(l, in->mm) >= in->count[i] : in->count[i] == 1;
+        once.count[i] = i == in->mm->m.col ? in->count[i] : 1;
+        bool whole = i == in->mm->m.col ? mm_width(l, in->mm) >= in->count[i] : in->count[i] == 1;
         if ((dims >> i & 1) && !whole)
             return true;
     }

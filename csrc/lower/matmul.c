@@ -172,17 +172,17 @@ typedef struct Full {
 static Status
 full_operand(Lower *l, const Mm *mm, Full *f)
 {
-    f->t = val_type(l->g, mm->full);
+    f->t = val_type(l->g, mm->m.full);
     f->dt = (DType)f->t->dtype;
-    f->k = f->t->dim[mm->kdim];
+    f->k = f->t->dim[mm->m.full_k];
     double imm;
-    if (is_splat(l->g, mm->full, &imm)) {
+    if (is_splat(l->g, mm->m.full, &imm)) {
         f->buf = (Val){0};
         return ST_OK;
     }
-    TRY(view_in_hbm(l, mm->full, &f->w, &f->buf));
-    f->ks = f->w.stride[mm->kdim];
-    f->cs = f->w.stride[mm->cdim];
+    TRY(view_in_hbm(l, mm->m.full, &f->w, &f->buf));
+    f->ks = f->w.stride[mm->m.full_k];
+    f->cs = f->w.stride[mm->m.full_c];
     return ST_OK;
 }
 
@@ -190,7 +190,7 @@ static Status
 fill_full(Lower *l, const Mm *mm, const Full *f, Val dst, int64_t width)
 {
     double imm;
-    is_splat(l->g, mm->full, &imm);
+    is_splat(l->g, mm->m.full, &imm);
     Ref d = {.buf = dst, .ap = {.nparts = (int32_t)MIN(f->k, PE), .ndim = 1, .dim = {{CEIL_DIV(f->k, PE) * width, 1}}}};
     AttrItem at = AT_FLT(A_imm0, imm);
     return emit(l, K_memset, &d, 1, &at, 1);
@@ -202,7 +202,7 @@ full_batch(const Lower *l, const Mm *mm, const Full *f, const Affine *at)
 {
     const Type *res = val_type(l->g, mm->v);
     int shift = res->rank - f->t->rank;
-    Affine off = f->buf.i ? hbm_offset(l, mm->full, &f->w, mm->full_span, false) : affine_const(0);
+    Affine off = f->buf.i ? hbm_offset(l, mm->m.full, &f->w, mm->full_span, false) : affine_const(0);
     for (int i = 0; i < f->t->rank - 2; i++)
         if (f->t->dim[i] != 1 && !in_range(mm->full_span.outer, i))
             off = affine_add(off, affine_scale(at[i + shift], f->w.stride[i]));
@@ -236,27 +236,15 @@ static void
 describe(const Lower *l, const Op *op, Mm *mm)
 {
     const Graph *g = l->g;
-    int rank = val_type(g, op->out)->rank;
-    Span s = l->p->span[op->out.i];
-    bool by_columns = s.spine.lo < s.spine.hi && s.spine.hi == rank;
-    int fi = by_columns ? 0 : 1, frank = val_type(g, op_val(g, op, fi))->rank;
-    *mm = (Mm){
-        .v = op->out, .op = g->vals.p[op->out.i].def, .full = op_val(g, op, fi), .full_span = operand_span(l, op, fi)};
+    Mat m = mat_of(g, op, l->p->span[op->out.i].spine);
+    *mm = (Mm){.v = op->out, .op = g->vals.p[op->out.i].def, .m = m};
+    mm->full_span = operand_span(l, op, m.full_arg);
     mm->full_span.col = (Range){0, 0}; /* its columns are counted here, not by the loader of leaves */
-    mm->kdim = by_columns ? frank - 1 : frank - 2;
-    mm->cdim = by_columns ? frank - 2 : frank - 1;
-    mm->col = by_columns ? rank - 2 : rank - 1;
-    mm->k = val_type(g, mm->full)->dim[mm->kdim];
-    int ri = 1 - fi, rrank = val_type(g, op_val(g, op, ri))->rank;
-    mm->row = op_val(g, op, ri);
-    mm->row_index = ri;
-    mm->row_span = operand_span(l, op, ri);
-    mm->row_kdim = ri == 0 ? rrank - 1 : rrank - 2;
-    mm->dt = val_dtype(g, mm->row);
+    mm->row_span = operand_span(l, op, m.row_arg);
     double imm;
-    bool in_hbm = !is_member(l, mm->row) && !is_member(l, mm->full);
-    bool plain = !is_splat(g, mm->row, &imm) && !is_splat(g, mm->full, &imm);
-    mm->steps = in_hbm && plain && mm->k * dtypes[mm->dt].bytes > LONG_CONTRACTION;
+    bool in_hbm = !is_member(l, mm->m.row) && !is_member(l, mm->m.full);
+    bool plain = !is_splat(g, mm->m.row, &imm) && !is_splat(g, mm->m.full, &imm);
+    mm->steps = in_hbm && plain && mm->m.k * dtypes[mm->m.dt].bytes > LONG_CONTRACTION;
 }
 
 Status
@@ -268,7 +256,7 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
     if (mm.steps)
         return ST_OK;
     TRY(full_operand(l, &mm, &f));
-    int64_t width = has_cols(l->p->span[op->out.i]) ? l->panel_cols : f.t->dim[mm.cdim],
+    int64_t width = has_cols(l->p->span[op->out.i]) ? l->panel_cols : f.t->dim[mm.m.full_c],
             elems = CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
     if (f.buf.i == 0 || batch_count(l, &mm, &f) != 1 || bytes > *budget)
         return ST_OK;
@@ -288,7 +276,7 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
 int64_t
 mm_width(const Lower *l, const Mm *mm)
 {
-    int64_t n = span_dim(l, val_type(l->g, mm->v), l->p->span[mm->v.i], mm->col);
+    int64_t n = span_dim(l, val_type(l->g, mm->v), l->p->span[mm->v.i], mm->m.col);
     return MIN(n, l->gr->psum_width);
 }
 
@@ -348,13 +336,13 @@ static Status
 multiply_steps(Lower *l, const Mm *mm, const Matrix *cols, const Affine *at, Affine row, Val psum)
 {
     int64_t k = cols->k, main = (k - 1) / STEP_K, rest = k - main * STEP_K; /* the rest last, and never empty */
-    const Type *t = val_type(l->g, mm->row);
+    const Type *t = val_type(l->g, mm->m.row);
     int shift = val_type(l->g, mm->v)->rank - t->rank;
     Matrix rows;
     Affine own[MAX_RANK]; /* the batch element by the row operand's dims */
     for (int i = 0; i < t->rank; i++)
         own[i] = i < t->rank - 2 && t->dim[i] != 1 ? at[i + shift] : affine_const(0);
-    TRY(rows_in_hbm(l, &(Rows){mm->row, mm->row_span, mm->row_kdim}, own, row, &rows));
+    TRY(rows_in_hbm(l, &(Rows){mm->m.row, mm->row_span, mm->m.row_k}, own, row, &rows));
     for (int part = 0; part < 3; part++) { /* the first step starts the sum, the others add to it */
         int64_t count = part == 0 ? MIN(main, 1) : part == 1 ? main - 1 : 1, n = part == 2 ? rest : STEP_K;
         int64_t start = part == 0 ? 0 : part == 1 ? STEP_K : main * STEP_K;
@@ -368,9 +356,9 @@ multiply_steps(Lower *l, const Mm *mm, const Matrix *cols, const Affine *at, Aff
         a.off = affine_add(a.off, affine_scale(from, a.ks));
         b.off = affine_add(b.off, affine_scale(from, b.ks));
         Panel lhs = {.step = PE, .col = 1}, rhs = {.step = b.n, .col = 1};
-        TRY(new_buffer(l, SP_sbuf, mm->dt, (int)MIN(n, PE), CEIL_DIV(n, PE) * PE, l->gr->bufs, &lhs.buf));
+        TRY(new_buffer(l, SP_sbuf, mm->m.dt, (int)MIN(n, PE), CEIL_DIV(n, PE) * PE, l->gr->bufs, &lhs.buf));
         TRY(load_matrix(l, &a, lhs.buf, affine_const(0), PE));
-        TRY(new_buffer(l, SP_sbuf, mm->dt, (int)MIN(n, PE), CEIL_DIV(n, PE) * b.n, l->gr->bufs, &rhs.buf));
+        TRY(new_buffer(l, SP_sbuf, mm->m.dt, (int)MIN(n, PE), CEIL_DIV(n, PE) * b.n, l->gr->bufs, &rhs.buf));
         TRY(load_matrix(l, &b, rhs.buf, affine_const(0), b.n));
         TRY(multiply(l, &lhs, &rhs, n, part > 0 || (part == 2 && main > 0), b.n, psum));
         TRY(loop_end_of(l, count));
@@ -428,11 +416,11 @@ run_windows(Lower *l, const Mm *mm, const Full *f, Affine *at, const Window *w, 
     } else {
         Affine off = affine_add(at_offset(at, mm->lhs.stride, res->rank), affine_scale(row, PE));
         Panel lhs = {mm->lhs.buf, off, mm->lhs_ktile, 1};
-        TRY(multiply(l, &lhs, &rhs, mm->k, false, w->width, psum));
+        TRY(multiply(l, &lhs, &rhs, mm->m.k, false, w->width, psum));
     }
     Tile p = {.buf = psum, .dt = DT_f32, .psum = true};
-    p.stride[mm->col] = 1;
-    at[mm->col] = col;
+    p.stride[mm->m.col] = 1;
+    at[mm->m.col] = col;
     TRY(fn(env, l, p, at, row, w->width));
     TRY(loop_end_of(l, l->per));
     return loop_end_of(l, w->count);
@@ -447,17 +435,17 @@ mm_windows(Lower *l, const Mm *mm, WindowFn *fn, void *env)
     Full f;
     if (mm->rhs.buf.i == 0)
         TRY(full_operand(l, mm, &f));
-    int64_t n = span_dim(l, res, s, mm->col), width = mm_width(l, mm);
+    int64_t n = span_dim(l, res, s, mm->m.col), width = mm_width(l, mm);
     for (int i = 0; i < res->rank; i++) {
         at[i] = affine_const(0);
-        if (is_free_dim(s, i) && i != mm->col)
+        if (is_free_dim(s, i) && i != mm->m.col)
             TRY(loop_begin(l, res->dim[i], &at[i]));
     }
     Window main = {0, n / width, width}, tail = {n / width * width, 1, n % width};
     TRY(run_windows(l, mm, &f, at, &main, fn, env));
     TRY(run_windows(l, mm, &f, at, &tail, fn, env));
     for (int i = res->rank - 1; i >= 0; i--)
-        if (is_free_dim(s, i) && i != mm->col)
+        if (is_free_dim(s, i) && i != mm->m.col)
             TRY(loop_end_of(l, res->dim[i]));
     return ST_OK;
 }
@@ -483,14 +471,14 @@ transposed_member(Lower *l, const Rows *r, Tile *out)
 static Status
 row_operand(Lower *l, const Op *op, const Mm *mm, Tile *out)
 {
-    Val v = mm->row;
-    Rows r = {v, mm->row_span, mm->row_kdim};
+    Val v = mm->m.row;
+    Rows r = {v, mm->row_span, mm->m.row_k};
     double imm;
     if (is_member(l, v))
         return transposed_member(l, &r, out);
     if (is_splat(l->g, v, &imm)) {
         Node *n;
-        TRY(operand(l, op, mm->row_index, &n));
+        TRY(operand(l, op, mm->m.row_arg, &n));
         Tile src = n->tile;
         return transpose_lhs(l, &r, &src, out);
     }
@@ -510,21 +498,21 @@ row_operand(Lower *l, const Op *op, const Mm *mm, Tile *out)
 static Status
 computed_full(Lower *l, const Op *op, Mm *mm)
 {
-    Val v = mm->full;
+    Val v = mm->m.full;
     const Type *t = val_type(l->g, v), *res = val_type(l->g, op->out);
     Span s = l->p->span[v.i];
     Tile tile;
-    if (in_range(s.spine, mm->kdim)) {
+    if (in_range(s.spine, mm->m.full_k)) {
         Node *n = &l->node[v.i];
         TRY(force(l, v, n));
         n->own = false;
         tile = n->tile;
         if (n->tile.dt != val_dtype(l->g, v)) /* small rows are kept in f32 */
             TRY(dense_copy(l, v, s, val_dtype(l->g, v), &n->tile, &tile));
-        mm->rhs_col = tile.stride[mm->cdim];
+        mm->rhs_col = tile.stride[mm->m.full_c];
         mm->rhs_ktile = 0;
     } else {
-        Rows r = {.v = v, .span = s, .kdim = mm->kdim};
+        Rows r = {.v = v, .span = s, .kdim = mm->m.full_k};
         TRY(transposed_member(l, &r, &tile));
         mm->rhs_col = 1;
         mm->rhs_ktile = l->per * PE;
@@ -547,9 +535,9 @@ lower_matmul(Lower *l, const Op *op)
     if (!is_float(val_dtype(l->g, op->out)) || val_dtype(l->g, op->out) == DT_f64)
         return fail(l->cx, ST_UNSUPPORTED, op->loc, "NKI-4019 matmul: the tensor engine multiplies floats, got %s",
                     dtypes[val_dtype(l->g, op->out)].name);
-    const Type *rt = val_type(l->g, mm->row), *res = val_type(l->g, op->out);
+    const Type *rt = val_type(l->g, mm->m.row), *res = val_type(l->g, op->out);
     Tile lhs = {0};
-    if (is_member(l, mm->full))
+    if (is_member(l, mm->m.full))
         TRY(computed_full(l, op, mm));
     if (!mm->steps)
         TRY(row_operand(l, op, mm, &lhs));

@@ -62,8 +62,7 @@ spread_columns(Columns *c, const Group *gr, const Op *op)
             return false;
     }
     bool with = c->seen[op->out.i] == 2;
-    if (with && op->code == T_matmul &&
-        s->col.lo != val_type(g, op->out)->rank - (s->spine.hi == val_type(g, op->out)->rank ? 2 : 1))
+    if (with && op->code == T_matmul && s->col.lo != mat_of(g, op, s->spine).col)
         return false;
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(g, op, i);
@@ -107,9 +106,8 @@ column_bytes(const Plan *p, const Group *gr)
         Span s = p->span[op->out.i];
         if (op->code != T_matmul || s.col.lo == s.col.hi)
             continue;
-        const Type *a = val_type(g, op_val(g, op, 0));
-        n += CEIL_DIV(a->dim[a->rank - (s.spine.hi == val_type(g, op->out)->rank ? 2 : 1)], 128) *
-             dtypes[a->dtype].bytes;
+        Mat m = mat_of(g, op, s.spine);
+        n += CEIL_DIV(m.k, 128) * dtypes[m.dt].bytes;
     }
     return n;
 }

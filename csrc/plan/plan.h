@@ -76,6 +76,18 @@ int operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out);
 /* A contraction of more bytes per row comes from HBM in steps: 512 columns of all of it would not fit a partition. */
 #define LONG_CONTRACTION (32 * 1024)
 
+/* mat.c - a product in its group */
+typedef struct Mat {
+    Val row, full; /* the operand that has the rows of the group, and the one that is needed whole */
+    uint8_t row_arg, full_arg;
+    uint8_t row_k, full_k; /* the dims that the contraction is, */
+    uint8_t full_c, col;   /* and the columns: of the full operand and of the result */
+    bool by_columns;       /* the rows of the group are the columns of the product */
+    int64_t k;
+    DType dt; /* of both operands */
+} Mat;
+Mat mat_of(const Graph *g, const Op *op, Range spine); /* the spine of its result */
+
 /* columns.c */
 Status find_columns(Plan *p, Group *gr);    /* sets gr->cols and the spans' col; 0: none */
 void cut_columns(const Plan *p, Group *gr); /* panel and chunk, from the other decisions */

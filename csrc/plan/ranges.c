@@ -187,15 +187,6 @@ fit(const Graph *g, const Op *op, int i, bool outer, Range r, Range *out)
     }
 }
 
-/* Which operand of a matmul is needed whole: the one without the spine. */
-static bool
-is_full_operand(const Graph *g, const Op *op, int i, Range spine)
-{
-    int rank = val_type(g, op->out)->rank;
-    bool by_columns = spine.lo < spine.hi && spine.hi == rank;
-    return op->code == T_matmul && i == (by_columns ? 0 : 1);
-}
-
 int
 operand_dims(const Graph *g, const Op *op, int i, Range r, Range *out)
 {
@@ -217,7 +208,7 @@ operand_edge(const Graph *g, const Op *op, int i, Span s)
     e.outer = fo == FIT_row ? outer : NONE;
     if (s.col.lo < s.col.hi && operand_dims(g, op, i, s.col, &e.col) != 1)
         e.col = NONE;
-    if (is_full_operand(g, op, i, s.spine)) {
+    if (op->code == T_matmul && i == mat_of(g, op, s.spine).full_arg) {
         e.role = RO_mat;
     } else if (s.role == RO_row && fs == FIT_row) {
         e.role = RO_row;
