@@ -223,6 +223,12 @@ Status dma(Lower *l, KOp op, const Ref *dst, const Ref *src);
 Status emit(Lower *l, KOp op, const Ref *in, int nin, const AttrItem *at, int nat);
 Status loop_begin(Lower *l, int64_t count, Affine *index); /* count 1: no loop */
 Status loop_end_of(Lower *l, int64_t count);
+/* f32 columns of a PSUM bank, and of one pass of the moving operand */
+static inline int64_t
+bank_columns(const Lower *l)
+{
+    return (int64_t)l->hw->psum_bank_bytes / 4;
+}
 static inline bool
 in_range(Range r, int i)
 {

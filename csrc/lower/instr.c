@@ -27,7 +27,7 @@ instr_space(const Lower *l, Val v, Instr *in)
     Span s = l->p->span[v.i];
     in->rank = t->rank;
     in->per = s.role == RO_row ? l->per : 1;
-    in->parts = s.role == RO_row ? l->parts : (int)MIN(l->gr->rows, 128);
+    in->parts = s.role == RO_row ? l->parts : row_lanes(l->gr, l->hw);
     for (int i = 0; i < t->rank; i++)
         in->count[i] = is_free_dim(s, i) ? span_dim(l, t, s, i) : 1;
 }

@@ -178,7 +178,7 @@ stored_bufs(const Lower *l, Val v)
 static int
 parts_of(const Lower *l, Span s)
 {
-    return s.role == RO_row ? l->parts : (int)MIN(l->gr->rows, 128);
+    return s.role == RO_row ? l->parts : row_lanes(l->gr, l->hw);
 }
 
 static Status
@@ -318,8 +318,9 @@ hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, uint32_t skip, i
     int64_t rs;
     view_uniform(t, w, s.spine, &rs);
     r.ap.off = hbm_offset(l, v, w, s, s.role == RO_row);
-    r.ap.dim[r.ap.ndim++] = (ApDim){parts, l->gr->has_matmul ? rs : rs * per};
-    int64_t next = l->gr->has_matmul ? rs * 128 : rs;
+    RowMap map = row_map(l->gr, l->hw, per);
+    r.ap.dim[r.ap.ndim++] = (ApDim){parts, rs * map.lane};
+    int64_t next = rs * map.slot;
     push_dim(&r.ap, inside ? 1 : per, next);
     for (int i = 0; i < t->rank; i++)
         if (is_free_dim(s, i) && !(skip >> i & 1))

@@ -215,7 +215,7 @@ lower_panel(Lower *l)
     const Group *gr = l->gr;
     int64_t block = 128 * gr->per_tile, full = gr->rows / block, rest = gr->rows % block;
     int64_t blocks = rest / 128, rows = rest % 128;
-    l->parts = (int)MIN(gr->rows, 128);
+    l->parts = row_lanes(gr, l->hw);
     l->per = 1;
     TRY(lower_preamble(l, full + (blocks > 0) + (rows > 0) > 1));
     TRY(lower_tiles(l, 0, full, 128, gr->per_tile));

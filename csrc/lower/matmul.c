@@ -7,7 +7,6 @@
  */
 #include "lower/context.h"
 
-#define BANK_COLUMNS 512 /* f32 columns of a PSUM bank, and of the moving operand */
 #define UNROLL_K 2
 #define STEP_K 4096 /* rows of a contraction that does not fit as a whole */
 
@@ -326,8 +325,8 @@ multiply_bank(Lower *l, const Panel *lhs, const Panel *rhs, int64_t k, bool add,
 static Status
 multiply(Lower *l, const Panel *lhs, const Panel *rhs, int64_t k, bool add, int64_t width, Val psum)
 {
-    for (int64_t c = 0; c < width; c += BANK_COLUMNS)
-        TRY(multiply_bank(l, lhs, rhs, k, add, c, MIN(BANK_COLUMNS, width - c), psum));
+    for (int64_t c = 0; c < width; c += bank_columns(l))
+        TRY(multiply_bank(l, lhs, rhs, k, add, c, MIN(bank_columns(l), width - c), psum));
     return ST_OK;
 }
 

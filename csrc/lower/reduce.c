@@ -9,7 +9,6 @@
 #include <math.h>
 
 #define CARRY_ELEMS 64      /* a row shorter than this is summed for all rows of the tile at once instead */
-#define BANK_COLUMNS 512    /* f32 columns of a PSUM bank */
 #define WINDOW_COLUMNS 2048 /* of half of PSUM */
 
 static const struct {
@@ -110,7 +109,7 @@ reduce_space(const Lower *l, const Op *op, const Tile *src, const Tile *dst, boo
     uint32_t set = reduced_dims(l->g, op);
     *in = (Instr){.op = K_tensor_reduce, .nargs = 2, .parts = l->parts, .per = over_rows ? 1 : l->per};
     if (s.role != RO_row) {
-        in->parts = (int)MIN(l->gr->rows, 128);
+        in->parts = row_lanes(l->gr, l->hw);
         in->per = 1;
     }
     in->arg[0] = *dst;
@@ -279,7 +278,7 @@ acc_begin(Lower *l, const Op *op)
 {
     Tile *acc = &l->acc[op->out.i];
     const Type *t = val_type(l->g, op->out);
-    int parts = (int)MIN(l->gr->rows, 128);
+    int parts = row_lanes(l->gr, l->hw);
     double identity = kinds[op->code].identity;
     *acc = (Tile){.dt = acc_dtype(l, op)};
     if (is_integer(acc->dt) && identity != 0)
@@ -349,8 +348,8 @@ sum_window(Lower *l, const Op *op, int parts, const Tile *ones, Affine at, int64
 {
     Val psum;
     TRY(new_buffer(l, SP_psum, DT_f32, 1, width, 1, &psum));
-    for (int64_t c = 0; c < width; c += BANK_COLUMNS) {
-        int64_t w = MIN(BANK_COLUMNS, width - c);
+    for (int64_t c = 0; c < width; c += bank_columns(l)) {
+        int64_t w = MIN(bank_columns(l), width - c);
         Ref mm[4] = {{.buf = psum, .ap = {.off = affine_const(c), .nparts = 1, .ndim = 1, .dim = {{w, 1}}}},
                      {.buf = ones->buf, .ap = {.nparts = parts, .ndim = 1, .dim = {{1, 1}}}},
                      acc_ref(l, op, parts, 0, w)};
@@ -404,7 +403,7 @@ acc_end(Lower *l, const Op *op)
 {
     Tile row = l->acc[op->out.i];
     int64_t n = kept_elems(l, op);
-    int parts = (int)MIN(l->gr->rows, 128);
+    int parts = row_lanes(l->gr, l->hw);
     if (parts > 1) {
         TRY(new_buffer(l, SP_sbuf, row.dt, 1, n, 1, &row.buf));
         if (op->code == T_reduce_sum && !is_integer(row.dt))

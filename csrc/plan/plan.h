@@ -49,6 +49,22 @@ typedef struct Group {
     int32_t line;         /* of the text that the decisions are from; 0: the compiler's own */
 } Group;
 
+/* Where the rows of a tile lie: how many rows further the next partition is, and the next row within a partition. */
+typedef struct RowMap {
+    int64_t lane, slot;
+} RowMap;
+static inline RowMap
+row_map(const Group *gr, const Hw *hw, int64_t per)
+{
+    return gr->has_matmul ? (RowMap){1, (int64_t)hw->pmax} : (RowMap){per, 1};
+}
+/* Partitions of a full row tile. */
+static inline int
+row_lanes(const Group *gr, const Hw *hw)
+{
+    return (int)MIN(gr->rows, (int64_t)hw->pmax);
+}
+
 typedef struct Plan {
     const Graph *g; /* the decomposed tensor graph it is about */
     int target;
