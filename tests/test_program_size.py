@@ -41,3 +41,27 @@ def test_every_output_is_written_once(name):
     kernel = nkigen.compile(w.fn, *[(s, F32) for s in w.shapes], cache=False)
     outputs = sum(4 * int(np.prod(o.shape)) for o in kernel.outputs)
     assert kernel.cost.hbm_write_bytes == outputs
+
+
+def branches(n):
+    """A function of n branches, summed pairwise: all stand before the first sum."""
+
+    def f(x):
+        parts = [np.exp(x + float(i)) for i in range(n)]
+        while len(parts) > 1:
+            parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    return f
+
+
+def test_branches_are_computed_when_they_are_needed():
+    """Instructions per op do not grow with the number of branches."""
+
+    def per_branch(n):
+        k = nkigen.compile(branches(n), ((128, 512), F32), cache=False)
+        x = np.linspace(-1, 1, 128 * 512, dtype=np.float32).reshape(128, 512) - n
+        np.testing.assert_allclose(k(x), k.reference(x), rtol=1e-5)
+        return k.cost.instruction_count / n
+
+    assert per_branch(4096) < 1.1 * per_branch(512)

@@ -17,9 +17,9 @@ typedef struct Pass {
 } Pass;
 
 static const Pass tensor_passes[] = {
-    {"canonicalize", pass_canonicalize}, {"narrow", pass_narrow},   {"idiom", pass_idiom},
-    {"decompose", pass_decompose},       {"guard", pass_guard},     {"reversals", pass_reversals},
-    {"outputs", pass_outputs},           {"tilable", pass_tilable},
+    {"canonicalize", pass_canonicalize}, {"narrow", pass_narrow},     {"idiom", pass_idiom},
+    {"decompose", pass_decompose},       {"guard", pass_guard},       {"reversals", pass_reversals},
+    {"outputs", pass_outputs},           {"sequence", pass_sequence}, {"tilable", pass_tilable},
 };
 
 static const Pass tile_passes[] = {

@@ -21,6 +21,8 @@ Status pass_guard(const Graph *in, const CompileOptions *opt, Graph **out);
 Status pass_reversals(const Graph *in, const CompileOptions *opt, Graph **out);
 /* outputs.c: every output an op of its own */
 Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);
+/* sequence.c: of what does not fit on chip at once, as little as possible is alive */
+Status pass_sequence(const Graph *in, const CompileOptions *opt, Graph **out);
 /* tilable.c: every op in a form that some tiling fits on chip, under the limits in opt */
 Status pass_tilable(const Graph *in, const CompileOptions *opt, Graph **out);
 
@@ -35,6 +37,8 @@ typedef struct Rewrite {
 typedef Status RewriteOp(const Rewrite *rw, OpId o, Val *out);
 RewriteOp rewrite_clone; /* the op as it is */
 Status graph_rewrite(const Graph *in, const CompileOptions *opt, RewriteOp *rewrite, void *env, Graph **out);
+/* The same ops in another order, which has each after its operands; what it leaves out is gone. */
+Status graph_reorder(const Graph *in, const CompileOptions *opt, const OpId *order, uint32_t n, Graph **out);
 Status rewrite_shaped(const Rewrite *rw, const Op *op, Val v, Val *out); /* v broadcast to the shape of op's result */
 Status graph_live(const Graph *g, bool **live); /* by op, in scratch: an output needs it, or it is an input */
 /* updates.c - the part of canonicalize that is about updates; live: by op */

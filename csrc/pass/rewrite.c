@@ -43,16 +43,24 @@ finish(const Rewrite *rw)
 }
 
 static Status
-walk(Rewrite *rw, RewriteOp *rewrite)
+reserve(Rewrite *rw)
 {
     const Graph *in = rw->in;
     Graph *g = rw->g;
-    bool *live;
     TRY(vec_reserve(g->cx, &g->arena, &g->ops, in->ops.n, sizeof(Op)));
     TRY(vec_reserve(g->cx, &g->arena, &g->vals, in->vals.n, sizeof(ValDef)));
     TRY(vec_reserve(g->cx, &g->arena, &g->operands, in->operands.n, sizeof(Operand)));
-    TRY(graph_live(in, &live));
     NEW(g->cx, &g->cx->scratch, rw->map, in->vals.n);
+    return ST_OK;
+}
+
+static Status
+walk(Rewrite *rw, RewriteOp *rewrite)
+{
+    const Graph *in = rw->in;
+    bool *live;
+    TRY(reserve(rw));
+    TRY(graph_live(in, &live));
     FOR_OPS(in, o) {
         if (live[o.i])
             TRY(rewrite(rw, o, &rw->map[graph_op(in, o)->out.i]));
@@ -66,6 +74,23 @@ graph_rewrite(const Graph *in, const CompileOptions *opt, RewriteOp *rewrite, vo
     TRY(graph_new(in->cx, &tensor_dialect, str_get(in->cx, in->name), out));
     Rewrite rw = {.in = in, .g = *out, .opt = opt, .env = env};
     return graph_end(walk(&rw, rewrite), out);
+}
+
+static Status
+walk_order(Rewrite *rw, const OpId *order, uint32_t n)
+{
+    TRY(reserve(rw));
+    for (uint32_t i = 0; i < n; i++)
+        TRY(rewrite_clone(rw, order[i], &rw->map[graph_op(rw->in, order[i])->out.i]));
+    return finish(rw);
+}
+
+Status
+graph_reorder(const Graph *in, const CompileOptions *opt, const OpId *order, uint32_t n, Graph **out)
+{
+    TRY(graph_new(in->cx, &tensor_dialect, str_get(in->cx, in->name), out));
+    Rewrite rw = {.in = in, .g = *out, .opt = opt};
+    return graph_end(walk_order(&rw, order, n), out);
 }
 
 Status
