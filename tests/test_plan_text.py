@@ -198,3 +198,10 @@ def test_planning_takes_any_tensor_program():
     assert nkigen._core.run_pass("lower", text, "trn2") == str(k.stages["lower"])
     groups = re.sub(r" per_tile=.* \{", " {", k.plan)
     assert nkigen._core.run_pass("fuse", text, "trn2") == groups
+
+
+@pytest.mark.parametrize("row_bytes", [1, 7, 63])
+def test_limits_that_leave_no_tiling_are_refused(row_bytes):
+    error = refused(softmax, (X,), f"plan trn2 row_bytes={row_bytes} max_ops=1 {{\n}}\n")
+    assert f"row_bytes is {row_bytes}, expected 0 for no limit, or at least 64" in str(error)
+    assert (error.lineno, error.offset) == (1, 21)

@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#define LEAST_ROW 64 /* bytes of a row, of which everything has a tiling */
+
 /* ---- knobs ---- */
 enum { KB_per_tile, KB_in_place, KB_bufs, KB_psum_width, KB_psum_bufs, KB_resident, KB_panel, KB_COUNT };
 
@@ -285,8 +287,9 @@ read_group(Scan *sc, const Lines *l, uint32_t k, Group *gr)
     return scan_line_end(sc);
 }
 
+/* `name=N`: no limit, or at least `least`. */
 static Status
-read_limit(Scan *sc, const char *name, int64_t *out)
+read_limit(Scan *sc, const char *name, int64_t least, int64_t *out)
 {
     Slice w = scan_word(sc);
     if (!slice_is(w, name)) {
@@ -294,7 +297,12 @@ read_limit(Scan *sc, const char *name, int64_t *out)
         return scan_expected(sc, name);
     }
     TRY(scan_need(sc, '='));
+    scan_blanks(sc);
+    const char *at = sc->p;
     TRY(scan_digits(sc, false, out));
+    if (*out > 0 && *out < least)
+        return SCAN_FAIL(sc, at, "NKI-4503 plan: %s is %lld, expected 0 for no limit, or at least %lld", name,
+                         (long long)*out, (long long)least);
     return ST_OK;
 }
 
@@ -308,8 +316,8 @@ read_header(Scan *sc, int target, int64_t *row_bytes, int64_t *max_ops)
     Slice plan = scan_word(sc), name = scan_word(sc);
     bool ok = slice_is(plan, "plan") && slice_is(name, target_names[target]);
     if (ok && !scan_peek(sc, '{') && sc->p < sc->end && is_word_char(*sc->p)) {
-        TRY(read_limit(sc, "row_bytes", row_bytes));
-        TRY(read_limit(sc, "max_ops", max_ops));
+        TRY(read_limit(sc, "row_bytes", LEAST_ROW, row_bytes));
+        TRY(read_limit(sc, "max_ops", 1, max_ops));
     }
     if (!ok || !scan_take(sc, '{'))
         return SCAN_FAIL(sc, at, "NKI-4015 plan: expected `plan %s {` ... `}`, got `%.*s`", target_names[target],
