@@ -70,6 +70,7 @@ typedef struct Allocator {
     int64_t *addr;                /* by val; -1: none */
     uint32_t *begin, *begin_next; /* by op: the first val to place there; by val: the next */
     uint32_t *expire, *next;      /* the same for vals to give back after an op */
+    bool *missed;                 /* by op: there was no room for its buffer; NULL: the first such ends the pass */
 } Allocator;
 
 static bool
@@ -90,7 +91,12 @@ take(Allocator *al, Val v)
 {
     const Graph *g = al->g;
     const Type *t = val_type(g, v);
-    if (!pool_take(&al->pool[t->space], all_copies(g, v), &al->addr[v.i]))
+    bool room = pool_take(&al->pool[t->space], all_copies(g, v), &al->addr[v.i]);
+    if (!room && al->missed) {
+        al->missed[g->vals.p[v.i].def.i] = true;
+        return ST_OK;
+    }
+    if (!room)
         return fail(al->cx, ST_LIMIT, val_def(g, v)->loc, "NKI-4006 %s: no room for %lld bytes per partition",
                     space_names[t->space], (long long)all_copies(g, v));
     uint32_t last = MAX(al->live[v.i].last.i, g->vals.p[v.i].def.i);
@@ -146,22 +152,39 @@ place(void *env, const Op *op, AttrId *attr)
     return attr_with(al->cx, op->attr, AT_INT(A_addr, addr), attr);
 }
 
+static Status
+allocate(Allocator *al, const CompileOptions *opt)
+{
+    const Hw *hw = hw_get(opt->target);
+    const Graph *in = al->g;
+    Arena *a = &al->cx->scratch;
+    NEW(al->cx, a, al->addr, in->vals.n);
+    NEW(al->cx, a, al->expire, in->ops.n);
+    NEW(al->cx, a, al->next, in->vals.n);
+    NEW(al->cx, a, al->begin, in->ops.n);
+    NEW(al->cx, a, al->begin_next, in->vals.n);
+    for (uint32_t v = 0; v < in->vals.n; v++)
+        al->addr[v] = -1;
+    TRY(tile_liveness(in, a, &al->live));
+    VEC_PUSH(al->cx, a, &al->pool[SP_sbuf].gaps, (Gap){0, (int64_t)hw->sbuf_usable / ALIGN_BYTES * ALIGN_BYTES});
+    VEC_PUSH(al->cx, a, &al->pool[SP_psum].gaps, (Gap){0, (int64_t)hw->psum_bytes});
+    return assign(al);
+}
+
+Status
+allocate_misses(const Graph *in, const CompileOptions *opt, Arena *a, bool **out)
+{
+    Allocator al = {.g = in, .cx = in->cx};
+    NEW(al.cx, a, al.missed, in->ops.n);
+    TRY(allocate(&al, opt));
+    *out = al.missed;
+    return ST_OK;
+}
+
 Status
 pass_allocate(const Graph *in, const CompileOptions *opt, Graph **out)
 {
-    const Hw *hw = hw_get(opt->target);
     Allocator al = {.g = in, .cx = in->cx};
-    Arena *a = &in->cx->scratch;
-    NEW(al.cx, a, al.addr, in->vals.n);
-    NEW(al.cx, a, al.expire, in->ops.n);
-    NEW(al.cx, a, al.next, in->vals.n);
-    NEW(al.cx, a, al.begin, in->ops.n);
-    NEW(al.cx, a, al.begin_next, in->vals.n);
-    for (uint32_t v = 0; v < in->vals.n; v++)
-        al.addr[v] = -1;
-    TRY(tile_liveness(in, a, &al.live));
-    VEC_PUSH(al.cx, a, &al.pool[SP_sbuf].gaps, (Gap){0, (int64_t)hw->sbuf_usable / ALIGN_BYTES * ALIGN_BYTES});
-    VEC_PUSH(al.cx, a, &al.pool[SP_psum].gaps, (Gap){0, (int64_t)hw->psum_bytes});
-    TRY(assign(&al));
+    TRY(allocate(&al, opt));
     return program_retag(in, place, &al, out);
 }

@@ -318,7 +318,7 @@ lower_alloc(Lower *l)
 }
 
 Status
-pass_lower(const Plan *p, const CompileOptions *opt, Graph **out)
+pass_lower(const Plan *p, const CompileOptions *opt, OpId *first, Graph **out)
 {
     Lower l = {.cx = p->g->cx, .p = p, .g = p->g, .hw = hw_get(opt->target), .a = &p->g->cx->scratch, .epoch = 1};
     TRY(graph_new(l.cx, &tile_dialect, str_get(l.cx, p->g->name), out));
@@ -330,6 +330,8 @@ pass_lower(const Plan *p, const CompileOptions *opt, Graph **out)
     for (uint32_t k = 0; k < p->groups.n; k++) {
         l.gr = &p->groups.p[k];
         l.group = k + 1;
+        if (first)
+            first[k] = (OpId){l.out->ops.n};
         TRY(lower_group(&l));
     }
     return ST_OK;

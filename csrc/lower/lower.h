@@ -5,11 +5,14 @@
 #include "cost/cost.h"
 #include "plan/plan.h"
 
-/* lower.c: tile program without addresses. schedule.c, allocate.c: tile -> tile */
-Status pass_lower(const Plan *p, const CompileOptions *opt, Graph **out);
+/* lower.c: tile program without addresses. schedule.c, allocate.c: tile -> tile
+ * first, by group, when it is wanted: the op that its code begins with; 0: it was not come to. */
+Status pass_lower(const Plan *p, const CompileOptions *opt, OpId *first, Graph **out);
 Status pass_schedule(const Graph *in, const CompileOptions *opt, Graph **out);
 /* ST_LIMIT when it does not fit; the caller plans again with smaller tiles */
 Status pass_allocate(const Graph *in, const CompileOptions *opt, Graph **out);
+/* by op: it declares a buffer for which there is no room where the others have theirs */
+Status allocate_misses(const Graph *in, const CompileOptions *opt, Arena *a, bool **out);
 
 /* retag.c - the same program with other attributes; *attr is op's own to begin with */
 typedef Status Retag(void *env, const Op *op, AttrId *attr);

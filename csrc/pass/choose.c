@@ -130,7 +130,7 @@ static Status
 realize(const Plan *p, const CompileOptions *opt, Realized *out)
 {
     *out = (Realized){{0}};
-    Status st = pass_lower(p, opt, &out->stage[0]);
+    Status st = pass_lower(p, opt, NULL, &out->stage[0]);
     if (st == ST_OK)
         st = pass_schedule(out->stage[0], opt, &out->stage[1]);
     if (st == ST_OK)
@@ -234,17 +234,48 @@ is_worth_trying(const Plan *p)
     return p->member.n <= TRY_MEMBERS && p->groups.n <= TRY_GROUPS;
 }
 
-/* Cut the groups down until the program fits. All step together: which of them is to blame is not known. */
+/* Which groups have no room, by group. Each has all of it to itself: nothing on chip outlives its group. */
+static Status
+find_over(const Plan *p, const CompileOptions *opt, bool *over)
+{
+    Ctx *cx = p->g->cx;
+    Graph *code = NULL;
+    OpId *first;
+    bool *missed;
+    NEW(cx, &cx->scratch, first, p->groups.n);
+    Status st = pass_lower(p, opt, first, &code);
+    bool lowered = st == ST_OK;
+    if (lowered)
+        st = allocate_misses(code, opt, &cx->scratch, &missed);
+    for (uint32_t k = 0; k < p->groups.n; k++) {
+        uint32_t end = k + 1 < p->groups.n ? first[k + 1].i : code ? code->ops.n : 0;
+        over[k] = !lowered && first[k].i && (k + 1 == p->groups.n || !first[k + 1].i); /* the one that failed */
+        for (uint32_t o = first[k].i; st == ST_OK && o < end; o++)
+            over[k] |= missed[o];
+    }
+    if (code)
+        graph_free(code);
+    return !lowered && st == ST_LIMIT ? ST_OK : st;
+}
+
+/* Cut down the groups that do not fit until all do. */
 static Status
 fit(Plan *p, const CompileOptions *opt, Realized *out)
 {
+    bool *over;
+    NEW(p->g->cx, &p->g->cx->scratch, over, p->groups.n);
     for (;;) {
         Status st = realize(p, opt, out);
         bool smaller = false;
         if (st != ST_LIMIT)
             return st;
+        TRY(find_over(p, opt, over));
         for (uint32_t k = 0; k < p->groups.n; k++) {
-            smaller |= cut_down(&p->groups.p[k]);
+            if (!over[k])
+                continue;
+            if (!cut_down(&p->groups.p[k]))
+                return st;
+            smaller = true;
             cut_columns(p, &p->groups.p[k]);
         }
         if (!smaller)
