@@ -5,7 +5,7 @@
  * another such op as its second step; all others force it into a tile with one tensor_scalar.
  *
  * in:   nodes of values, and the ops that read them
- * out:  nodes that wait, [P, 1] operands, and tiles of what is forced
+ * out:  nodes that wait, and [P, 1] operands
  * rule: a chain waits only for a single reader in the same loop, so nothing is computed twice; and only while what
  * waits needs no rounding (rounding.c)
  */
@@ -13,19 +13,6 @@
 
 #define SCALAR_ELEMS 64 /* a per-row operand that moves within the tile is worth a loop from this many elements on, */
 #define SCALAR_LOOPS 16 /* of so many iterations, more of them when each does more */
-
-Tile
-aligned(const Lower *l, const Tile *t, Val v, Val result)
-{
-    const Type *from = val_type(l->g, v), *to = val_type(l->g, result);
-    Tile r = *t;
-    int shift = to->rank - from->rank;
-    for (int i = to->rank - 1; i >= 0; i--) {
-        bool own = i - shift >= 0 && (from->dim[i - shift] == to->dim[i] || from->dim[i - shift] != 1);
-        r.stride[i] = own ? t->stride[i - shift] : 0;
-    }
-    return r;
-}
 
 static bool
 may_wait(const Lower *l, Val v)
@@ -36,73 +23,6 @@ may_wait(const Lower *l, Val v)
     return has_cols(s) == has_cols(l->p->span[graph_op(l->g, l->user[v.i])->out.i]);
 }
 
-/* ---- forcing ---- */
-void
-put_scal(Instr *in, int arg, const Scal *s, Key imm)
-{
-    if (s->is_imm) {
-        in->at[in->nat++] = AT_FLT(imm, s->imm);
-    } else {
-        instr_arg(in, arg, &s->tile);
-        in->is_scal[arg] = true;
-    }
-}
-
-void
-put_base(Instr *in, int arg, const Node *n)
-{
-    instr_arg(in, arg, &n->tile);
-    if (n->mm) {
-        in->mm = n->mm;
-        in->mm_arg = arg;
-    }
-}
-
-static Status
-emit_chain(Lower *l, Val v, const Node *n, const Tile *dst)
-{
-    Instr in = {.op = n->nops ? K_tensor_scalar : K_tensor_copy};
-    instr_space(l, v, &in);
-    instr_arg(&in, 0, dst);
-    put_base(&in, 1, n);
-    if (n->nops) {
-        in.nargs = 4;
-        in.at[in.nat++] = AT_INT(A_op0, n->op[0]);
-        put_scal(&in, 2, &n->scal[0], A_imm0);
-        if (n->rev[0])
-            in.at[in.nat++] = AT_INT(A_reverse0, 1);
-    }
-    if (n->nops == 2) {
-        in.at[in.nat++] = AT_INT(A_op1, n->op[1]);
-        put_scal(&in, 3, &n->scal[1], A_imm1);
-        if (n->rev[1])
-            in.at[in.nat++] = AT_INT(A_reverse1, 1);
-    }
-    return emit_instr(l, &in);
-}
-
-Status
-force(Lower *l, Val v, Node *n)
-{
-    Node dst;
-    if (n->kind == N_tile)
-        return ST_OK;
-    TRY(chain_tile(l, v, n, &dst));
-    TRY(emit_chain(l, v, n, &dst.tile));
-    dst.epoch = n->epoch;
-    dst.negated = n->negated;
-    *n = dst;
-    return ST_OK;
-}
-
-Status
-copy_tile(Lower *l, Val v, const Tile *src, const Tile *dst)
-{
-    Node n = {.kind = N_lazy, .tile = *src};
-    return emit_chain(l, v, &n, dst);
-}
-
-/* ---- chains ---- */
 /* n, as an operand v of result: may its chain be taken in, element for element? */
 bool
 is_same_size(const Lower *l, Val v, Val result)

@@ -6,6 +6,7 @@
 
 #define PE                                                                                                             \
     128 /* rows of the contraction, and columns of the stationary operand, per pass: mm_k, mm_m of every target */
+#define CARRY_ELEMS 64 /* a row shorter than this is summed for all rows of the tile at once instead */
 
 /* A value's row tile on chip. Strides are in elements along a partition, by dim of the value; those of spine and outer
  * dims are there only to keep reshapes consistent and never reach an access pattern. */
@@ -30,7 +31,7 @@ typedef struct Mm {
     OpId op;
     Mat m; /* which operand is which */
     Span full_span, row_span;
-    Tile lhs; /* row operand, contraction on the partitions: stride[] by result batch dim, then k tile, row */
+    Tile lhs;   /* row operand, contraction on the partitions: stride[] by result batch dim, then k tile, row */
     bool steps; /* both operands come in steps of the contraction */
     Tile rhs;   /* full operand computed by this group: stride[] by result batch dim; buf 0: it is in HBM */
     int64_t rhs_col, rhs_ktile;
@@ -98,7 +99,7 @@ typedef struct Lower {
     LocId loc;
 } Lower;
 
-/* ---- one instruction over a row tile (instr.c) ---- */
+/* ---- one instruction over a row tile ---- */
 #define MAX_ARGS 5
 typedef struct Instr {
     KOp op;
@@ -113,54 +114,25 @@ typedef struct Instr {
     int64_t per;  /* rows per partition */
     int trailing; /* tensor_reduce: how many index dims at the end are reduced (dst has stride 0 there) */
 } Instr;
-Status emit_instr(Lower *l, Instr *in);
-bool instr_loops_over(const Lower *l, const Instr *in, uint32_t dims); /* it takes a loop along any of these dims */
 
-void instr_space(const Lower *l, Val v, Instr *in); /* the index space of v */
-void instr_arg(Instr *in, int i, const Tile *t);
-
-/* chain.c - ops that wait for their reader */
-Status force(Lower *l, Val v, Node *n); /* make the node of v a tile */
-Status copy_tile(Lower *l, Val v, const Tile *src, const Tile *dst);
-Tile aligned(const Lower *l, const Tile *t, Val v, Val result); /* v's tile, broadcast to the dims of result */
-void put_scal(Instr *in, int arg, const Scal *s, Key imm);      /* a [P, 1] operand, or the immediate `imm` */
-void put_base(Instr *in, int arg, const Node *n);               /* what a chain stands on; a matmul by windows */
-bool is_same_size(const Lower *l, Val v, Val result);           /* v may be taken in element for element */
-/* What a reader of operand i may extend: the chain that waits, of at most `room` steps, else one of none on its tile.
- */
-Status take_chain(Lower *l, const Op *op, int i, int room, Node *out);
-Status own_base(Lower *l, const Op *op, int i, Node *chain); /* `chain`, made of operand i, is to wait */
-Status as_scal(Lower *l, const Op *op, int i, Scal *out,
-               bool *ok);                /* operand i as a [P, 1] operand, if it can be one */
-Status settle(Lower *l, Val v, Node *n); /* v is the chain n; forced unless it may wait */
-Status append_step(Lower *l, const Op *op, int data, Alu alu, const Scal *s, bool rev); /* operand `data`, then alu s */
-
-/* elementwise.c */
-Status lower_elementwise(Lower *l, const Op *op);
-Status lower_concat(Lower *l, const Op *op);
-Status lower_layout(Lower *l, const Op *op);
-
-/* reduce.c */
-Status lower_reduce(Lower *l, const Op *op);
-Status acc_begin(Lower *l, const Op *op);
-Status acc_add(Lower *l, const Op *op);
-Status acc_end(Lower *l, const Op *op);
-/* The reduce_sum that the instruction computing v can carry along: it sums all of each row. */
-bool carried_sum(const Lower *l, Val v, Val *sum);
-uint32_t reduced_dims(const Graph *g, const Op *op); /* the axes of a reduction, as a set */
-Status new_sum(Lower *l, Val sum, Tile *out);
-
-/* matmul.c */
-Status lower_matmul(Lower *l, const Op *op);
-Status mm_prepare(Lower *l, const Op *op);                  /* its row operand, ahead of the column loop */
-Status mm_preload(Lower *l, const Op *op, int64_t *budget); /* keep the full operand on chip if it fits */
-/* Calls `emit` for every window of the result, with the PSUM tile that holds it. */
-typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by result dim */, Affine row,
-                        int64_t width);
-Status mm_windows(Lower *l, const Mm *mm, WindowFn *emit, void *env);
-int64_t mm_width(const Lower *l, const Mm *mm); /* columns of one window */
-
-/* turn.c */
+/* ---- matrices ---- */
+typedef struct Matrix { /* in HBM as an operand sees it: k elements for the partitions, n along the other dim */
+    Val buf;
+    Affine off;
+    int64_t k, ks, n, ns;
+} Matrix;
+typedef struct Rows { /* how the row operand's elements lie in its tile or in HBM */
+    Val v;
+    Span span;
+    int kdim;
+} Rows;
+typedef struct Full {
+    View w;
+    Val buf;
+    const Type *t;
+    DType dt;
+    int64_t k, ks, cs;
+} Full;
 typedef struct Turn { /* a matrix [row][k] on chip, rows on the partitions, becomes [k mod 128][k / 128][row] */
     Val src;
     Affine from;
@@ -170,59 +142,19 @@ typedef struct Turn { /* a matrix [row][k] on chip, rows on the partitions, beco
     Affine to;
     int64_t step, rs; /* elements of dst from one 128 columns to the next, and from one row to the next */
 } Turn;
-typedef struct Matrix { /* in HBM as an operand sees it: k elements for the partitions, n along the other dim */
-    Val buf;
-    Affine off;
-    int64_t k, ks, n, ns;
-} Matrix;
 /* Operands of products go over the tensor engine; the exact way keeps all bits, for k up to 128. */
 typedef enum TurnBy { TURN_multiplied, TURN_exact } TurnBy;
-Status turn(Lower *l, const Turn *t);
-/* m, with ks 1, from HBM; to: where it goes (dst, to, step, rs). */
-Status load_turned(Lower *l, const Matrix *m, const Turn *to, TurnBy by);
+/* Calls `emit` for every window of the result, with the PSUM tile that holds it. */
+typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by result dim */, Affine row,
+                        int64_t width);
 
-/* move.c */
 typedef struct Move { /* the same elements on both sides, by dim */
     Ref dst, src;
     int64_t count[MAX_RANK], to[MAX_RANK], from[MAX_RANK];
     int n;
 } Move;
-Status lower_move(Lower *l, const Op *op); /* the member of a group that moves elements within HBM */
 
-/* reverse.c */
-Status move_reversed(Lower *l, const Move *m, DType dt); /* dims of the source may have negative strides */
-
-/* io.c */
-Span operand_span(const Lower *l, const Op *op, int i);
-bool is_member(const Lower *l, Val v); /* computed by this group */
-Status load_leaf(Lower *l, Val v, Span s, Node **out);
-/* The node of operand i; loads leaves. Valid until the next call that loads. */
-Status operand(Lower *l, const Op *op, int i, Node **out);
-Status operand_tile(Lower *l, const Op *op, int i, Tile *out); /* forced, aligned to op's result */
-Status find_leaf(Lower *l, Val v, Span s, uint32_t *out);
-Node *set_node(Lower *l, Val v, NodeKind kind);
-Status new_tile(Lower *l, Val v, Tile *out); /* where v's rows go; into a concat when that is the only reader */
-Status new_buffer(Lower *l, Space sp, DType dt, int parts, int64_t elems, int bufs, Val *out);
-Status dense_copy(Lower *l, Val v, Span s, DType dt, const Tile *src, Tile *out); /* C-order copy of a tile, as dt */
-/* Where op's result goes: over operand i when this is its last use and it has the same form, else a new tile. */
-bool is_last_use(const Lower *l, const Op *op, int i);            /* and the operand has the form of the result */
-Status chain_tile(Lower *l, Val v, const Node *chain, Node *out); /* where a waiting chain goes when it is forced */
-Status result_tile(Lower *l, const Op *op, uint32_t operands, Node *out);
-Status store_row(Lower *l, Val v);
-Status store_tile(Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per);
-Status const_tile(Lower *l, double value, DType dt, Tile *out); /* [128, 1], anew where it is asked for */
-Status hbm_buffer(Lower *l, Val base, Val *buf);
-Status view_in_hbm(Lower *l, Val v, View *w, Val *buf);
-Affine hbm_offset(const Lower *l, Val v, const View *w, Span s, bool row);
-DType tile_dtype(const Lower *l, Val v, Span s);
-bool is_small(const Lower *l, Val v, Span s); /* few elements per partition */
-int64_t row_elems(const Lower *l, Val v, Span s);
-int64_t span_dim(const Lower *l, const Type *t, Span s, int i); /* its size here: columns come in chunks */
-uint32_t epoch_of(const Lower *l, Span s);
-Status dma(Lower *l, KOp op, const Ref *dst, const Ref *src);
-Status emit(Lower *l, KOp op, const Ref *in, int nin, const AttrItem *at, int nat);
-Status loop_begin(Lower *l, int64_t count, Affine *index); /* count 1: no loop */
-Status loop_end_of(Lower *l, int64_t count);
+/* ---- sizes ---- */
 /* f32 columns of a PSUM bank, and of one pass of the moving operand */
 static inline int64_t
 bank_columns(const Lower *l)
@@ -244,5 +176,124 @@ is_free_dim(Span s, int i)
 {
     return !in_range(s.spine, i) && !in_range(s.outer, i);
 }
+
+/* ---- what each file does for those after it ---- */
+/* code.c */
+Status emit(Lower *l, KOp op, const Ref *in, int nin, const AttrItem *at, int nat);
+Status loop_begin(Lower *l, int64_t count, Affine *index); /* count 1: no loop */
+Status loop_end_of(Lower *l, int64_t count);
+Status new_buffer(Lower *l, Space sp, DType dt, int parts, int64_t elems, int bufs, Val *out);
+Status dma(Lower *l, KOp op, const Ref *dst, const Ref *src);
+Status const_tile(Lower *l, double value, DType dt, Tile *out); /* [128, 1], anew where it is asked for */
+
+/* pos.c */
+Span operand_span(const Lower *l, const Op *op, int i);
+bool is_member(const Lower *l, Val v);                          /* computed by this group */
+int64_t span_dim(const Lower *l, const Type *t, Span s, int i); /* its size here: columns come in chunks */
+int64_t row_elems(const Lower *l, Val v, Span s);
+uint32_t epoch_of(const Lower *l, Span s);
+Val written_as(const Lower *l, Val v);        /* v, or the conversion that alone reads it */
+int64_t per_of(const Lower *l, Span s);       /* rows per partition */
+int parts_of(const Lower *l, Span s);         /* rows on partitions */
+bool is_small(const Lower *l, Val v, Span s); /* few elements per partition */
+DType tile_dtype(const Lower *l, Val v, Span s);
+void tile_strides(const Lower *l, Val v, Span s, Tile *t);
+int stored_bufs(const Lower *l, Val v); /* copies of v's buffer: a store rotates in a loop */
+Affine hbm_offset(const Lower *l, Val v, const View *w, Span s, bool row);
+void instr_space(const Lower *l, Val v, Instr *in); /* the index space of v */
+void instr_arg(Instr *in, int i, const Tile *t);
+int64_t mm_width(const Lower *l, const Mm *mm);                      /* columns of one window */
+Affine at_offset(const Affine *at, const int64_t *stride, int rank); /* of the element at[] */
+
+/* instr.c */
+Status emit_flat(Lower *l, const Instr *in);                           /* no operand is a product */
+bool instr_loops_over(const Lower *l, const Instr *in, uint32_t dims); /* it takes a loop along any of these dims */
+
+/* turn.c */
+Status turn(Lower *l, const Turn *t);
+/* m, with ks 1, from HBM; to: where it goes (dst, to, step, rs). */
+Status load_turned(Lower *l, const Matrix *m, const Turn *to, TurnBy by);
+
+/* io.c */
+Status tile_of(Lower *l, Val v, Span s, DType dt, int bufs, Tile *out); /* a new tile for v, of dtype dt, */
+Status plain_tile(Lower *l, Val v, Span s, int bufs, Tile *out);        /* of the dtype that v has on chip */
+Status load_rows(Lower *l, Val v, Span s, Tile *out);                   /* the current row tile */
+Status load_free(Lower *l, Val v, Span s, Tile *out);                   /* what all rows share, to every partition */
+Status fill_tile(Lower *l, Val v, Span s, double value, Tile *out);
+Status store_tile(Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per);
+Status hbm_buffer(Lower *l, Val base, Val *buf);
+Status view_in_hbm(Lower *l, Val v, View *w, Val *buf);
+
+/* product.c */
+/* To [k mod 128][k / 128][n]; `step` elements from one 128 of k to the next. */
+Status load_matrix(Lower *l, const Matrix *m, Val dst, Affine dst0, int64_t step);
+Status rows_in_hbm(Lower *l, const Rows *r, const Affine *at, Affine row, Matrix *m);
+Status full_operand(Lower *l, const Mm *mm, Full *f);
+Matrix columns_in_hbm(const Lower *l, const Mm *mm, const Full *f, const Affine *at, Affine col, int64_t width);
+int64_t batch_count(const Lower *l, const Mm *mm, const Full *f);
+Status mm_windows(Lower *l, const Mm *mm, WindowFn *emit, void *env);
+
+/* read.c */
+Status emit_instr(Lower *l, Instr *in);
+
+/* values.c */
+Status new_tile(Lower *l, Val v, Tile *out); /* where v's rows go; into a concat when that is the only reader */
+Node *set_node(Lower *l, Val v, NodeKind kind);
+Tile aligned(const Lower *l, const Tile *t, Val v, Val result); /* v's tile, broadcast to the dims of result */
+void put_scal(Instr *in, int arg, const Scal *s, Key imm);      /* a [P, 1] operand, or the immediate `imm` */
+void put_base(Instr *in, int arg, const Node *n);               /* what a chain stands on; a matmul by windows */
+Status copy_tile(Lower *l, Val v, const Tile *src, const Tile *dst);
+bool is_last_use(const Lower *l, const Op *op, int i);            /* and the operand has the form of the result */
+Status chain_tile(Lower *l, Val v, const Node *chain, Node *out); /* where a waiting chain goes when it is forced */
+Status force(Lower *l, Val v, Node *n);                           /* make the node of v a tile */
+/* Where op's result goes: over operand i when this is its last use and it has the same form, else a new tile. */
+Status result_tile(Lower *l, const Op *op, uint32_t operands, Node *out);
+Status find_leaf(Lower *l, Val v, Span s, uint32_t *out);
+Status load_leaf(Lower *l, Val v, Span s, Node **out);
+/* The node of operand i; loads leaves. Valid until the next call that loads. */
+Status operand(Lower *l, const Op *op, int i, Node **out);
+Status operand_tile(Lower *l, const Op *op, int i, Tile *out);                    /* forced, aligned to op's result */
+Status dense_copy(Lower *l, Val v, Span s, DType dt, const Tile *src, Tile *out); /* C-order copy of a tile, as dt */
+Status store_row(Lower *l, Val v);
+
+/* chain.c - ops that wait for their reader */
+bool is_same_size(const Lower *l, Val v, Val result); /* v may be taken in element for element */
+/* What a reader of operand i may extend: the chain that waits, of at most `room` steps, else one of none on its tile.
+ */
+Status take_chain(Lower *l, const Op *op, int i, int room, Node *out);
+Status own_base(Lower *l, const Op *op, int i, Node *chain); /* `chain`, made of operand i, is to wait */
+Status as_scal(Lower *l, const Op *op, int i, Scal *out,
+               bool *ok);                /* operand i as a [P, 1] operand, if it can be one */
+Status settle(Lower *l, Val v, Node *n); /* v is the chain n; forced unless it may wait */
+Status append_step(Lower *l, const Op *op, int data, Alu alu, const Scal *s, bool rev); /* operand `data`, then alu s */
+
+/* sums.c */
+uint32_t reduced_dims(const Graph *g, const Op *op); /* the axes of a reduction, as a set */
+Tile by_operand_dims(const Lower *l, const Op *op, const Tile *t);
+/* The reduce_sum that the instruction computing v can carry along: it sums all of each row. */
+bool carried_sum(const Lower *l, Val v, Val *sum);
+Status new_sum(Lower *l, Val sum, Tile *out);
+
+/* elementwise.c */
+Status lower_elementwise(Lower *l, const Op *op);
+Status lower_concat(Lower *l, const Op *op);
+Status lower_layout(Lower *l, const Op *op);
+
+/* reduce.c */
+Status lower_reduce(Lower *l, const Op *op);
+Status acc_begin(Lower *l, const Op *op);
+Status acc_add(Lower *l, const Op *op);
+Status acc_end(Lower *l, const Op *op);
+
+/* matmul.c */
+Status lower_matmul(Lower *l, const Op *op);
+Status mm_prepare(Lower *l, const Op *op);                  /* its row operand, ahead of the column loop */
+Status mm_preload(Lower *l, const Op *op, int64_t *budget); /* keep the full operand on chip if it fits */
+
+/* move.c */
+Status lower_move(Lower *l, const Op *op); /* the member of a group that moves elements within HBM */
+
+/* reverse.c */
+Status move_reversed(Lower *l, const Move *m, DType dt); /* dims of the source may have negative strides */
 
 #endif

@@ -1,4 +1,4 @@
-/* instr.c - one tensor-sized instruction onto the hardware: windows, loops and access patterns.
+/* instr.c - one tensor-sized instruction onto the hardware: loops and access patterns.
  *
  * in:   an instruction over an index space (rows per partition, then the dims of the result), a stride per operand
  *       and dim, and which operands must be [P, 1]
@@ -19,25 +19,6 @@ typedef struct Space2 {
     Dim d[MAX_RANK + 1];
     int n;
 } DimList;
-
-void
-instr_space(const Lower *l, Val v, Instr *in)
-{
-    const Type *t = val_type(l->g, v);
-    Span s = l->p->span[v.i];
-    in->rank = t->rank;
-    in->per = s.role == RO_row ? l->per : 1;
-    in->parts = s.role == RO_row ? l->parts : row_lanes(l->gr, l->hw);
-    for (int i = 0; i < t->rank; i++)
-        in->count[i] = is_free_dim(s, i) ? span_dim(l, t, s, i) : 1;
-}
-
-void
-instr_arg(Instr *in, int i, const Tile *t)
-{
-    in->arg[i] = *t;
-    in->nargs = MAX(in->nargs, i + 1);
-}
 
 static void
 list_dims(const Instr *in, DimList *all)
@@ -168,7 +149,7 @@ emit_looped(Lower *l, const Instr *in, const DimList *loops, const DimList *own,
     return ST_OK;
 }
 
-static Status
+Status
 emit_flat(Lower *l, const Instr *in)
 {
     DimList all, loops, own;
@@ -183,27 +164,6 @@ emit_flat(Lower *l, const Instr *in)
     if (total <= UNROLL)
         return emit_unrolled(l, in, &loops, &own, trailing, total);
     return emit_looped(l, in, &loops, &own, trailing);
-}
-
-static Status
-emit_window(void *env, Lower *l, Tile psum, const Affine *at, Affine row, int64_t width)
-{
-    const Instr *in = env;
-    Instr w = *in;
-    w.per = 1;
-    for (int i = 0; i < w.rank; i++)
-        w.count[i] = i == in->mm->m.col ? width : 1;
-    for (int a = 0; a < w.nargs; a++) {
-        Tile *t = &w.arg[a];
-        if (a == in->mm_arg) {
-            *t = psum;
-            continue;
-        }
-        t->off = affine_add(t->off, affine_scale(row, t->rstride));
-        for (int i = 0; i < w.rank; i++)
-            t->off = affine_add(t->off, affine_scale(at[i], t->stride[i]));
-    }
-    return emit_flat(l, &w);
 }
 
 bool
@@ -225,10 +185,4 @@ instr_loops_over(const Lower *l, const Instr *in, uint32_t dims)
         if (loops.d[i].of & dims)
             return true;
     return false;
-}
-
-Status
-emit_instr(Lower *l, Instr *in)
-{
-    return in->mm ? mm_windows(l, in->mm, emit_window, in) : emit_flat(l, in);
 }

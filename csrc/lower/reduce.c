@@ -8,7 +8,6 @@
 
 #include <math.h>
 
-#define CARRY_ELEMS 64      /* a row shorter than this is summed for all rows of the tile at once instead */
 #define WINDOW_COLUMNS 2048 /* of half of PSUM */
 
 static const struct {
@@ -19,59 +18,6 @@ static const struct {
     [T_reduce_max] = {ALU_maximum, -INFINITY},
     [T_reduce_min] = {ALU_minimum, INFINITY},
 };
-
-uint32_t
-reduced_dims(const Graph *g, const Op *op)
-{
-    const int64_t *axes;
-    uint32_t set = 0;
-    for (int n = attr_ints(g->cx, op->attr, A_axes, &axes); n-- > 0;)
-        set |= 1u << axes[n];
-    return set;
-}
-
-/* The result's tile with strides by the operand's dims: 0 along what is reduced. */
-static Tile
-by_operand_dims(const Lower *l, const Op *op, const Tile *t)
-{
-    const Type *opd = val_type(l->g, op_val(l->g, op, 0));
-    uint32_t set = reduced_dims(l->g, op);
-    bool keep = attr_int(l->cx, op->attr, A_keepdims, 0) != 0;
-    Tile r = *t;
-    for (int i = 0, at = 0; i < opd->rank; i++) {
-        bool gone = set >> i & 1;
-        r.stride[i] = gone ? 0 : t->stride[at];
-        at += !gone || keep;
-    }
-    return r;
-}
-
-bool
-carried_sum(const Lower *l, Val v, Val *sum)
-{
-    *sum = l->sum_of[v.i];
-    if (sum->i == 0 || !is_float(val_dtype(l->g, v)) || l->p->span[v.i].role != RO_row)
-        return false;
-    const Op *op = val_def(l->g, *sum);
-    const Type *t = val_type(l->g, v);
-    Span s = l->p->span[v.i];
-    uint32_t set = reduced_dims(l->g, op);
-    int64_t n = 1;
-    for (int i = 0; i < t->rank; i++)
-        n *= (set >> i & 1) && is_free_dim(s, i) ? t->dim[i] : 1;
-    bool alone = row_elems(l, v, s) == n && l->per == 1;
-    return n >= CARRY_ELEMS || alone;
-}
-
-Status
-new_sum(Lower *l, Val sum, Tile *out)
-{
-    Tile t;
-    TRY(new_tile(l, sum, &t));
-    set_node(l, sum, N_tile)->tile = t;
-    *out = by_operand_dims(l, val_def(l->g, sum), &t);
-    return ST_OK;
-}
 
 /* All readers subtract it from something: then the reduction can deliver it with the other sign, for free. */
 static bool

@@ -21,7 +21,7 @@ typedef struct Flip { /* a move of rows, one of which has the dims from `first` 
 } Flip;
 
 static Ref
-rows_in_hbm(const Flip *t, const Ref *base, const int64_t *stride, Affine row, int64_t rows)
+flip_rows(const Flip *t, const Ref *base, const int64_t *stride, Affine row, int64_t rows)
 {
     Ref r = *base;
     r.ap.off = affine_add(r.ap.off, affine_scale(row, stride[t->row]));
@@ -60,14 +60,14 @@ turn_tile(Lower *l, const Flip *t, Affine at, int64_t rows)
     TRY(loop_begin(l, quads, &q));
     Affine last = affine_add(affine_scale(at, -1), affine_scale(q, -SHUFFLE_LANES));
     last = affine_add(last, affine_const(t->m.count[t->row] - lanes));
-    Ref src = rows_in_hbm(t, &t->m.src, t->m.from, last, lanes);
+    Ref src = flip_rows(t, &t->m.src, t->m.from, last, lanes);
     Ref dst = rows_on_chip(t, in, affine_scale(q, SHUFFLE_LANES), lanes);
     TRY(dma(l, K_dma_copy, &dst, &src));
     TRY(loop_end_of(l, quads));
     Ref io[2] = {rows_on_chip(t, out, affine_const(0), rows), rows_on_chip(t, in, affine_const(0), rows)};
     AttrItem attr = AT_INTS(A_mask, mask, SHUFFLE_LANES);
     TRY(emit(l, K_nc_stream_shuffle, io, 2, &attr, 1));
-    dst = rows_in_hbm(t, &t->m.dst, t->m.to, at, rows);
+    dst = flip_rows(t, &t->m.dst, t->m.to, at, rows);
     return dma(l, K_dma_copy, &dst, &io[0]);
 }
 
