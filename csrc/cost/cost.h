@@ -29,6 +29,7 @@ typedef struct InstrCost {
     int64_t flops;               /* of nc_matmul */
 } InstrCost;
 InstrCost cost_instr(const Graph *g, const Op *op);
+InstrCost cost_instr_with(const Graph *g, const Op *op, const Ap *const *ap); /* ap: by operand, instead of its own */
 double cost_matmul_peak(const Hw *hw, DType dt); /* flops per us of the tensor engine */
 double cost_dma_bandwidth(const Hw *hw);         /* bytes per us between HBM and the core */
 

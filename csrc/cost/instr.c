@@ -46,18 +46,18 @@ measure_runs(Side *s)
 }
 
 static Side
-side_of(const Graph *g, const Op *op, int i)
+side_of(const Graph *g, const Op *op, int i, const Ap *ap)
 {
     Side s = {0};
     Use u;
 
     if (!operand_use(g, op, i, &u))
         return s;
-    s.ap = u.ap;
+    s.ap = ap ? ap : u.ap;
     s.dt = (DType)u.dtype;
     s.space = u.space;
     s.bytes = u.elem;
-    s.n = u.count;
+    s.n = ap ? ap_count(ap) : u.count;
     measure_runs(&s);
     return s;
 }
@@ -317,6 +317,12 @@ cost_dma_bandwidth(const Hw *hw)
 InstrCost
 cost_instr(const Graph *g, const Op *op)
 {
+    return cost_instr_with(g, op, NULL);
+}
+
+InstrCost
+cost_instr_with(const Graph *g, const Op *op, const Ap *const *ap)
+{
     Instr k = {.g = g, .hw = hw_get(g->target), .op = op};
     InstrCost c = {0};
 
@@ -324,7 +330,7 @@ cost_instr(const Graph *g, const Op *op)
         return c;
     k.engine = instr_engine(g, op);
     for (int i = 0; i < op->nin && i < MAX_OPERANDS; i++)
-        k.side[i] = side_of(g, op, i);
+        k.side[i] = side_of(g, op, i, ap ? ap[i] : NULL);
     if (op_def(g, op)->flags & F_DMA)
         cost_dma(&k, &c);
     else if (k.engine == EN_tensor)

@@ -41,9 +41,9 @@ act_table(const Graph *g, const Op *op)
 }
 
 Work
-work_of(const Graph *g, const Op *op)
+work_of(const Graph *g, const Op *op, const Ap *const *ap)
 {
-    InstrCost c = cost_instr(g, op);
+    InstrCost c = cost_instr_with(g, op, ap);
     Work w = {
         .issue = c.issue_us, .span = c.span_us, .engine = (uint8_t)instr_engine(g, op), .table = act_table(g, op)};
 

@@ -35,7 +35,7 @@ typedef struct Machine {
 } Machine;
 
 /* machine.c */
-Work work_of(const Graph *g, const Op *op);
+Work work_of(const Graph *g, const Op *op, const Ap *const *ap); /* ap: by operand, instead of its own; or NULL */
 void lags_of(const Hw *hw, Lags *out);
 void machine_init(Machine *m, const Hw *hw);
 /* Runs w as soon as its queue is free, but not before *start, which becomes the start; returns the end. */

@@ -405,7 +405,7 @@ decode_instr(Sim *s, const Op *op, Step *st)
     Use use[MAX_OPERANDS];
     int n = op_uses(s->g, op, use);
 
-    st->work = work_of(s->g, op);
+    st->work = work_of(s->g, op, NULL);
     st->use = s->uses.n;
     for (int i = 0; i < n; i++) {
         Buffer *b = &s->buf[use[i].val.i];

@@ -24,6 +24,7 @@ static const Pass tensor_passes[] = {
 
 static const Pass tile_passes[] = {
     {"schedule", pass_schedule},
+    {"pipeline", pass_pipeline},
     {"allocate", pass_allocate},
     {"reroll", pass_reroll}, /* of emitted source only */
 };

@@ -10,7 +10,6 @@
 
 #include <string.h>
 
-#define ALIGN_BYTES 64 /* of every copy; PSUM buffers are whole banks by construction */
 
 typedef struct Gap {
     int64_t lo, hi;
@@ -83,7 +82,7 @@ static int64_t
 all_copies(const Graph *g, Val v)
 {
     int64_t bufs = attr_int(g->cx, val_def(g, v)->attr, A_bufs, 1);
-    return bufs * ALIGN_UP(buffer_bytes(val_type(g, v)), ALIGN_BYTES);
+    return bufs * ALIGN_UP(buffer_bytes(val_type(g, v)), PLACE_ALIGN);
 }
 
 static Status
@@ -166,7 +165,7 @@ allocate(Allocator *al, const CompileOptions *opt)
     for (uint32_t v = 0; v < in->vals.n; v++)
         al->addr[v] = -1;
     TRY(tile_liveness(in, a, &al->live));
-    VEC_PUSH(al->cx, a, &al->pool[SP_sbuf].gaps, (Gap){0, (int64_t)hw->sbuf_usable / ALIGN_BYTES * ALIGN_BYTES});
+    VEC_PUSH(al->cx, a, &al->pool[SP_sbuf].gaps, (Gap){0, (int64_t)hw->sbuf_usable / PLACE_ALIGN * PLACE_ALIGN});
     VEC_PUSH(al->cx, a, &al->pool[SP_psum].gaps, (Gap){0, (int64_t)hw->psum_bytes});
     return assign(al);
 }

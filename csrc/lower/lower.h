@@ -5,6 +5,8 @@
 #include "cost/cost.h"
 #include "plan/plan.h"
 
+#define PLACE_ALIGN 64 /* bytes: where buffers in SBUF start; those in PSUM take whole banks */
+
 /* lower.c: tile program without addresses. schedule.c, allocate.c: tile -> tile
  * first, by group, when it is wanted: the op that its code begins with; 0: it was not come to. */
 Status pass_lower(const Plan *p, const CompileOptions *opt, OpId *first, Graph **out);
@@ -13,6 +15,11 @@ Status pass_schedule(const Graph *in, const CompileOptions *opt, Graph **out);
 Status pass_allocate(const Graph *in, const CompileOptions *opt, Graph **out);
 /* by op: it declares a buffer for which there is no room where the others have theirs */
 Status allocate_misses(const Graph *in, const CompileOptions *opt, Arena *a, bool **out);
+
+/* pipeline.c: tile -> tile, with addresses */
+Status pass_pipeline(const Graph *in, const CompileOptions *opt, Graph **out);
+/* `scheduled` is `lowered` with engines. *out: straight code in a better order; NULL: there is none */
+Status pipeline_tile(const Graph *lowered, const Graph *scheduled, const CompileOptions *opt, Graph **out);
 
 /* retag.c - the same program with other attributes; *attr is op's own to begin with */
 typedef Status Retag(void *env, const Op *op, AttrId *attr);

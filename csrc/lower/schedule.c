@@ -5,7 +5,7 @@
  * rule: fixed work is weighed first, then each flexible instruction goes, in program order, to the one of its two
  *       engines that will be done with all its work earlier. Weights are modelled microseconds times loop iterations.
  */
-#include "lower/lower.h"
+#include "lower/pipeline.h"
 
 #define MAX_DEPTH 62 /* loops nested deeper are not told apart */
 
@@ -16,7 +16,6 @@ typedef struct Walk { /* iterations of the open loops, multiplied up */
 
 typedef struct Balance {
     const Graph *g;
-    const Hw *hw;
     double load[EN_COUNT];
     Walk walk; /* where the choices have come to */
 } Balance;
@@ -53,19 +52,30 @@ is_in_sbuf(const Graph *g, const Op *op)
     return true;
 }
 
-/* The engine other than vector that may run op just as well; EN_unknown: none. Generation 2 has no choice: its scalar
- * engine lacks these forms, and its gpsimd shares the vector engine's port to SBUF. */
-static Engine
-other_engine(const Balance *b, const Op *op)
+/* Generation 2 has no choice: its scalar engine lacks these forms, and its gpsimd shares the vector engine's port to
+ * SBUF. */
+int
+engine_choices(const Graph *g, const Op *op, Engine out[MAX_ENGINES])
 {
-    const Graph *g = b->g;
     int64_t alu = attr_int(g->cx, op->attr, A_op, 0);
-    if (b->hw->gen < 3 || attr_find(g->cx, op->attr, A_engine) || !is_float_only(g, op))
-        return EN_unknown;
-    if (op->code == K_tensor_copy || (op->code == K_tensor_scalar && is_scale_and_add(g, op)))
-        return EN_scalar;
+    int n = 0;
+    out[n++] = (Engine)instr_engine(g, op);
+    if (hw_get(g->target)->gen < 3 || attr_find(g->cx, op->attr, A_engine) || !is_float_only(g, op))
+        return n;
     bool native = alu == ALU_add || alu == ALU_subtract || alu == ALU_multiply;
-    return op->code == K_tensor_tensor && native && is_in_sbuf(g, op) ? EN_gpsimd : EN_unknown;
+    if (op->code == K_tensor_copy || (op->code == K_tensor_scalar && is_scale_and_add(g, op)))
+        out[n++] = EN_scalar;
+    else if (op->code == K_tensor_tensor && native && is_in_sbuf(g, op))
+        out[n++] = EN_gpsimd;
+    return n;
+}
+
+/* The engine other than vector that may run op just as well; EN_unknown: none. */
+static Engine
+other_engine(const Graph *g, const Op *op)
+{
+    Engine of[MAX_ENGINES];
+    return is_instr(g, op) && engine_choices(g, op, of) > 1 ? of[1] : EN_unknown;
 }
 
 static double
@@ -91,7 +101,7 @@ weigh_fixed(Balance *b)
     FOR_OPS(b->g, o) {
         const Op *op = graph_op(b->g, o);
         step(&w, b->g, op);
-        if (is_instr(b->g, op) && other_engine(b, op) == EN_unknown)
+        if (is_instr(b->g, op) && other_engine(b->g, op) == EN_unknown)
             b->load[instr_engine(b->g, op)] += weight(b->g, op, w.times[w.depth]);
     }
 }
@@ -111,7 +121,7 @@ choose(void *env, const Op *op, AttrId *attr)
     AttrId moved;
     Op trial = *op;
     step(&b->walk, b->g, op);
-    Engine other = is_instr(b->g, op) ? other_engine(b, op) : EN_unknown;
+    Engine other = other_engine(b->g, op);
     if (other == EN_unknown)
         return ST_OK;
     TRY(attr_with(b->g->cx, op->attr, AT_INT(A_engine, other), &moved));
@@ -127,7 +137,8 @@ choose(void *env, const Op *op, AttrId *attr)
 Status
 pass_schedule(const Graph *in, const CompileOptions *opt, Graph **out)
 {
-    Balance b = {.g = in, .hw = hw_get(opt->target), .walk = {.times = {1}}};
+    (void)opt;
+    Balance b = {.g = in, .walk = {.times = {1}}};
     weigh_fixed(&b);
     return program_retag(in, choose, &b, out);
 }

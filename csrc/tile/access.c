@@ -171,38 +171,34 @@ widen_box(const Type *ty, const int64_t *stride, ApDim d, Box *b)
 
 /* False: the pattern is none that boxes describe. */
 static bool
-box_at(const Graph *g, const Use *u, const int64_t *value_of, Box *b)
+box_at(const Type *ty, const Ap *ap, int64_t off, Box *b)
 {
-    const Type *ty = val_type(g, u->val);
-    int64_t stride[MAX_RANK], off = affine_eval(&u->ap->off, value_of), step = 1;
-    if (u->ap->nparts || ty->rank == 0 || off < 0)
+    int64_t stride[MAX_RANK], step = 1;
+    if (ap->nparts || ty->rank == 0 || off < 0)
         return false;
     for (int k = ty->rank - 1; k >= 0; k--) {
-        stride[k] = step;
+        stride[k] = MAX(step, 1);
         step *= ty->dim[k];
     }
     for (int k = 0; k < ty->rank; k++) {
-        b->lo[k] = b->hi[k] = off / MAX(stride[k], 1);
-        off %= MAX(stride[k], 1);
+        b->lo[k] = b->hi[k] = off / stride[k];
+        off %= stride[k];
     }
-    for (uint32_t d = u->ap->ndim; d-- > 0;) {
-        if (u->ap->dim[d].stride < 0)
+    for (uint32_t d = ap->ndim; d-- > 0;) {
+        if (ap->dim[d].stride < 0)
             return false;
-        widen_box(ty, stride, u->ap->dim[d], b);
+        widen_box(ty, stride, ap->dim[d], b);
     }
     return true;
 }
 
 bool
-hbm_overlap(const Graph *g, const Use *a, const int64_t *at_a, const Use *b, const int64_t *at_b)
+hbm_overlap(const Type *ty, const Ap *a, int64_t off_a, const Ap *b, int64_t off_b)
 {
     Box x, y;
-    Extent p = use_at(a, at_a), q = use_at(b, at_b);
-    if (!extents_overlap(&p, &q))
-        return false;
-    if (!box_at(g, a, at_a, &x) || !box_at(g, b, at_b, &y))
+    if (!box_at(ty, a, off_a, &x) || !box_at(ty, b, off_b, &y))
         return true;
-    for (int k = 0; k < val_type(g, a->val)->rank; k++)
+    for (int k = 0; k < ty->rank; k++)
         if (x.lo[k] > y.hi[k] || y.lo[k] > x.hi[k])
             return false;
     return true;

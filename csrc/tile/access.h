@@ -45,9 +45,9 @@ Extent extent_hull(const Extent *a, const Extent *b);
  */
 unsigned role_deps(int before, int after);
 
-/* Two executions of instructions, the loop variables put in: whether the elements of one buffer in HBM may be the same.
- * Sharper than extents: boxes in the axes of the buffer's shape, so that tiles of columns are apart. */
-bool hbm_overlap(const Graph *g, const Use *a, const int64_t *at_a, const Use *b, const int64_t *at_b);
+/* Whether two patterns on one buffer in HBM, which start at elements off_a and off_b, may share elements. Sharper than
+ * extents: boxes in the axes of the buffer's shape, so that tiles of columns are apart. */
+bool hbm_overlap(const Type *ty, const Ap *a, int64_t off_a, const Ap *b, int64_t off_b);
 
 /* The least d from `least` to `count` - 1 for which b in iteration i + d of a loop may touch what a touches in
  * iteration i; -1: none. No variable: the same iteration. All other variables: the same value for both, or, if `inner`
