@@ -39,6 +39,7 @@ __all__ = ["compile", "parse", "Kernel", "ArrayInfo", "clear_cache"]
 
 CHECKS = ("off", "boundaries", "every-pass")
 NARROW = ("warn", "error")
+OPTIMIZE = ("fast", "default", "search")
 #: the cache forgets the oldest kernels beyond this many, or beyond this many bytes
 CACHE_SIZE = 256
 CACHE_BYTES = 512 << 20
@@ -282,6 +283,7 @@ def compile(
     cache: bool = True,
     narrow: str = "warn",
     plan: str | None = None,
+    optimize: str = "default",
     params: Mapping[str, Any] | None = None,
     **named: Any,
 ) -> Kernel:
@@ -302,6 +304,9 @@ def compile(
     narrow: 64-bit dtypes that the hardware lacks: "warn" computes in 32 bits and says
         so (NarrowingWarning), "error" refuses.
     plan: text of a plan to execute instead of the compiler's own, as in Kernel.plan.
+    optimize: "fast" keeps loops and the order in which ops were lowered; "default" puts
+        programs of up to 2,000 instructions in the best of a few orders that keep the
+        engines busy (stage "pipeline", straight code); "search" tries all orders it knows.
 
     Raises TraceError, ShapeError, DTypeError or UnsupportedError at the user's line for
     what the function does wrong, HardwareLimitError for what the target cannot do.
@@ -314,6 +319,7 @@ def compile(
     _choice("target", target, _core.targets())
     _choice("check", check, CHECKS)
     _choice("narrow", narrow, NARROW)
+    _choice("optimize", optimize, OPTIMIZE)
     if plan is not None and not isinstance(plan, str):
         raise DTypeError(f"NKI-1536 plan is text, got {type(plan).__name__}")
     if plan is not None:
@@ -327,7 +333,7 @@ def compile(
     fn, call, given = bind(fn, arrays_or_specs, _by_name(fn, named, params))
     specs = [_spec_at(path, g) for path, g in zip(call.paths, given)]
     session, results = trace_graph(fn, call, specs, name, given)
-    session = _compiled(session, target, narrow, plan, cache)
+    session = _compiled(session, (target, narrow, plan, optimize), cache)
     kernel = Kernel(session, name, target, call, results)
     if check != "off":
         _check_boundaries(kernel)
@@ -393,9 +399,9 @@ def clear_cache() -> None:
 
 
 def _compiled(
-    session: _core.Session, target: str, narrow: str, plan: str | None, cache: bool
+    session: _core.Session, options: tuple[str, str, str | None, str], cache: bool
 ) -> _core.Session:
-    key = (session.program.digest(), target, narrow, plan) if cache else None
+    key = (session.program.digest(), *options) if cache else None
     if key is not None:
         with _cache_lock:
             known = _cache.get(key)
@@ -404,7 +410,7 @@ def _compiled(
     else:
         known = None
     if known is None:
-        session.compile(target, narrow, plan)
+        session.compile(*options)
         known = session
         if key is not None:
             with _cache_lock:

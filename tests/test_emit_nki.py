@@ -154,7 +154,8 @@ def test_words_of_the_user(rng):
     source = check(named, f32(rng, 100, 128), f32(rng, 128, 64), matmul=True)
     for name in ("x_tile", "weight_tile", "centred_tile", "hidden_psum"):
         assert f"{name} = nl.ndarray" in source
-    assert "hidden = centred @ weight\n" in source.split("# test_emit_nki.py:")[2]
+    parts = source.split("# test_emit_nki.py:")
+    assert any("hidden = centred @ weight\n" in p for p in parts)
 
 
 def test_bools_are_bools(rng):
@@ -167,7 +168,7 @@ def test_bools_are_bools(rng):
 def test_copies_become_loops(rng):
     """Code per PSUM bank and block is written once."""
     w = workloads.get("attention_head")
-    source = nkigen.compile(w.fn, *w.inputs("bf16", shapes=w.shapes)).nki()
+    source = nkigen.compile(w.fn, *w.inputs("bf16", shapes=w.shapes), optimize="fast").nki()
     assert source.count("nisa.nc_matmul(") <= 2 and source.count("nisa.nc_transpose(") <= 1
 
 

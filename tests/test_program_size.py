@@ -11,7 +11,8 @@ F32 = "f32"
 
 def ops_of(fn, *shapes):
     """Lines of the final program, which are its ops."""
-    kernel = nkigen.compile(fn, *[(s, F32) for s in shapes], cache=False)
+    specs = [(s, F32) for s in shapes]
+    kernel = nkigen.compile(fn, *specs, cache=False, optimize="fast")
     assert kernel.verify() == []
     return len(str(kernel.tile_ir).splitlines())
 
@@ -33,6 +34,16 @@ def test_size_of_text_is_bounded(name):
     fn, shapes = CASES[name]
     small, large = ops_of(fn, *shapes(8)), ops_of(fn, *shapes(32))
     assert large <= small + 24, (small, large)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("n", [8, 64])
+def test_straight_code_stays_short(name, n):
+    """Short programs lose their loops; from 2,000 instructions on loops stay."""
+    fn, shapes = CASES[name]
+    kernel = nkigen.compile(fn, *[(s, F32) for s in shapes(n)], cache=False)
+    lines = [line for line in str(kernel.tile_ir).splitlines() if " = buffer" not in line]
+    assert len(lines) <= 2003 and kernel.verify() == []
 
 
 @pytest.mark.parametrize("name", workloads.WORKLOADS)

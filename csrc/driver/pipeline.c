@@ -121,14 +121,36 @@ add_plan(Compiled *c, const Plan *plan)
     return ST_OK;
 }
 
+/* The program in straight form, when that is faster. */
 static Status
-add_tile_stages(Compiled *c, const Realized *done)
+add_pipelined(Compiled *c, const Realized *done, const CompileOptions *opt)
+{
+    Graph *g;
+    Cost cost = c->cost;
+    TRY(pipeline_tile(done->stage[0], done->stage[1], opt, &g));
+    if (!g)
+        return ST_OK;
+    Status st = tile_verify(g);
+    if (st == ST_OK)
+        st = cost_program(g, &cost);
+    if (st == ST_OK && cost.time_us < c->cost.time_us) {
+        c->cost = cost;
+        add_stage(c, "pipeline", g);
+        return ST_OK;
+    }
+    graph_free(g);
+    return st;
+}
+
+static Status
+add_tile_stages(Compiled *c, const Realized *done, const CompileOptions *opt)
 {
     for (int i = 0; i < COUNT_OF(tile_stages); i++)
         add_stage(c, tile_stages[i], done->stage[i]);
     const Graph *last = done->stage[COUNT_OF(tile_stages) - 1];
     TRY(tile_verify(last));
     TRY(cost_program(last, &c->cost));
+    TRY(add_pipelined(c, done, opt));
     return cost_floor(find_stage(c, "idiom"), last, &c->cost);
 }
 
@@ -145,7 +167,7 @@ compile_stages(Graph *traced, const CompileOptions *opt, Compiled *c)
     Status st = make_plan(c, opt, &a, &plan, &done);
     if (st == ST_OK) {
         st = add_plan(c, &plan);
-        Status tile = add_tile_stages(c, &done); /* takes the graphs over, whatever happens */
+        Status tile = add_tile_stages(c, &done, opt); /* takes the graphs over, whatever happens */
         st = st == ST_OK ? tile : st;
     }
     arena_free(&a);

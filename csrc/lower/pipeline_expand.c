@@ -3,8 +3,8 @@
  *
  * in:   a lowered tile program whose engines are chosen, and the same one before they were
  * out:  nodes in the order of execution with their operands, loop variables put in
- * rule: HBM that nothing writes orders nothing; an output that updates an input is one buffer with it. A `first` operand
- *       becomes "adds" or nothing.
+ * rule: HBM that nothing writes orders nothing; an output that updates an input is one buffer with it. A `first`
+ * operand becomes "adds" or nothing.
  */
 #include "lower/pipeline.h"
 
@@ -74,8 +74,12 @@ open_value(Expand *e, Val v)
     const Type *ty = val_type(s->g, v);
     bool chip = ty->space != SP_hbm;
     e->cur[v.i] = s->value.n;
-    VEC_PUSH(s->g->cx, s->a, &s->value, (Value){.val = v, .turn = s->turns[v.i]++, .space = ty->space, .chip = chip,
-                                                .bytes = chip ? placed_bytes(s->hw, ty) : 0});
+    VEC_PUSH(s->g->cx, s->a, &s->value,
+             (Value){.val = v,
+                     .turn = s->turns[v.i]++,
+                     .space = ty->space,
+                     .chip = chip,
+                     .bytes = chip ? placed_bytes(s->hw, ty) : 0});
     return ST_OK;
 }
 
@@ -175,8 +179,8 @@ expand_range(Expand *e, uint32_t begin, uint32_t end, uint32_t *made)
 }
 
 Status
-straight_expand(const Graph *g, const Graph *lowered, Arena *a, Arena *scratch, uint32_t most,
-                Straight *out, bool *fits)
+straight_expand(const Graph *g, const Graph *lowered, Arena *a, Arena *scratch, uint32_t most, Straight *out,
+                bool *fits)
 {
     Expand e = {.s = out, .lowered = lowered};
     Ctx *cx = g->cx;

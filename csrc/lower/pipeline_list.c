@@ -17,7 +17,9 @@ typedef struct Pick { /* a node on one of its engines */
     uint8_t engine; /* index into its work */
     double start, score;
 } Pick;
-typedef struct Ready { VEC(Pick) pick; } Ready;
+typedef struct Ready {
+    VEC(Pick) pick;
+} Ready;
 
 typedef struct Run {
     const Straight *s;

@@ -13,15 +13,20 @@
 #define SMALL_BYTES 4096
 
 typedef enum Policy { PL_oldest, PL_tightest, PL_ends, PL_COUNT } Policy;
-typedef struct Hole { int64_t lo, hi; double since; } Hole; /* free bytes, and from when on */
-typedef struct Life { uint32_t first, last; } Life; /* positions in the text */
+typedef struct Hole {
+    int64_t lo, hi;
+    double since;
+} Hole; /* free bytes, and from when on */
+typedef struct Life {
+    uint32_t first, last;
+} Life; /* positions in the text */
 typedef struct Place {
     const Straight *s;
     Order *o;
     Policy policy;
     VEC(Hole) hole[SP_COUNT]; /* ascending; neighbours may touch while they differ in age */
-    Life *span;     /* by value */
-    double *closed; /* by value */
+    Life *span;               /* by value */
+    double *closed;           /* by value */
 } Place;
 
 static Status
@@ -46,7 +51,11 @@ find_spans(Place *p)
     return ST_OK;
 }
 
-typedef struct Fit { uint32_t from, to; double since; int64_t lo, hi, room; } Fit; /* holes [from, to) as one */
+typedef struct Fit {
+    uint32_t from, to;
+    double since;
+    int64_t lo, hi, room;
+} Fit; /* holes [from, to) as one */
 
 /* Whether `a` is the better place for a value of `bytes`. */
 static bool

@@ -10,8 +10,8 @@ typedef struct Write {
     const Straight *s;
     const Order *o;
     Graph *out;
-    Val *map;  /* by value */
-    Val *hbm;  /* by val of the input */
+    Val *map; /* by value */
+    Val *hbm; /* by val of the input */
 } Write;
 
 static Status

@@ -344,14 +344,17 @@ session_compile(PyObject *self, PyObject *args)
 {
     Session *s = (Session *)self;
     CompileOptions opt = {0};
-    const char *target, *narrow;
+    const char *target, *narrow, *optimize = "default";
     Status st;
 
-    if (!PyArg_ParseTuple(args, "ssz:compile", &target, &narrow, &opt.plan))
+    if (!PyArg_ParseTuple(args, "ssz|s:compile", &target, &narrow, &opt.plan, &optimize))
         return NULL;
     opt.target = target_from_name(target, strlen(target));
     if (opt.target < 0)
         return raise_plain(s->st, E_Nkigen, "NKI-1062 there is no target '%.100s'", target);
+    opt.optimize = strcmp(optimize, "fast") == 0     ? OPT_fast
+                   : strcmp(optimize, "search") == 0 ? OPT_search
+                                                     : OPT_default;
     opt.narrow = strcmp(narrow, "error") == 0 ? NARROW_error : NARROW_warn;
     if (s->open || !s->graph || s->has_compiled)
         return raise_plain(s->st, E_Trace, "NKI-1063 a session compiles once, after finish()");
@@ -437,11 +440,12 @@ static PyMethodDef session_methods[] = {
     {"constant", session_constant, METH_O,
      "constant($self, array, /)\n--\n\nA TracedArray with the elements of an array."},
     {"view", session_view, METH_VARARGS,
-     "view($self, owner, offset, shape, strides, writable=True, /)\n--\n\nThe view that NumPy says so, in elements of its "
+     "view($self, owner, offset, shape, strides, writable=True, /)\n--\n\nThe view that NumPy says so, in elements of "
+     "its "
      "owner."},
     {"close", session_close, METH_NOARGS, "close($self, /)\n--\n\nEnd the trace without results."},
     {"compile", session_compile, METH_VARARGS,
-     "compile($self, target, narrow, plan, /)\n--\n\nRun the pipeline; once per session."},
+     "compile($self, target, narrow, plan, optimize=\"default\", /)\n--\n\nRun the pipeline; once per session."},
     {NULL, NULL, 0, NULL},
 };
 
