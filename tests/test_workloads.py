@@ -62,8 +62,8 @@ def test_bars(w, dtype):
 
 
 def test_program_size_does_not_grow_with_the_tensor():
-    small = nkigen.compile(workloads.softmax, ((1024, 1024), "f32"))
-    large = nkigen.compile(workloads.softmax, ((65536, 1024), "f32"))
+    small = nkigen.compile(workloads.softmax, ((1024, 1024), "f32"), optimize="fast")
+    large = nkigen.compile(workloads.softmax, ((65536, 1024), "f32"), optimize="fast")
     ratio = len(str(large.tile_ir)) / len(str(small.tile_ir))
     assert ratio < 1.5
 

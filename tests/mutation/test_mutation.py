@@ -231,15 +231,20 @@ MUTATORS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=sorted(KERNELS))
+#: a kernel as loops, and as straight code in another order
+FORMS = [(name, how) for name in sorted(KERNELS) for how in ("fast", "default")]
+
+
+@pytest.fixture(scope="module", params=FORMS, ids="-".join)
 def program(request):
-    fn, specs = KERNELS[request.param]
-    kernel = nkigen.compile(fn, *specs, cache=False)
+    name, how = request.param
+    fn, specs = KERNELS[name]
+    kernel = nkigen.compile(fn, *specs, cache=False, optimize=how)
     rng = np.random.default_rng(0)
     arrays = [
         rng.standard_normal(shape).astype(workloads.np_dtype(dtype)) for shape, dtype in specs
     ]
-    return request.param, str(kernel.tile_ir), arrays
+    return name, str(kernel.tile_ir), arrays
 
 
 def caught(text, arrays):
@@ -284,7 +289,8 @@ def difference(before, after):
 
 def test_every_mutator_applies_somewhere():
     texts = [
-        str(nkigen.compile(fn, *specs, cache=False).tile_ir) for fn, specs in KERNELS.values()
+        str(nkigen.compile(KERNELS[name][0], *KERNELS[name][1], optimize=how).tile_ir)
+        for name, how in FORMS
     ]
     idle = [n for n, m in MUTATORS.items() if not any(mutants_of(m, t) for t in texts)]
     assert idle == []
