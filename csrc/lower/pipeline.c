@@ -40,6 +40,20 @@ turned_keys(const Straight *s, const Order *o, bool back, double *key)
     return key;
 }
 
+/* Nothing waits that could be done earlier: the busiest engine of the best order is never idle for long. */
+static bool
+is_good(const Best *best)
+{
+    const Straight *s = best->s;
+    double busy[EN_COUNT] = {0}, most = 0;
+    for (uint32_t i = 0; s && i < s->node.n; i++) {
+        const Work *w = &s->node.p[i].work[best->o.engine[i]];
+        busy[w->engine] += w->issue;
+        most = MAX(most, busy[w->engine]);
+    }
+    return s && best->o.us < NEAR * most;
+}
+
 /* Forwards in the naive order, then backwards and forwards with the times of the pass before as priorities. */
 static Status
 justify(const Straight *s, const Limits *lim, Best *best)
@@ -55,7 +69,7 @@ justify(const Straight *s, const Limits *lim, Best *best)
         double us = fore.us + INSTR_US * s->node.n;
         if (ok && (!best->s || us < best->us - 1e-9))
             *best = (Best){s, fore, *lim, us};
-        if (!ok || round == ROUNDS)
+        if (!ok || round == ROUNDS || is_good(best))
             return ST_OK;
         Limits fixed = *lim;
         fixed.choose = false;
@@ -74,20 +88,6 @@ limits_of(const Hw *hw, const Try *t)
     lim.room[SP_sbuf] = (int64_t)hw->sbuf_usable / PLACE_ALIGN * PLACE_ALIGN;
     lim.room[SP_psum] = (int64_t)hw->psum_bytes;
     return lim;
-}
-
-/* Nothing waits that could be done earlier: the busiest engine of the best order is never idle for long. */
-static bool
-is_good(const Best *best)
-{
-    const Straight *s = best->s;
-    double busy[EN_COUNT] = {0}, most = 0;
-    for (uint32_t i = 0; s && i < s->node.n; i++) {
-        const Work *w = &s->node.p[i].work[best->o.engine[i]];
-        busy[w->engine] += w->issue;
-        most = MAX(most, busy[w->engine]);
-    }
-    return s && best->o.us < NEAR * most;
 }
 
 /* whole and cut: the program with long DMAs as they are and in pieces; cut may be NULL */
