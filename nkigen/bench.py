@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import os
 import platform
 import statistics
@@ -41,6 +42,8 @@ DETERMINISTIC = {
     "modelled_us": 1e-6,
 }
 MIB = 1 << 20
+#: us of the busiest engine above which a kernel counts as long
+LONG_US = 20.0
 
 Row = dict[str, Any]
 
@@ -231,6 +234,26 @@ def compared(value: float | None, bar: float | None, form: str) -> str:
     return f"{text} / {format(bar, form)}{' !' if missed else ''}"
 
 
+def busiest_us(row: Row) -> float:
+    """How long the engine that works longest works, in modelled us."""
+    return max(row["engine_us"].values(), default=0.0)
+
+
+def overlap(rows: Iterable[Row]) -> str:
+    """Time over the busiest engine and over the roofline, of kernels that are not short."""
+    long = [r for r in rows if "failure" not in r and busiest_us(r) > LONG_US]
+    if not long:
+        return ""
+    out = []
+    for what, of in (("busiest", busiest_us), ("roofline", lambda r: r["roofline_us"])):
+        ratios = [r["modelled_us"] / of(r) for r in long]
+        mean = math.exp(statistics.fmean(map(math.log, ratios)))
+        out.append(f"time / {what}: geometric mean {mean:.2f}, worst {max(ratios):.2f}")
+    return f"{len(long)} rows with over {LONG_US:.0f} us on one engine: " + "; ".join(
+        out
+    )
+
+
 COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("kernel", lambda r: r["name"]),
     ("dtype", lambda r: r["dtype"]),
@@ -238,6 +261,8 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("HBM ratio / bar", lambda r: compared(r["hbm_ratio"], r.get("hbm_bar"), ".2f")),
     ("modelled us", lambda r: f"{r['modelled_us']:.1f}"),
     ("roofline us", lambda r: f"{r['roofline_us']:.1f}"),
+    ("busiest us", lambda r: f"{busiest_us(r):.1f}"),
+    ("time / busiest", lambda r: f"{r['modelled_us'] / max(busiest_us(r), 1e-9):.2f}"),
     (
         "compile ms / bar",
         lambda r: compared(r["compile_ms"], r.get("compile_bar_ms"), ".1f"),
@@ -268,6 +293,7 @@ def print_table(rows: list[Row], full: bool) -> None:
             "  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip()
         )
     print("times in us are modelled; ! marks a missed bar")
+    print(overlap(r for r in rows if r["name"] not in CHAINS))
 
 
 def key_of(row: Row) -> str:

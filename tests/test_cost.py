@@ -214,3 +214,18 @@ def test_roofline_bounds_time(rng):
     assert all(v <= c.time_us * (1 + 1e-9) for v in c.engine_us.values())
     a, b = (rng.standard_normal((512, 512)).astype(np.float32) for _ in range(2))
     assert nkigen.compile(lambda a, b: a @ b, a, b).cost.roofline_us >= c.roofline_us
+
+
+def test_the_benchmark_counts_how_engines_overlap():
+    """Geometric mean and worst of time over the busiest engine, of kernels that are not short."""
+    from nkigen import bench
+
+    rows = [
+        {"modelled_us": 110.0, "roofline_us": 55.0, "engine_us": {"vector": 100.0, "dma": 50.0}},
+        {"modelled_us": 440.0, "roofline_us": 400.0, "engine_us": {"dma": 100.0}},
+        {"modelled_us": 90.0, "roofline_us": 1.0, "engine_us": {"dma": 1.0}},
+    ]
+    assert "2 rows" in bench.overlap(rows)
+    assert "time / busiest: geometric mean 2.20, worst 4.40" in bench.overlap(rows)
+    assert "time / roofline: geometric mean 1.48, worst 2.00" in bench.overlap(rows)
+    assert bench.overlap(rows[2:]) == ""
