@@ -2,6 +2,7 @@
 #ifndef NKIGEN_LOWER_CONTEXT_H
 #define NKIGEN_LOWER_CONTEXT_H
 
+#include "lower/blocks.h"
 #include "lower/lower.h"
 
 #define PE                                                                                                             \
@@ -148,10 +149,9 @@ typedef enum TurnBy { TURN_multiplied, TURN_exact } TurnBy;
 typedef Status WindowFn(void *env, Lower *l, Tile psum, const Affine *at /* by result dim */, Affine row,
                         int64_t width);
 
-typedef struct Move { /* the same elements on both sides, by dim */
+typedef struct Move { /* the same elements on both sides */
     Ref dst, src;
-    int64_t count[MAX_RANK], to[MAX_RANK], from[MAX_RANK];
-    int n;
+    Strided dims;
 } Move;
 
 /* ---- sizes ---- */
@@ -295,5 +295,8 @@ Status lower_move(Lower *l, const Op *op); /* the member of a group that moves e
 
 /* reverse.c */
 Status move_reversed(Lower *l, const Move *m, DType dt); /* dims of the source may have negative strides */
+
+/* restride.c */
+Status move_blocks(Lower *l, const Move *m, const Blocks *b, DType dt);
 
 #endif

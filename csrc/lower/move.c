@@ -3,36 +3,20 @@
  * in:   a group with one member, whose operands are stored, sources or views
  * out:  one DMA per operand, from its view to its place in the result; dims beyond what a pattern holds become loops
  * rule: both sides are strided forms of the same dims, merged where both allow it; the chip is not touched, except that
- *       a constant is filled into a row of it first, and what is turned around goes through it (reverse.c).
+ *       a constant is filled into a row of it first, and that what is turned around (reverse.c) or would move in short
+ *       runs (restride.c) goes through it.
  */
 #include "lower/context.h"
 
 #define FILL_ELEMS 2048 /* of a constant's row on chip */
-
-static void
-add_dim(Move *m, int64_t count, int64_t to, int64_t from)
-{
-    int k = m->n - 1;
-    if (count == 1)
-        return;
-    if (m->n && m->to[k] == to * count && m->from[k] == from * count) {
-        m->count[k] *= count;
-        m->to[k] = to;
-        m->from[k] = from;
-        return;
-    }
-    m->count[m->n] = count;
-    m->to[m->n] = to;
-    m->from[m->n++] = from;
-}
 
 static Ref
 moved_ref(const Ref *base, const Move *m, const int64_t *stride, int first)
 {
     Ref r = *base;
     r.ap.ndim = 0;
-    for (int i = first; i < m->n; i++)
-        r.ap.dim[r.ap.ndim++] = (ApDim){m->count[i], stride[i]};
+    for (int i = first; i < m->dims.n; i++)
+        r.ap.dim[r.ap.ndim++] = (ApDim){m->dims.count[i], stride[i]};
     if (r.ap.ndim == 0)
         r.ap.dim[r.ap.ndim++] = (ApDim){1, 1};
     return r;
@@ -41,15 +25,15 @@ moved_ref(const Ref *base, const Move *m, const int64_t *stride, int first)
 static Status
 run_move(Lower *l, const Move *m)
 {
-    int most = (int)(m->src.ap.nparts ? l->hw->ap_free_dims : l->hw->ap_dma_dims), loops = MAX(m->n - most, 0);
+    int most = (int)(m->src.ap.nparts ? l->hw->ap_free_dims : l->hw->ap_dma_dims), loops = MAX(m->dims.n - most, 0);
     Affine to = m->dst.ap.off, from = m->src.ap.off;
     for (int i = 0; i < loops; i++) {
         Affine at;
-        TRY(loop_begin(l, m->count[i], &at));
-        to = affine_add(to, affine_scale(at, m->to[i]));
-        from = affine_add(from, affine_scale(at, m->from[i]));
+        TRY(loop_begin(l, m->dims.count[i], &at));
+        to = affine_add(to, affine_scale(at, m->dims.to[i]));
+        from = affine_add(from, affine_scale(at, m->dims.from[i]));
     }
-    Ref dst = moved_ref(&m->dst, m, m->to, loops), src = moved_ref(&m->src, m, m->from, loops);
+    Ref dst = moved_ref(&m->dst, m, m->dims.to, loops), src = moved_ref(&m->src, m, m->dims.from, loops);
     dst.ap.off = to;
     src.ap.off = from;
     TRY(dma(l, K_dma_copy, &dst, &src));
@@ -58,27 +42,38 @@ run_move(Lower *l, const Move *m)
     return ST_OK;
 }
 
+/* Short runs go through the chip where that takes less time. */
+static Status
+move_strided(Lower *l, const Move *m, DType dt)
+{
+    Blocks b;
+    bool converts = val_dtype(l->out, m->dst.buf) != val_dtype(l->out, m->src.buf);
+    if (!converts && choose_blocks(&m->dims, l->hw, dtypes[dt].bytes, &b))
+        return move_blocks(l, m, &b, dt);
+    return run_move(l, m);
+}
+
 /* A row of the constant on chip, which the innermost dims walk and the others repeat. */
 static Status
 fill_source(Lower *l, double value, DType dt, Move *m)
 {
     int64_t inner = 1;
-    int last = m->n - 1;
-    if (m->n && m->to[last] == 1)
-        for (inner = MIN(m->count[last], FILL_ELEMS); m->count[last] % inner; inner--)
+    int last = m->dims.n - 1;
+    if (m->dims.n && m->dims.to[last] == 1)
+        for (inner = MIN(m->dims.count[last], FILL_ELEMS); m->dims.count[last] % inner; inner--)
             continue;
-    if (inner > 1 && inner < m->count[last]) { /* the row repeats along its dim */
-        m->count[last] /= inner;
-        m->to[last] = inner;
-        m->count[m->n] = inner;
-        m->to[m->n++] = 1;
+    if (inner > 1 && inner < m->dims.count[last]) { /* the row repeats along its dim */
+        m->dims.count[last] /= inner;
+        m->dims.to[last] = inner;
+        m->dims.count[m->dims.n] = inner;
+        m->dims.to[m->dims.n++] = 1;
     }
     m->src = (Ref){.ap = {.nparts = 1, .off = affine_const(0), .ndim = 1, .dim = {{inner, 1}}}};
     TRY(new_buffer(l, SP_sbuf, dt, 1, inner, 1, &m->src.buf));
     AttrItem at = AT_FLT(A_imm0, value);
     TRY(emit(l, K_memset, &m->src, 1, &at, 1));
-    for (int i = 0; i < m->n; i++)
-        m->from[i] = i == m->n - 1 && inner > 1 ? 1 : 0;
+    for (int i = 0; i < m->dims.n; i++)
+        m->dims.from[i] = i == m->dims.n - 1 && inner > 1 ? 1 : 0;
     return ST_OK;
 }
 
@@ -87,23 +82,23 @@ static Status
 move_value(Lower *l, const Op *op, Val v, const Type *t, const View *from, Val buf, int64_t at)
 {
     View to = view_stored(l->p, op->out);
-    Move m = {.n = 0};
+    Move m = {.dims = {.n = 0}};
     double imm;
     bool splat = is_splat(l->g, v, &imm);
     TRY(hbm_buffer(l, to.base, &m.dst.buf));
     m.dst.ap.off = affine_const(to.off + at);
     for (int i = 0; i < t->rank; i++)
-        add_dim(&m, t->dim[i], to.stride[i], splat ? to.stride[i] : from->stride[i]);
+        strided_add(&m.dims, t->dim[i], to.stride[i], splat ? to.stride[i] : from->stride[i]);
     if (splat) {
         TRY(fill_source(l, imm, (DType)t->dtype, &m));
     } else {
         m.src.buf = buf;
         m.src.ap.off = affine_const(from->off);
     }
-    for (int i = 0; i < m.n; i++)
-        if (m.from[i] < 0)
+    for (int i = 0; i < m.dims.n; i++)
+        if (m.dims.from[i] < 0)
             return move_reversed(l, &m, (DType)t->dtype);
-    return run_move(l, &m);
+    return splat ? run_move(l, &m) : move_strided(l, &m, (DType)t->dtype);
 }
 
 static Status

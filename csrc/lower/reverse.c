@@ -27,8 +27,8 @@ flip_rows(const Flip *t, const Ref *base, const int64_t *stride, Affine row, int
     r.ap.off = affine_add(r.ap.off, affine_scale(row, stride[t->row]));
     r.ap.ndim = 0;
     r.ap.dim[r.ap.ndim++] = (ApDim){rows, stride[t->row]};
-    for (int i = t->first; i < t->m.n; i++)
-        r.ap.dim[r.ap.ndim++] = (ApDim){t->m.count[i], stride[i]};
+    for (int i = t->first; i < t->m.dims.n; i++)
+        r.ap.dim[r.ap.ndim++] = (ApDim){t->m.dims.count[i], stride[i]};
     return r;
 }
 
@@ -38,9 +38,9 @@ rows_on_chip(const Flip *t, Val buf, Affine part, int64_t rows)
 {
     Ref r = {.buf = buf, .ap = {.part = part, .nparts = (int32_t)rows}};
     int64_t stride = t->width;
-    for (int i = t->first; i < t->m.n; i++) {
-        stride /= t->m.count[i];
-        r.ap.dim[r.ap.ndim++] = (ApDim){t->m.count[i], stride};
+    for (int i = t->first; i < t->m.dims.n; i++) {
+        stride /= t->m.dims.count[i];
+        r.ap.dim[r.ap.ndim++] = (ApDim){t->m.dims.count[i], stride};
     }
     return r;
 }
@@ -59,22 +59,22 @@ turn_tile(Lower *l, const Flip *t, Affine at, int64_t rows)
     TRY(new_buffer(l, SP_sbuf, t->dt, (int)rows, t->width, bufs, &out));
     TRY(loop_begin(l, quads, &q));
     Affine last = affine_add(affine_scale(at, -1), affine_scale(q, -SHUFFLE_LANES));
-    last = affine_add(last, affine_const(t->m.count[t->row] - lanes));
-    Ref src = flip_rows(t, &t->m.src, t->m.from, last, lanes);
+    last = affine_add(last, affine_const(t->m.dims.count[t->row] - lanes));
+    Ref src = flip_rows(t, &t->m.src, t->m.dims.from, last, lanes);
     Ref dst = rows_on_chip(t, in, affine_scale(q, SHUFFLE_LANES), lanes);
     TRY(dma(l, K_dma_copy, &dst, &src));
     TRY(loop_end_of(l, quads));
     Ref io[2] = {rows_on_chip(t, out, affine_const(0), rows), rows_on_chip(t, in, affine_const(0), rows)};
     AttrItem attr = AT_INTS(A_mask, mask, SHUFFLE_LANES);
     TRY(emit(l, K_nc_stream_shuffle, io, 2, &attr, 1));
-    dst = flip_rows(t, &t->m.dst, t->m.to, at, rows);
+    dst = flip_rows(t, &t->m.dst, t->m.dims.to, at, rows);
     return dma(l, K_dma_copy, &dst, &io[0]);
 }
 
 static Status
 turn_rows(Lower *l, const Flip *t)
 {
-    int64_t n = t->m.count[t->row], tiles = n / l->hw->pmax, whole = tiles * l->hw->pmax;
+    int64_t n = t->m.dims.count[t->row], tiles = n / l->hw->pmax, whole = tiles * l->hw->pmax;
     int64_t lanes = n % SHUFFLE_LANES, quads = n - whole - lanes;
     Affine i;
     if (tiles > 0) {
@@ -93,11 +93,11 @@ choose_rows(Flip *t)
 {
     Move *m = &t->m;
     t->row = -1;
-    for (int i = 0; i < m->n; i++)
-        if (m->from[i] < 0 && (t->row < 0 || m->count[i] > m->count[t->row]))
+    for (int i = 0; i < m->dims.n; i++)
+        if (m->dims.from[i] < 0 && (t->row < 0 || m->dims.count[i] > m->dims.count[t->row]))
             t->row = i;
-    m->src.ap.off = affine_add(m->src.ap.off, affine_const(m->from[t->row] * (m->count[t->row] - 1)));
-    m->from[t->row] = -m->from[t->row];
+    m->src.ap.off = affine_add(m->src.ap.off, affine_const(m->dims.from[t->row] * (m->dims.count[t->row] - 1)));
+    m->dims.from[t->row] = -m->dims.from[t->row];
 }
 
 /* As many dims at the end as fit; *cut of the one before them, 1 when it is a loop. */
@@ -107,9 +107,9 @@ choose_run(Flip *t, int64_t *cut)
     const Move *m = &t->m;
     int64_t most = RUN_BYTES / dtypes[t->dt].bytes;
     t->width = *cut = 1;
-    for (t->first = m->n; t->first > t->row + 1 && t->first > m->n - RUN_DIMS; t->first--) {
-        int64_t count = m->count[t->first - 1];
-        if (m->from[t->first - 1] < 0)
+    for (t->first = m->dims.n; t->first > t->row + 1 && t->first > m->dims.n - RUN_DIMS; t->first--) {
+        int64_t count = m->dims.count[t->first - 1];
+        if (m->dims.from[t->first - 1] < 0)
             return;
         if (t->width * count > most) {
             *cut = most / t->width;
@@ -125,8 +125,8 @@ begin_dim(Lower *l, Flip *t, int i, int64_t count, int64_t step)
     Affine at;
     TRY(loop_begin(l, count, &at));
     t->in_loop |= count > 1;
-    t->m.dst.ap.off = affine_add(t->m.dst.ap.off, affine_scale(at, step * t->m.to[i]));
-    t->m.src.ap.off = affine_add(t->m.src.ap.off, affine_scale(at, step * t->m.from[i]));
+    t->m.dst.ap.off = affine_add(t->m.dst.ap.off, affine_scale(at, step * t->m.dims.to[i]));
+    t->m.src.ap.off = affine_add(t->m.src.ap.off, affine_scale(at, step * t->m.dims.from[i]));
     return ST_OK;
 }
 
@@ -138,10 +138,10 @@ turn_pieces(Lower *l, const Flip *t, int64_t from, int64_t count, int64_t size)
     int i = --p.first;
     if (count == 0 || size == 0)
         return ST_OK;
-    p.m.dst.ap.off = affine_add(p.m.dst.ap.off, affine_const(from * p.m.to[i]));
-    p.m.src.ap.off = affine_add(p.m.src.ap.off, affine_const(from * p.m.from[i]));
+    p.m.dst.ap.off = affine_add(p.m.dst.ap.off, affine_const(from * p.m.dims.to[i]));
+    p.m.src.ap.off = affine_add(p.m.src.ap.off, affine_const(from * p.m.dims.from[i]));
     TRY(begin_dim(l, &p, i, count, size));
-    p.m.count[i] = size;
+    p.m.dims.count[i] = size;
     p.width *= size;
     TRY(turn_rows(l, &p));
     return loop_end_of(l, count);
@@ -157,16 +157,16 @@ move_reversed(Lower *l, const Move *m, DType dt)
     int piece = cut > 1 ? t.first - 1 : -1;
     for (int i = 0; i < t.first; i++)
         if (i != t.row && i != piece)
-            TRY(begin_dim(l, &t, i, t.m.count[i], 1));
+            TRY(begin_dim(l, &t, i, t.m.dims.count[i], 1));
     if (piece < 0) {
         TRY(turn_rows(l, &t));
     } else {
-        int64_t n = t.m.count[piece];
+        int64_t n = t.m.dims.count[piece];
         TRY(turn_pieces(l, &t, 0, n / cut, cut));
         TRY(turn_pieces(l, &t, n / cut * cut, 1, n % cut));
     }
     for (int i = 0; i < t.first; i++)
         if (i != t.row && i != piece)
-            TRY(loop_end_of(l, t.m.count[i]));
+            TRY(loop_end_of(l, t.m.dims.count[i]));
     return ST_OK;
 }

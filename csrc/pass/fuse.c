@@ -496,7 +496,8 @@ found_group(Fuse *f, OpId o)
     const Op *op = graph_op(f->g, o);
     const Demand *d = &f->d[op->out.i];
     Best b = best_span(f, op);
-    if ((b.ns < 0 && may_move(f->g, op)) || (b.ns >= 0 && moves_better(f->g, op, b.span)))
+    if ((b.ns < 0 && may_move(f->g, op)) ||
+        (b.ns >= 0 && (moves_better(f->g, op, b.span) || moves_in_blocks(f->plan, op, b.span))))
         return found_move(f, o);
     if (b.ns < 0)
         return fail(f->cx, ST_BUG, op->loc, "NKI-4010 fuse: %s has no tiling", op_def(f->g, op)->name);

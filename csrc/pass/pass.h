@@ -76,6 +76,8 @@ void divmod_unsigned(Expr *e, Val a, Val b, Val *quotient, Val *rest);
 /* fuse.c */
 bool has_tiling(const Graph *g, const Op *op, int64_t row_bytes); /* under the limits of CompileOptions */
 Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
+/* moves.c */
+bool moves_in_blocks(const Plan *p, const Op *op, Span s); /* rather than as a group with that span */
 /* choose.c: fills the decisions; lowers and prices a few candidates when the program is small enough to try */
 typedef struct Realized {
     Graph *stage[3];

@@ -122,9 +122,10 @@ view_step(const Graph *g, const Op *op, const View *from, View *to)
         }
         return true;
     case T_cast:
+    case T_copy:
         for (int i = 0; i < res->rank; i++)
             to->stride[i] = from->stride[i];
-        return is_exact_cast(g, op);
+        return op->code == T_copy || is_exact_cast(g, op);
     default:
         return false;
     }

@@ -1,0 +1,74 @@
+/* moves.c - whether a value that is only moved goes in blocks, by itself, or as the rows of a group.
+ *
+ * in:   a layout op or a copy, and the span that suits a group of it best
+ * out:  that blocks of it (lower/blocks.c) take less time than the row tiles of that group
+ * rule: both are priced by the runs of their DMAs and the lanes that are busy, ns per element.
+ */
+#include "lower/blocks.h"
+#include "pass/pass.h"
+
+#define OUTER_NS 2000.0 /* an outer iteration fills and drains the engines */
+#define BLOCK_NS 65.0   /* a block of 32 x 32 on the vector engine */
+
+/* The strides of op's result in what lies deepest below it. */
+static bool
+deepest_view(const Graph *g, const Op *op, View *out)
+{
+    Val base = op_val(g, op, 0), u = base;
+    View w;
+    if (!view_step(g, op, &(View){.base = u}, &w))
+        return false;
+    for (Val at = u; is_layout(g, at);) {
+        at = op_val(g, val_def(g, at), 0);
+        if (!view_between(g, at, u, &w) || !view_step(g, op, &w, &w))
+            break;
+        base = at;
+    }
+    return view_between(g, base, u, &w) && view_step(g, op, &w, out);
+}
+
+/* ns of an element between chip and HBM in row tiles: through a transpose where rows are neighbours in memory. */
+static double
+rows_ns(const Hw *hw, const Type *t, const View *w, Span s, bool load)
+{
+    int64_t rs, run = 1, dims = 0, bytes = dtypes[t->dtype].bytes;
+    bool whole = true;
+    view_uniform(t, w, s.spine, &rs);
+    for (int i = t->rank; i-- > 0;) {
+        bool is_free = (i < s.spine.lo || i >= s.spine.hi) && (i < s.outer.lo || i >= s.outer.hi);
+        if (!is_free || t->dim[i] == 1)
+            continue;
+        dims++;
+        whole = whole && w->stride[i] == run;
+        run *= whole ? t->dim[i] : 1;
+    }
+    if (dims == 0 && rs == 1)
+        return move_ns(hw, hw->dma_good_bytes, bytes);
+    if (load && dims == 1 && rs == 1 && run == 1 && hw->dma_transpose)
+        return move_ns(hw, (int64_t)hw->pmax, bytes) / hw->dma_transpose_hbm;
+    if (load && dims == 1 && rs == 1 && run == 1)
+        return MAX(move_ns(hw, (int64_t)hw->pmax, bytes), 2 * BLOCK_NS / (hw->vector_transpose * hw->vector_transpose));
+    return move_ns(hw, run, bytes);
+}
+
+bool
+moves_in_blocks(const Plan *p, const Op *op, Span s)
+{
+    const Graph *g = p->g;
+    const Type *t = val_type(g, op->out);
+    const Hw *hw = hw_get(p->target);
+    View from, to = view_stored(p, op->out);
+    Blocks b;
+    if ((!(op_def(g, op)->flags & F_LAYOUT) && op->code != T_copy) || is_reversal(g, op->out) ||
+        !deepest_view(g, op, &from) || val_dtype(g, from.base) != (DType)t->dtype)
+        return false;
+    Strided m = {.n = 0};
+    for (int i = 0; i < t->rank; i++)
+        strided_add(&m, t->dim[i], to.stride[i], from.stride[i]);
+    if (!choose_blocks(&m, hw, dtypes[t->dtype].bytes, &b))
+        return false;
+    int64_t rows = range_size(t, s.spine), outer = range_size(t, s.outer);
+    double busy = (double)MIN(rows, (int64_t)hw->pmax) / hw->pmax;
+    double ns = (rows_ns(hw, t, &from, s, true) + rows_ns(hw, t, &to, s, false)) / busy;
+    return b.ns < ns + (outer > 1 ? OUTER_NS * (double)outer / (double)type_numel(t) : 0);
+}
