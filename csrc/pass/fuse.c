@@ -18,8 +18,9 @@
 #define TRIAL_OPS 48              /* how far a trial looks for what a span would absorb */
 #define HANDOVER_NS 8000.0        /* a value written by one group and read by another: two DMAs that nothing hides */
 #define COMBINE_NS 6000.0         /* combining the partitions of a reduction over the spine */
+#define TAIL_NS 3000.0 /* the last rows of several tiles: DMAs that nothing hides. No reason to scatter rows */
 #define FREE_ELEMS 8192           /* values without the spine that a group may compute itself */
-#define SCATTERED_BYTES 512       /* of a row whose elements are apart in memory, or of a run that is not */
+#define SCATTERED_BYTES 512       /* of a run that is not */
 #define MAT_BYTES (150 * 1024)    /* full operands of one group that walks many row tiles, per partition */
 
 typedef struct Demand { /* what the consumers placed so far want of a value */
@@ -176,8 +177,7 @@ hbm_ns(const Graph *g, Val v)
 static double
 idle_ns(const Graph *g, const Op *op, bool founder, int64_t rows)
 {
-    uint16_t flags = op_def(g, op)->flags;
-    bool reduces = (flags & F_REDUCE) != 0;
+    bool reduces = (op_def(g, op)->flags & F_REDUCE) != 0;
     if ((!founder && !reduces) || op->code == T_matmul)
         return 0;
     double n = (double)type_numel(val_type(g, reduces ? op_val(g, op, 0) : op->out));
@@ -218,22 +218,24 @@ trial_push(Trial *t, Val v, Span s)
     }
 }
 
-/* The layout op that makes u can be a view for a group that wants it so: the runs it loops over have one stride, in
- * what lies deepest or in a layout op's result on the way, which is then computed for it. */
-static bool
-is_loadable(const Graph *g, Val u, Span e)
+/* What it costs that the layout op which makes u is to be a view for a group: nothing when the runs it loops over have
+ * one stride, and are long, in what lies deepest or in a layout op's result on the way, which is then computed for it;
+ * else u is moved. */
+static double
+view_ns(const Fuse *f, Val u, Span e)
 {
+    const Graph *g = f->g;
     View w;
     const Type *t = val_type(g, u);
     for (Val at = u; is_layout(g, at);) {
         int64_t stride;
         at = op_val(g, val_def(g, at), 0);
         if (!view_between(g, at, u, &w))
-            return false;
+            return PINNED_NS + 2 * hbm_ns(g, u);
         if (view_uniform(t, &w, e.spine, &stride) && view_uniform(t, &w, e.outer, &stride))
-            return true;
+            return load_excess_ns(f->plan, u, &w, e) > HANDOVER_NS ? HANDOVER_NS + 2 * hbm_ns(g, u) : 0;
     }
-    return true;
+    return HANDOVER_NS + 2 * hbm_ns(g, u);
 }
 
 static void
@@ -247,8 +249,8 @@ trial_operand(const Fuse *f, Trial *t, Val u, Span e)
     }
     if (val_def(g, u)->code == T_full || e.role == RO_mat)
         return; /* a full operand is needed whole, whatever the span */
-    if (is_layout(g, u) && !is_loadable(g, u, e))
-        t->ns += PINNED_NS + 2 * hbm_ns(g, u);
+    if (is_layout(g, u))
+        t->ns += view_ns(f, u, e);
     Val base = u; /* parameters are read in any case; what is computed is written and read back */
     while (is_layout(g, base))
         base = op_val(g, val_def(g, base), 0);
@@ -264,7 +266,7 @@ try_span(const Fuse *f, const Op *op, Span s, int64_t rows)
     const Graph *g = f->g;
     Trial t = {.n = 0};
     if (is_scattered(g, op->out, s))
-        t.ns += 15 * hbm_ns(g, op->out);
+        t.ns += 15 * hbm_ns(g, op->out) + TAIL_NS;
     trial_push(&t, op->out, s);
     for (int k = 0; k < t.n; k++) {
         const Op *o = val_def(g, t.seen[k]);
@@ -294,8 +296,7 @@ consider(const Fuse *f, const Op *op, Span s, const Type *t, Best *best)
     }
     int64_t rows = range_size(t, s.spine), outer = range_size(t, s.outer);
     double ns = try_span(f, op, s, rows) + (double)outer * 2000.0; /* an outer iteration fills and drains the engines */
-    if (s.role == RO_acc)
-        ns += COMBINE_NS * (double)outer;
+    ns += (s.role == RO_acc ? COMBINE_NS * (double)outer : 0) + (rows > 128 && rows % 128 ? TAIL_NS : 0);
     if (best->ns < 0 || ns < best->ns)
         *best = (Best){s, ns, rows, outer};
 }
@@ -479,9 +480,10 @@ found_move(Fuse *f, OpId o)
 
 /* Of a concat that only scattered rows suit, long runs of the parts move faster by themselves. */
 static bool
-moves_better(const Graph *g, const Op *op, Span s)
+moves_better(const Fuse *f, const Op *op, Span s)
 {
-    if (op->code != T_concat || !is_scattered(g, op->out, s) || row_bytes(g, op->out, s) < SCATTERED_BYTES)
+    const Graph *g = f->g;
+    if (op->code != T_concat || !is_scattered(g, op->out, s) || store_excess_ns(f->plan, op->out, s) < HANDOVER_NS)
         return false;
     View w = view_identity(g, op->out);
     int64_t axis = attr_int(g->cx, op->attr, A_axis, 0), least = INT64_MAX;
@@ -497,7 +499,7 @@ found_group(Fuse *f, OpId o)
     const Demand *d = &f->d[op->out.i];
     Best b = best_span(f, op);
     if ((b.ns < 0 && may_move(f->g, op)) ||
-        (b.ns >= 0 && (moves_better(f->g, op, b.span) || moves_in_blocks(f->plan, op, b.span))))
+        (b.ns >= 0 && (moves_better(f, op, b.span) || moves_in_blocks(f->plan, op, b.span))))
         return found_move(f, o);
     if (b.ns < 0)
         return fail(f->cx, ST_BUG, op->loc, "NKI-4010 fuse: %s has no tiling", op_def(f->g, op)->name);
@@ -531,6 +533,8 @@ users_accept(const Fuse *f, Val v, const View *w)
                 return false;
             Span e = operand_edge(g, u, i, f->plan->span[u->out.i]);
             if (!view_uniform(t, w, e.spine, &s) || !view_uniform(t, w, e.outer, &s))
+                return false;
+            if (u->code != T_matmul && load_excess_ns(f->plan, v, w, e) > HANDOVER_NS)
                 return false;
         }
     }

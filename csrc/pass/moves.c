@@ -1,13 +1,17 @@
 /* moves.c - whether a value that is only moved goes in blocks, by itself, or as the rows of a group.
  *
- * in:   a layout op or a copy, and the span that suits a group of it best
- * out:  that blocks of it (lower/blocks.c) take less time than the row tiles of that group
+ * in:   a layout op or a copy, and the span that suits a group of it best; or a view, and the span of who reads it
+ * out:  that blocks of it (lower/blocks.c) take less time than the row tiles of that group; or what the reader's loads
+ *       take beyond those of a value that has been put in order
  * rule: both are priced by the runs of their DMAs and the lanes that are busy, ns per element.
  */
 #include "lower/blocks.h"
 #include "pass/pass.h"
 
+#define PASSES 4        /* of a value put in order: read, written, and read again in long runs; and some doubt */
 #define OUTER_NS 2000.0 /* an outer iteration fills and drains the engines */
+#define TILE_BYTES 32768 /* of rows that are neighbours in memory: so many per partition make a run */
+#define INSIDE_ROWS 64   /* and from so many rows on they do */
 #define BLOCK_NS 65.0   /* a block of 32 x 32 on the vector engine */
 
 /* The strides of op's result in what lies deepest below it. */
@@ -71,4 +75,55 @@ moves_in_blocks(const Plan *p, const Op *op, Span s)
     double busy = (double)MIN(rows, (int64_t)hw->pmax) / hw->pmax;
     double ns = (rows_ns(hw, t, &from, s, true) + rows_ns(hw, t, &to, s, false)) / busy;
     return b.ns < ns + (outer > 1 ? OUTER_NS * (double)outer / (double)type_numel(t) : 0);
+}
+
+/* Elements of a run that a row tile of the view moves in; 0: a broadcast, or a transpose that is loaded, which have
+ * ways of their own. */
+static int64_t
+run_of_rows(const Type *t, const View *w, Span s, bool load)
+{
+    int64_t rs, run = 1, dims = 0, elems = 1, rows = range_size(t, s.spine);
+    bool whole = true, repeats = false;
+    view_uniform(t, w, s.spine, &rs);
+    for (int i = t->rank; i-- > 0;) {
+        bool is_free = (i < s.spine.lo || i >= s.spine.hi) && (i < s.outer.lo || i >= s.outer.hi);
+        if (!is_free || t->dim[i] == 1)
+            continue;
+        dims++;
+        elems *= t->dim[i];
+        repeats |= w->stride[i] == 0;
+        whole = whole && w->stride[i] == run;
+        run *= whole ? t->dim[i] : 1;
+    }
+    if (repeats || rs == 0 || rows == 1 || (rs == 1 && (dims == 0 || (load && dims == 1))))
+        return 0;
+    if (whole)
+        return rs == run ? run * rows : run;
+    int64_t per = rs == 1 ? MIN(TILE_BYTES / (elems * dtypes[t->dtype].bytes), rows / 512) : 1;
+    return MAX(per >= INSIDE_ROWS ? per : 1, run);
+}
+
+static double
+excess_ns(const Plan *p, Val v, const View *w, Span s, bool load)
+{
+    const Type *t = val_type(p->g, v);
+    const Hw *hw = hw_get(p->target);
+    int64_t bytes = dtypes[t->dtype].bytes, run = s.role == RO_row ? run_of_rows(t, w, s, load) : 0;
+    if (run == 0 || run * bytes >= hw->dma_good_bytes)
+        return 0;
+    double good = move_ns(hw, (int64_t)hw->dma_good_bytes / bytes, bytes);
+    return (double)type_numel(t) * (move_ns(hw, run, bytes) - PASSES * good);
+}
+
+double
+load_excess_ns(const Plan *p, Val v, const View *w, Span s)
+{
+    return excess_ns(p, v, w, s, true);
+}
+
+double
+store_excess_ns(const Plan *p, Val v, Span s)
+{
+    View w = view_identity(p->g, v);
+    return excess_ns(p, v, &w, s, false);
 }

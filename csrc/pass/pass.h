@@ -78,6 +78,9 @@ bool has_tiling(const Graph *g, const Op *op, int64_t row_bytes); /* under the l
 Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
 /* moves.c */
 bool moves_in_blocks(const Plan *p, const Op *op, Span s); /* rather than as a group with that span */
+/* what a group with that span loses when it loads v through w as it is; less than 0: nothing */
+double load_excess_ns(const Plan *p, Val v, const View *w, Span s);
+double store_excess_ns(const Plan *p, Val v, Span s); /* the same of a result */
 /* choose.c: fills the decisions; lowers and prices a few candidates when the program is small enough to try */
 typedef struct Realized {
     Graph *stage[3];

@@ -4,12 +4,15 @@
  * out:  the same function; of ops that no spine suits only layout ops and concats remain, which fuse moves within HBM
  * rule: element-wise ops and products get operands of their own shape, then any run of dims will do as rows.
  *       Reductions go axis by axis, the last first, and a long axis in two steps: runs of it, then what they left.
- *       Products of many small matrices are sums of element-wise products, a matrix in each partition.
+ *       Products of many small matrices, or of many rows with one, are sums of element-wise products, in each
+ *       partition those of a matrix or of a row.
  */
 #include "pass/pass.h"
 
 #define MATRICES 128     /* as many keep all partitions busy, where the tensor engine would take them one by one */
 #define MATRIX_WORK 4096 /* multiplications of one: 64 ns of the vector engine, where the tensor engine needs 1000 */
+#define THIN_ROWS 1024   /* of a product with one matrix, as thin as this: */
+#define THIN_WORK 64     /* multiplications of a row; 128 rows of it take the tensor engine 450 ns */
 #define RUN_BYTES 8192   /* of a long axis that is reduced at once: the shortest row limit of groups */
 
 /* ---- operands of their own shape ---- */
@@ -170,7 +173,8 @@ has_small_matrices(const Graph *g, const Op *op)
     const Type *t = val_type(g, op->out), *a = val_type(g, op_val(g, op, 0)), *b = val_type(g, op_val(g, op, 1));
     int64_t m = t->dim[t->rank - 2], n = t->dim[t->rank - 1], k = a->dim[a->rank - 1];
     bool small = m <= MATRIX_WORK && n <= MATRIX_WORK && k <= MATRIX_WORK && m * n * k <= MATRIX_WORK;
-    return small && k > 0 && t->rank < MAX_RANK && matrices(t, b) >= MATRICES;
+    bool thin = matrices(t, b) == 1 && type_numel(t) / n >= THIN_ROWS && n <= THIN_WORK && k <= THIN_WORK / n;
+    return k > 0 && t->rank < MAX_RANK && (thin || (small && matrices(t, b) >= MATRICES));
 }
 
 /* v in f32, with a dim of size 1 before dim `at` from the end. */
