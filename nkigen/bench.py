@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 import nkigen
-from nkigen import calibration, workloads
+from nkigen import calibration, cliffs, workloads
 from nkigen.workloads import Workload
 
 TARGETS = ("trn1", "trn2", "trn3")
@@ -68,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         action="store_true",
         help="price published kernels instead, and print predicted over measured time",
+    )
+    parser.add_argument(
+        "--cliffs",
+        action="store_true",
+        help="compare kernels with neighbours that do as much; --update keeps those met",
     )
     parser.add_argument(
         "--full",
@@ -407,6 +412,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the benchmark; the exit code."""
     if args.calibration:
         return calibration.run()
+    if args.cliffs:
+        return cliffs.run(args.update)
     try:
         plan = plan_of(args)
     except (KeyError, ValueError) as e:
