@@ -16,11 +16,9 @@
 #define MAX_ROW_BYTES (96 * 1024) /* one value's row in one partition: two of them and their copies must fit SBUF */
 #define PINNED_NS 1e6             /* a layout op computed for its own sake: some have no tiling at all */
 #define TRIAL_OPS 48              /* how far a trial looks for what a span would absorb */
-#define HANDOVER_NS 8000.0        /* a value written by one group and read by another: two DMAs that nothing hides */
 #define COMBINE_NS 6000.0         /* combining the partitions of a reduction over the spine */
 #define TAIL_NS 3000.0 /* the last rows of several tiles: DMAs that nothing hides. No reason to scatter rows */
 #define FREE_ELEMS 8192           /* values without the spine that a group may compute itself */
-#define SCATTERED_BYTES 512       /* of a run that is not */
 #define MAT_BYTES (150 * 1024)    /* full operands of one group that walks many row tiles, per partition */
 
 typedef struct Demand { /* what the consumers placed so far want of a value */
@@ -184,17 +182,6 @@ idle_ns(const Graph *g, const Op *op, bool founder, int64_t rows)
     return n * (1.0 / (double)MIN(rows, 128) - 1.0 / 128);
 }
 
-/* A row tile whose partitions are neighbours in memory moves element by element. */
-static bool
-is_scattered(const Graph *g, Val v, Span s)
-{
-    const Type *t = val_type(g, v);
-    int64_t inner = 1;
-    for (int i = s.spine.hi; i < t->rank; i++)
-        inner *= t->dim[i];
-    return s.spine.lo < s.spine.hi && inner == 1 && row_bytes(g, v, s) > dtypes[t->dtype].bytes;
-}
-
 /* A DMA can turn one free dim against the rows while it loads. */
 static bool
 is_transposable(const Graph *g, Val v, Span s)
@@ -256,7 +243,7 @@ trial_operand(const Fuse *f, Trial *t, Val u, Span e)
         base = op_val(g, val_def(g, base), 0);
     if (!is_source(g, base) && !is_reversal(g, base)) /* nor is a reversal ever read but from HBM */
         t->ns += HANDOVER_NS + 2 * hbm_ns(g, u);
-    if (e.role == RO_row && is_scattered(g, u, e))
+    if (e.role == RO_row && scatters_rows(g, u, e))
         t->ns += (is_transposable(g, u, e) ? 1 : 15) * hbm_ns(g, u);
 }
 
@@ -265,7 +252,7 @@ try_span(const Fuse *f, const Op *op, Span s, int64_t rows)
 {
     const Graph *g = f->g;
     Trial t = {.n = 0};
-    if (is_scattered(g, op->out, s))
+    if (scatters_rows(g, op->out, s))
         t.ns += 15 * hbm_ns(g, op->out) + TAIL_NS;
     trial_push(&t, op->out, s);
     for (int k = 0; k < t.n; k++) {
@@ -478,28 +465,13 @@ found_move(Fuse *f, OpId o)
     return ST_OK;
 }
 
-/* Of a concat that only scattered rows suit, long runs of the parts move faster by themselves. */
-static bool
-moves_better(const Fuse *f, const Op *op, Span s)
-{
-    const Graph *g = f->g;
-    if (op->code != T_concat || !is_scattered(g, op->out, s) || store_excess_ns(f->plan, op->out, s) < HANDOVER_NS)
-        return false;
-    View w = view_identity(g, op->out);
-    int64_t axis = attr_int(g->cx, op->attr, A_axis, 0), least = INT64_MAX;
-    for (int i = 0; i < op->nin; i++)
-        least = MIN(least, val_type(g, op_val(g, op, i))->dim[axis]);
-    return least * w.stride[axis] * dtypes[val_dtype(g, op->out)].bytes >= SCATTERED_BYTES;
-}
-
 static Status
 found_group(Fuse *f, OpId o)
 {
     const Op *op = graph_op(f->g, o);
     const Demand *d = &f->d[op->out.i];
     Best b = best_span(f, op);
-    if ((b.ns < 0 && may_move(f->g, op)) ||
-        (b.ns >= 0 && (moves_better(f, op, b.span) || moves_in_blocks(f->plan, op, b.span))))
+    if (b.ns < 0 ? may_move(f->g, op) : moves_better(f->plan, op, b.span))
         return found_move(f, o);
     if (b.ns < 0)
         return fail(f->cx, ST_BUG, op->loc, "NKI-4010 fuse: %s has no tiling", op_def(f->g, op)->name);
@@ -566,6 +538,16 @@ settle_view(Fuse *f, Val v)
     return true;
 }
 
+/* A product takes its operand from HBM in either orientation, but would turn what has been computed. */
+static bool
+only_products_read(const Fuse *f, Val v)
+{
+    bool all = true;
+    for (uint32_t k = f->use_at[v.i]; k < f->use_at[v.i + 1]; k++)
+        all = all && f->g->ops.p[f->use[k]].code == T_matmul;
+    return all;
+}
+
 /* A view costs nothing when several groups read it. A slice of something in HBM is better loaded alone, unless the
  * parts make up the whole. */
 static bool
@@ -575,7 +557,7 @@ prefers_view(const Fuse *f, const Op *op)
     Val u = op_val(g, op, 0), base = u;
     while (is_layout(g, base))
         base = op_val(g, val_def(g, base), 0);
-    if (is_source(g, base) && f->d[op->out.i].stored)
+    if (is_source(g, base) && (f->d[op->out.i].stored || only_products_read(f, op->out)))
         return true;
     if (op->code != T_slice || !is_source(g, u))
         return false;

@@ -8,11 +8,23 @@
 #include "lower/blocks.h"
 #include "pass/pass.h"
 
-#define PASSES 4        /* of a value put in order: read, written, and read again in long runs; and some doubt */
-#define OUTER_NS 2000.0 /* an outer iteration fills and drains the engines */
-#define TILE_BYTES 32768 /* of rows that are neighbours in memory: so many per partition make a run */
-#define INSIDE_ROWS 64   /* and from so many rows on they do */
-#define BLOCK_NS 65.0   /* a block of 32 x 32 on the vector engine */
+#define SCATTERED_BYTES 512 /* of a run of a concat's part that moves at its full rate */
+#define PASSES 4            /* of a value put in order: read, written, and read again in long runs; and some doubt */
+#define OUTER_NS 2000.0     /* an outer iteration fills and drains the engines */
+#define TILE_BYTES 32768    /* of rows that are neighbours in memory: so many per partition make a run, */
+#define INSIDE_ROWS 64      /* and from so many rows on they do */
+#define BLOCK_NS 65.0       /* a block of 32 x 32 on the vector engine */
+
+/* A row tile whose partitions are neighbours in memory moves element by element. */
+bool
+scatters_rows(const Graph *g, Val v, Span s)
+{
+    const Type *t = val_type(g, v);
+    int64_t inner = 1;
+    for (int i = s.spine.hi; i < t->rank; i++)
+        inner *= t->dim[i];
+    return s.spine.lo < s.spine.hi && inner == 1 && free_elems(t, s) > 1;
+}
 
 /* The strides of op's result in what lies deepest below it. */
 static bool
@@ -55,7 +67,7 @@ rows_ns(const Hw *hw, const Type *t, const View *w, Span s, bool load)
     return move_ns(hw, run, bytes);
 }
 
-bool
+static bool
 moves_in_blocks(const Plan *p, const Op *op, Span s)
 {
     const Graph *g = p->g;
@@ -121,9 +133,22 @@ load_excess_ns(const Plan *p, Val v, const View *w, Span s)
     return excess_ns(p, v, w, s, true);
 }
 
-double
-store_excess_ns(const Plan *p, Val v, Span s)
+/* Of a concat that only scattered rows suit, long runs of the parts move faster by themselves. */
+static bool
+parts_are_long(const Plan *p, const Op *op, Span s)
 {
-    View w = view_identity(p->g, v);
-    return excess_ns(p, v, &w, s, false);
+    const Graph *g = p->g;
+    View w = view_identity(g, op->out);
+    if (op->code != T_concat || !scatters_rows(g, op->out, s) || excess_ns(p, op->out, &w, s, false) < HANDOVER_NS)
+        return false;
+    int64_t axis = attr_int(g->cx, op->attr, A_axis, 0), least = INT64_MAX;
+    for (int i = 0; i < op->nin; i++)
+        least = MIN(least, val_type(g, op_val(g, op, i))->dim[axis]);
+    return least * w.stride[axis] * dtypes[val_dtype(g, op->out)].bytes >= SCATTERED_BYTES;
+}
+
+bool
+moves_better(const Plan *p, const Op *op, Span s)
+{
+    return op->code == T_concat ? parts_are_long(p, op, s) : moves_in_blocks(p, op, s);
 }

@@ -77,10 +77,11 @@ void divmod_unsigned(Expr *e, Val a, Val b, Val *quotient, Val *rest);
 bool has_tiling(const Graph *g, const Op *op, int64_t row_bytes); /* under the limits of CompileOptions */
 Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
 /* moves.c */
-bool moves_in_blocks(const Plan *p, const Op *op, Span s); /* rather than as a group with that span */
+#define HANDOVER_NS 8000.0 /* a value written by one group and read by another: two DMAs that nothing hides */
+bool scatters_rows(const Graph *g, Val v, Span s);
+bool moves_better(const Plan *p, const Op *op, Span s); /* by itself than as a group with that span */
 /* what a group with that span loses when it loads v through w as it is; less than 0: nothing */
 double load_excess_ns(const Plan *p, Val v, const View *w, Span s);
-double store_excess_ns(const Plan *p, Val v, Span s); /* the same of a result */
 /* choose.c: fills the decisions; lowers and prices a few candidates when the program is small enough to try */
 typedef struct Realized {
     Graph *stage[3];
