@@ -43,28 +43,47 @@ deepest_view(const Graph *g, const Op *op, View *out)
     return view_between(g, base, u, &w) && view_step(g, op, &w, out);
 }
 
-/* ns of an element between chip and HBM in row tiles: through a transpose where rows are neighbours in memory. */
-static double
-rows_ns(const Hw *hw, const Type *t, const View *w, Span s, bool load)
+typedef struct Row { /* of a view, in a partition */
+    int64_t stride;  /* from one row to the next */
+    int64_t run;     /* elements of its innermost run in memory */
+    int64_t elems;   /* free ones */
+    int dims;        /* free ones with more than one element */
+    bool whole;      /* it is one run */
+    bool repeats;    /* along some dim it has the same elements */
+} Row;
+
+static Row
+row_of(const Type *t, const View *w, Span s)
 {
-    int64_t rs, run = 1, dims = 0, bytes = dtypes[t->dtype].bytes;
-    bool whole = true;
-    view_uniform(t, w, s.spine, &rs);
+    Row r = {.run = 1, .elems = 1, .whole = true};
+    view_uniform(t, w, s.spine, &r.stride);
     for (int i = t->rank; i-- > 0;) {
         bool is_free = (i < s.spine.lo || i >= s.spine.hi) && (i < s.outer.lo || i >= s.outer.hi);
         if (!is_free || t->dim[i] == 1)
             continue;
-        dims++;
-        whole = whole && w->stride[i] == run;
-        run *= whole ? t->dim[i] : 1;
+        r.dims++;
+        r.elems *= t->dim[i];
+        r.repeats |= w->stride[i] == 0;
+        r.whole = r.whole && w->stride[i] == r.run;
+        r.run *= r.whole ? t->dim[i] : 1;
     }
-    if (dims == 0 && rs == 1)
-        return move_ns(hw, hw->dma_good_bytes, bytes);
-    if (load && dims == 1 && rs == 1 && run == 1 && hw->dma_transpose)
+    return r;
+}
+
+/* ns of an element between chip and HBM in row tiles: through a transpose where rows are neighbours in memory. */
+static double
+rows_ns(const Hw *hw, const Type *t, const View *w, Span s, bool load)
+{
+    Row r = row_of(t, w, s);
+    int64_t bytes = dtypes[t->dtype].bytes;
+    bool turns = load && r.dims == 1 && r.stride == 1 && r.run == 1;
+    if (r.dims == 0 && r.stride == 1)
+        return move_ns(hw, (int64_t)hw->dma_good_bytes, bytes);
+    if (turns && hw->dma_transpose)
         return move_ns(hw, (int64_t)hw->pmax, bytes) / hw->dma_transpose_hbm;
-    if (load && dims == 1 && rs == 1 && run == 1)
+    if (turns)
         return MAX(move_ns(hw, (int64_t)hw->pmax, bytes), 2 * BLOCK_NS / (hw->vector_transpose * hw->vector_transpose));
-    return move_ns(hw, run, bytes);
+    return move_ns(hw, r.run, bytes);
 }
 
 static bool
@@ -94,25 +113,14 @@ moves_in_blocks(const Plan *p, const Op *op, Span s)
 static int64_t
 run_of_rows(const Type *t, const View *w, Span s, bool load)
 {
-    int64_t rs, run = 1, dims = 0, elems = 1, rows = range_size(t, s.spine);
-    bool whole = true, repeats = false;
-    view_uniform(t, w, s.spine, &rs);
-    for (int i = t->rank; i-- > 0;) {
-        bool is_free = (i < s.spine.lo || i >= s.spine.hi) && (i < s.outer.lo || i >= s.outer.hi);
-        if (!is_free || t->dim[i] == 1)
-            continue;
-        dims++;
-        elems *= t->dim[i];
-        repeats |= w->stride[i] == 0;
-        whole = whole && w->stride[i] == run;
-        run *= whole ? t->dim[i] : 1;
-    }
-    if (repeats || rs == 0 || rows == 1 || (rs == 1 && (dims == 0 || (load && dims == 1))))
+    Row r = row_of(t, w, s);
+    int64_t rows = range_size(t, s.spine);
+    if (r.repeats || r.stride == 0 || rows == 1 || (r.stride == 1 && (r.dims == 0 || (load && r.dims == 1))))
         return 0;
-    if (whole)
-        return rs == run ? run * rows : run;
-    int64_t per = rs == 1 ? MIN(TILE_BYTES / (elems * dtypes[t->dtype].bytes), rows / 512) : 1;
-    return MAX(per >= INSIDE_ROWS ? per : 1, run);
+    if (r.whole)
+        return r.stride == r.run ? r.run * rows : r.run;
+    int64_t per = r.stride == 1 ? MIN(TILE_BYTES / (r.elems * dtypes[t->dtype].bytes), rows / 512) : 1;
+    return MAX(per >= INSIDE_ROWS ? per : 1, r.run);
 }
 
 static double
