@@ -218,8 +218,7 @@ show_plan(Compiled *c, const CompileOptions *opt, Arena *a, Stage *out)
     Plan p;
     Realized done = {{0}};
     TRY(make_plan(c, opt, a, &p, &done));
-    for (int i = 0; i < COUNT_OF(done.stage); i++)
-        graph_free(done.stage[i]);
+    realized_free(&done);
     return plan_text(&p, &out->text);
 }
 
@@ -230,8 +229,8 @@ show_lowered(Compiled *c, const CompileOptions *opt, Arena *a, Stage *out)
     Realized done = {{0}};
     TRY(make_plan(c, opt, a, &p, &done));
     out->graph = done.stage[0];
-    for (int i = 1; i < COUNT_OF(done.stage); i++)
-        graph_free(done.stage[i]);
+    done.stage[0] = NULL;
+    realized_free(&done);
     return ST_OK;
 }
 

@@ -454,17 +454,32 @@ attr_ints(const Ctx *cx, AttrId a, Key k, const int64_t **out)
     return t ? t->n : 0;
 }
 
+/* The entries of `a` but that of a key; returns how many. */
+static int
+other_items(const Ctx *cx, AttrId a, Key key, AttrItem out[A_COUNT])
+{
+    const Attr *rec = cx->intern->attrs.p[a.i];
+    int n = 0;
+    for (uint32_t i = 0; i < rec->n; i++)
+        if (rec->item[i].key != key)
+            out[n++] = rec->item[i];
+    return n;
+}
+
 Status
 attr_with(Ctx *cx, AttrId a, AttrItem item, AttrId *out)
 {
-    const Attr *rec = cx->intern->attrs.p[a.i];
     AttrItem all[A_COUNT + 1];
-    int n = 0;
-    for (uint32_t i = 0; i < rec->n; i++)
-        if (rec->item[i].key != item.key)
-            all[n++] = rec->item[i];
+    int n = other_items(cx, a, item.key, all);
     all[n++] = item;
     return attr_make(cx, all, n, out);
+}
+
+Status
+attr_without(Ctx *cx, AttrId a, Key key, AttrId *out)
+{
+    AttrItem all[A_COUNT];
+    return attr_make(cx, all, other_items(cx, a, key, all), out);
 }
 
 /* ---- access patterns ---- */

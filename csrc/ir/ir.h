@@ -210,6 +210,7 @@ int64_t attr_int(const Ctx *cx, AttrId a, Key k, int64_t absent);    /* also boo
 double attr_float(const Ctx *cx, AttrId a, Key k, double absent);
 int attr_ints(const Ctx *cx, AttrId a, Key k, const int64_t **out);  /* how many; 0 when absent */
 Status attr_with(Ctx *cx, AttrId a, AttrItem item, AttrId *out);     /* add or replace one entry */
+Status attr_without(Ctx *cx, AttrId a, Key key, AttrId *out);        /* without that entry, if there is one */
 Status data_make(Ctx *cx, DType dt, const void *p, size_t bytes, const Data **out); /* copies; shares equal content */
 /* Normalises terms; keeps dims as given. Counts are at least 1; what a pattern reaches stays below 2^60. */
 Status ap_make(Ctx *cx, const Ap *ap, ApId *out);

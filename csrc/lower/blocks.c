@@ -11,8 +11,7 @@
 #include <string.h>
 
 #define BLOCK_BYTES 32768 /* in a partition, and as much again for the other order */
-#define DENSE_STRIDE 16   /* elements of the source of which one is wanted, at most: the run is loaded with the others \
-                           */
+#define DENSE_STRIDE 16   /* of so many elements of the source one is wanted, at most: the others come along */
 #define LEAST_RUN 64      /* bytes of a run to try; each try is four times the one before */
 #define PATTERN_DIMS 4    /* within a partition, as of any pattern on chip */
 

@@ -12,9 +12,9 @@ typedef struct Strided { /* the same elements in the result and in the source, b
     int64_t count[MAX_RANK], to[MAX_RANK], from[MAX_RANK];
 } Strided;
 
+/* A dim, merged with the one before where both sides allow it. */
 static inline void
-strided_add(Strided *m, int64_t count, int64_t to,
-            int64_t from) /* a dim, merged with the one before where both sides do */
+strided_add(Strided *m, int64_t count, int64_t to, int64_t from)
 {
     int k = m->n - 1;
     if (count == 1)
@@ -41,7 +41,7 @@ typedef struct Blocks {
 
 /* false: a single DMA within HBM takes no longer */
 bool choose_blocks(const Strided *m, const Hw *hw, int64_t bytes, Blocks *out);
-double move_ns(const Hw *hw, int64_t run,
-               int64_t bytes); /* of an element in runs of so many, in a DMA of all engines */
+/* Of an element of so many bytes in runs of so many elements, in a DMA of all engines. */
+double move_ns(const Hw *hw, int64_t run, int64_t bytes);
 
 #endif

@@ -5,6 +5,7 @@
 #include "cost/cost.h"
 #include "plan/plan.h"
 
+#define INSTR_US 0.04  /* what an instruction is worth avoiding: its fetch, and its share of the instruction memory */
 #define PLACE_ALIGN 64 /* bytes: where buffers in SBUF start; those in PSUM take whole banks */
 
 /* lower.c: tile program without addresses. schedule.c, allocate.c: tile -> tile

@@ -16,7 +16,6 @@
 #define ROUNDS 3      /* of justification: forwards with backwards between them */
 #define DEFAULT_TRIES 3
 #define NEAR 1.01     /* times the busiest engine: no other order is worth looking for */
-#define INSTR_US 0.04 /* what an instruction is worth avoiding */
 
 typedef struct Try { /* one way to look for an order */
     bool cut, choose;
@@ -111,9 +110,9 @@ place_best(Best *best, bool *ok)
 {
     TRY(place_values(best->s, &best->o, ok));
     for (int i = 0; i < 3 && !*ok; i++) {
+        const Straight *s = best->s;
         Limits lim = best->lim;
         lim.room[SP_sbuf] = lim.room[SP_sbuf] * 7 / 8 / PLACE_ALIGN * PLACE_ALIGN;
-        const Straight *s = best->s;
         *best = (Best){0};
         TRY(justify(s, &lim, best));
         if (!best->s)

@@ -40,10 +40,10 @@ typedef struct Node { /* one execution of an instruction */
     bool adds; /* a matmul that accumulates */
 } Node;
 
-typedef struct Arc {
+typedef struct Arc { /* why: a set of 1 << DEP_* */
     uint32_t node;
     uint8_t why;
-} Arc; /* a set of 1 << DEP_* */
+} Arc;
 
 typedef struct Straight {
     const Graph *g;
@@ -75,22 +75,22 @@ typedef struct Order {   /* a schedule */
     double us;           /* when all is done */
 } Order;
 
-/* expand.c: *fits is false when the program has more than `most` instructions */
+/* pipeline_expand.c: *fits is false when the program has more than `most` instructions */
 Status straight_expand(const Graph *g, const Graph *lowered, Arena *a, Arena *scratch, uint32_t most, Straight *out,
                        bool *fits);
-/* split.c: DMAs of more than `us` in pieces */
+/* pipeline_split.c: DMAs of more than `us` in pieces */
 Status straight_split(const Straight *in, double us, Straight *out);
-/* link.c: users, edges */
+/* pipeline_link.c: users, edges */
 Status straight_link(Straight *s);
-/* pool.c: the memory of a schedule in the making */
+/* pipeline_pool.c: the memory of a schedule in the making */
 #define MAX_ALIVE 4
-typedef struct Chunk {
+typedef struct Chunk { /* memory that is free from `at` on */
     double at;
     int64_t bytes;
-} Chunk; /* memory that is free from `at` on */
-typedef struct Slots {
+} Chunk;
+typedef struct Slots { /* from when on one more value may be under way */
     double at[MAX_ALIVE];
-} Slots; /* from when on one more value may be under way */
+} Slots;
 typedef struct Pool {
     const Straight *s;
     const Limits *lim;
@@ -112,11 +112,12 @@ double pool_room(Pool *p, uint32_t node);  /* when there is room for the values 
 bool pool_is_safe(Pool *p, uint32_t node); /* whether the rest, in the naive order, fits once it has run */
 Status pool_commit(Pool *p, uint32_t node, int lane, double end);
 
-/* list.c: `key` by node, least first. Backwards: from the end of the program, edges turned around. *ok: it fits. */
+/* pipeline_list.c: `key` by node, least first. Backwards: from the end of the program, edges turned around. *ok: it
+ * fits. */
 Status list_schedule(const Straight *s, const Limits *lim, const double *key, bool backwards, Order *out, bool *ok);
-/* place.c */
+/* pipeline_place.c */
 Status place_values(const Straight *s, Order *o, bool *ok);
-/* write.c */
+/* pipeline_write.c */
 Status straight_write(const Straight *s, const Order *o, Graph **out);
 
 /* schedule.c: the engines that op, which was given none, may run on; returns how many, at most MAX_ENGINES */

@@ -13,13 +13,13 @@
 #define SMALL_BYTES 4096
 
 typedef enum Policy { PL_oldest, PL_tightest, PL_ends, PL_COUNT } Policy;
-typedef struct Hole {
+typedef struct Hole { /* free bytes, and from when on */
     int64_t lo, hi;
     double since;
-} Hole; /* free bytes, and from when on */
-typedef struct Life {
+} Hole;
+typedef struct Life { /* positions in the text */
     uint32_t first, last;
-} Life; /* positions in the text */
+} Life;
 typedef struct Place {
     const Straight *s;
     Order *o;
@@ -51,11 +51,11 @@ find_spans(Place *p)
     return ST_OK;
 }
 
-typedef struct Fit {
+typedef struct Fit { /* holes [from, to) as one */
     uint32_t from, to;
     double since;
     int64_t lo, hi, room;
-} Fit; /* holes [from, to) as one */
+} Fit;
 
 /* Whether `a` is the better place for a value of `bytes`. */
 static bool

@@ -3,7 +3,7 @@
  * in:   nodes in the order in which they are chosen
  * out:  from when on there is room for what a node opens; whether it may open it
  * rule: what has run and what has not, the latter in the naive order, fits at every moment (the banker's test). So the
- *       next node of the naive order may always run. Memory is a fluid here: addresses are place.c's business.
+ *       next node of the naive order may always run. Memory is a fluid here: addresses are pipeline_place.c's business.
  */
 #include "lower/pipeline.h"
 

@@ -65,19 +65,6 @@ write_operand(Write *w, const Touch *t, Operand *out)
     return ap_make(s->g->cx, &ap, &out->ap);
 }
 
-static Status
-attr_without(Ctx *cx, AttrId attr, Key key, AttrId *out)
-{
-    AttrItem kept[24];
-    int n, k = 0;
-    const AttrItem *item = attr_items(cx, attr, &n);
-    for (int i = 0; i < n && k < COUNT_OF(kept); i++)
-        if (item[i].key != key)
-            kept[k++] = item[i];
-    *out = (AttrId){0};
-    return k ? attr_make(cx, kept, k, out) : ST_OK;
-}
-
 /* The op's attributes on the engine of the schedule. */
 static Status
 write_attr(const Write *w, const Node *n, const Op *op, int engine, AttrId *out)

@@ -10,15 +10,12 @@
 #include "lower/lower.h"
 #include "pass/pass.h"
 
-#define TILE_BYTES 32768 /* of the widest value of a group: long DMAs, room for several values and copies */
 #define MIN_TILES 4      /* row tiles of a large group, so that loads overlap with compute */
 #define WORK_BYTES 53248 /* SBUF left for tiles when full matmul operands stay on chip */
 #define TRY_MEMBERS 400  /* trying is for programs up to this size: each try costs about 0.3 us per op and member */
 #define TRY_GROUPS 8
 #define DMA_SHARE 0.1
-#define RUN_BYTES 256 /* of neighbouring f32 rows in one partition: from here on a DMA moves them as runs */
 #define ABOUT 1.03    /* as fast as the fastest: the model is no more exact than that */
-#define INSTR_US 0.04 /* what an instruction is worth avoiding: its fetch, and its share of the instruction memory */
 
 static int64_t
 value_bytes(const Graph *g, Val v, Span s)
@@ -92,7 +89,7 @@ first_guess(const Plan *p, const Hw *hw, Group *gr)
     gr->resident = gr->has_matmul ? (int64_t)hw->sbuf_usable - WORK_BYTES : 0;
     cut_columns(p, gr);
     int64_t per = gr->has_matmul ? 1 : rows_for(gr->rows, widest_row(p, gr), TILE_BYTES);
-    gr->per_tile = is_scattered(p, gr) && per * 4 < RUN_BYTES ? 1 : (int32_t)per;
+    gr->per_tile = is_scattered(p, gr) && per < INSIDE_ROWS ? 1 : (int32_t)per;
 }
 
 /* One step smaller; false when there is none. */
@@ -116,7 +113,7 @@ cut_down(Group *gr)
     return true;
 }
 
-static void
+void
 realized_free(Realized *r)
 {
     for (int i = 0; i < COUNT_OF(r->stage); i++)

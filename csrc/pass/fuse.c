@@ -282,7 +282,7 @@ consider(const Fuse *f, const Op *op, Span s, const Type *t, Best *best)
         return;
     }
     int64_t rows = range_size(t, s.spine), outer = range_size(t, s.outer);
-    double ns = try_span(f, op, s, rows) + (double)outer * 2000.0; /* an outer iteration fills and drains the engines */
+    double ns = try_span(f, op, s, rows) + (double)outer * OUTER_NS;
     ns += (s.role == RO_acc ? COMBINE_NS * (double)outer : 0) + (rows > 128 && rows % 128 ? TAIL_NS : 0);
     if (best->ns < 0 || ns < best->ns)
         *best = (Best){s, ns, rows, outer};

@@ -10,9 +10,6 @@
 
 #define SCATTERED_BYTES 512 /* of a run of a concat's part that moves at its full rate */
 #define PASSES 4            /* of a value put in order: read, written, and read again in long runs; and some doubt */
-#define OUTER_NS 2000.0     /* an outer iteration fills and drains the engines */
-#define TILE_BYTES 32768    /* of rows that are neighbours in memory: so many per partition make a run, */
-#define INSIDE_ROWS 64      /* and from so many rows on they do */
 #define BLOCK_NS 65.0       /* a block of 32 x 32 on the vector engine */
 
 /* A row tile whose partitions are neighbours in memory moves element by element. */

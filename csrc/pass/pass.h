@@ -73,11 +73,16 @@ Val expand_int_power(Expr *e, Val x, Val n);
 Val wrapped(Expr *e, Val x, DType to); /* of any integer dtype: its lowest bits */
 void divmod_unsigned(Expr *e, Val a, Val b, Val *quotient, Val *rest);
 
+/* what fuse.c expects of the tiles that choose.c cuts */
+#define TILE_BYTES 32768   /* of the widest value of a group: long DMAs, room for several values and copies */
+#define INSIDE_ROWS 64     /* neighbouring rows in one partition: from here on a DMA moves them as runs */
+#define OUTER_NS 2000.0    /* an outer iteration fills and drains the engines */
+#define HANDOVER_NS 8000.0 /* a value written by one group and read by another: two DMAs that nothing hides */
+
 /* fuse.c */
 bool has_tiling(const Graph *g, const Op *op, int64_t row_bytes); /* under the limits of CompileOptions */
 Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
 /* moves.c */
-#define HANDOVER_NS 8000.0 /* a value written by one group and read by another: two DMAs that nothing hides */
 bool scatters_rows(const Graph *g, Val v, Span s);
 bool moves_better(const Plan *p, const Op *op, Span s); /* by itself than as a group with that span */
 /* what a group with that span loses when it loads v through w as it is; less than 0: nothing */
@@ -87,6 +92,7 @@ typedef struct Realized {
     Graph *stage[3];
 } Realized; /* a plan carried out: lowered, scheduled, allocated */
 Status pass_plan(Plan *p, const CompileOptions *opt, Realized *best);
+void realized_free(Realized *r); /* all stages that are there */
 
 /* reroll.c - for emitted source: neighbouring copies of the same code become loops; buffers lose their addresses */
 Status pass_reroll(const Graph *in, const CompileOptions *opt, Graph **out);
