@@ -27,6 +27,8 @@ import numpy as np
 
 import nkigen
 from nkigen import calibration, cliffs, workloads
+from nkigen.anchors import ANCHORS, WAITING, Anchor
+from nkigen.layers import LAYERS
 from nkigen.workloads import Workload
 
 TARGETS = ("trn1", "trn2", "trn3")
@@ -45,13 +47,24 @@ MIB = 1 << 20
 #: us of the busiest engine above which a kernel counts as long
 LONG_US = 20.0
 
+#: ms that repeating a long compilation may take
+REPEAT_MS = 1000.0
+#: every kernel by name; those after WORKLOADS are run when named, or by --all
+KERNELS: dict[str, Workload] = {**workloads.WORKLOADS, **LAYERS, **ANCHORS}
+
 Row = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m nkigen bench`."""
     known = " ".join([*workloads.WORKLOADS, *CHAINS])
-    parser.add_argument("names", nargs="*", help=f"all when none is given: {known}")
+    more = " ".join([*LAYERS, *ANCHORS])
+    parser.add_argument(
+        "names", nargs="*", help=f"these when none is given: {known}; more: {more}"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="also layers and kernels of experts"
+    )
     parser.add_argument("--json", metavar="FILE", help="write every figure there")
     parser.add_argument(
         "--baseline", metavar="FILE", help="fail where a figure got worse"
@@ -100,10 +113,13 @@ class Progress:
 
 
 def median_ms(call: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Median wall time of `call` in milliseconds, after one call to warm up."""
+    """Median wall time of `call` in milliseconds, after one call to warm up; fewer
+    repeats of what takes long."""
+    begin = time.perf_counter()
     call()
+    once = 1e3 * (time.perf_counter() - begin)
     times = []
-    for _ in range(repeats):
+    for _ in range(max(1, min(repeats, int(REPEAT_MS / max(once, 1e-3))))):
         begin = time.perf_counter()
         call()
         times.append(time.perf_counter() - begin)
@@ -147,6 +163,8 @@ def bench_workload(w: Workload, dtype: str, args: argparse.Namespace) -> Row:
         lambda: nkigen.compile(w.fn, *specs, target=args.target, cache=False)
     )
     row["compile_bar_ms"] = w.compile_bar_ms
+    if isinstance(w, Anchor):
+        row["floor_us"] = w.floor_us
     row["violations"] = len(kernel.verify())
     if not args.no_sim:
         row |= simulate(w, kernel, dtype, args.full)
@@ -269,6 +287,10 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("busiest us", lambda r: f"{busiest_us(r):.1f}"),
     ("time / busiest", lambda r: f"{r['modelled_us'] / max(busiest_us(r), 1e-9):.2f}"),
     (
+        "expert's floor us",
+        lambda r: format(r["floor_us"], "g") if "floor_us" in r else "",
+    ),
+    (
         "compile ms / bar",
         lambda r: compared(r["compile_ms"], r.get("compile_bar_ms"), ".1f"),
     ),
@@ -298,6 +320,8 @@ def print_table(rows: list[Row], full: bool) -> None:
             "  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip()
         )
     print("times in us are modelled; ! marks a missed bar")
+    if any("floor_us" in r for r in rows):
+        print("not here yet: " + "; ".join(f"{k} ({v})" for k, v in WAITING.items()))
     print(overlap(r for r in rows if r["name"] not in CHAINS))
 
 
@@ -350,6 +374,8 @@ def faults(rows: list[Row]) -> list[str]:
 def plan_of(args: argparse.Namespace) -> list[tuple[str, str]]:
     """The (name, dtype) pairs to run."""
     names = args.names or [*workloads.WORKLOADS, *CHAINS]
+    if args.all:
+        names = [*KERNELS, *CHAINS]
     dtypes = [d for d in args.dtype.split(",") if d]
     for d in dtypes:
         if d not in DTYPES:
@@ -358,9 +384,10 @@ def plan_of(args: argparse.Namespace) -> list[tuple[str, str]]:
     for n in names:
         if n in CHAINS:
             out.append((n, "f32"))
-        else:
+        elif n not in KERNELS:
             workloads.get(n)
-            out += [(n, d) for d in dtypes]
+        else:
+            out += [(n, d) for d in dtypes if d == "bf16" or n not in ANCHORS]
     return out
 
 
@@ -368,7 +395,7 @@ def one_row(name: str, dtype: str, args: argparse.Namespace) -> Row:
     try:
         if name in CHAINS:
             return bench_chain(name, args)
-        return bench_workload(workloads.get(name), dtype, args)
+        return bench_workload(KERNELS[name], dtype, args)
     except Exception as e:
         text = f"{type(e).__name__}: {e}".splitlines()[0]
         return {"name": name, "dtype": dtype, "target": args.target, "failure": text}

@@ -149,11 +149,11 @@ def np_dtype(name: str) -> np.dtype:
     return np.dtype({"f32": "float32", "f16": "float16", "f64": "float64"}[name])
 
 
-def _weight(shape: Shape) -> float:
+def weight_scale(shape: Shape) -> float:
     return 1.0 / math.sqrt(shape[0])
 
 
-def _unit(shape: Shape) -> float:
+def unit_scale(shape: Shape) -> float:
     return 1.0
 
 
@@ -222,7 +222,7 @@ SQUARE = (4096, 4096)
 HIDDEN = 1024
 
 
-def _layer_shapes(seq: int, hidden: int, inter: int) -> tuple[Shape, ...]:
+def layer_shapes(seq: int, hidden: int, inter: int) -> tuple[Shape, ...]:
     square = (hidden, hidden)
     return (
         (1, seq, hidden),
@@ -294,7 +294,7 @@ _ALL = (
         matmul,
         ((1024, 1024), (1024, 1024)),
         small=(((256, 384), (384, 512)), ((7, 131), (131, 129)), ((1, 64), (64, 1))),
-        scales=(_unit, _weight),
+        scales=(unit_scale, weight_scale),
         instr_bar=240,
         hbm_bar=1.0,
         has_matmul=True,
@@ -304,7 +304,7 @@ _ALL = (
         matmul,
         (SQUARE, SQUARE),
         small=(((384, 640), (640, 1030)), ((130, 700), (700, 513))),
-        scales=(_unit, _weight),
+        scales=(unit_scale, weight_scale),
         instr_bar=9300,
         hbm_bar=2.0,
         compile_bar_ms=10,
@@ -316,7 +316,7 @@ _ALL = (
         matmul_bias_gelu,
         ((2048, 1024), (1024, 4096), (4096,)),
         small=(((128, 256), (256, 512), (512,)), ((7, 131), (131, 520), (520,))),
-        scales=(_unit, _weight, _unit),
+        scales=(unit_scale, weight_scale, unit_scale),
         instr_bar=1300,
         hbm_bar=1.0,
         has_matmul=True,
@@ -329,7 +329,7 @@ _ALL = (
             ((128, 256), (256, 384), (256, 384), (384, 256)),
             ((7, 130), (130, 200), (130, 200), (200, 130)),
         ),
-        scales=(_unit, _weight, _weight, _weight),
+        scales=(unit_scale, weight_scale, weight_scale, weight_scale),
         instr_bar=300,
         hbm_bar=1.0,
         has_matmul=True,
@@ -357,10 +357,18 @@ _ALL = (
     Workload(
         "layer_s128",
         transformer_layer,
-        _layer_shapes(128, HIDDEN, 4096),
-        small=(_layer_shapes(32, 64, 128), _layer_shapes(7, 136, 200)),
-        scales=(_unit, _unit, _weight, _weight, _weight, _weight, _unit)
-        + (_weight, _weight),
+        layer_shapes(128, HIDDEN, 4096),
+        small=(layer_shapes(32, 64, 128), layer_shapes(7, 136, 200)),
+        scales=(
+            unit_scale,
+            unit_scale,
+            weight_scale,
+            weight_scale,
+            weight_scale,
+            weight_scale,
+            unit_scale,
+        )
+        + (weight_scale, weight_scale),
         hbm_bar=1.05,
         compile_bar_ms=30,
         has_matmul=True,
