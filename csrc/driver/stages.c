@@ -1,4 +1,4 @@
-/* pipeline.c - the journey of a kernel: one table, one row per stage.
+/* stages.c - the journey of a kernel: one table, one row per stage.
  *
  * in:   a traced tensor graph
  * out:  every stage of it; the last is a program that fits its NeuronCore, and its cost
