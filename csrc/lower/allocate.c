@@ -6,65 +6,13 @@
  *       after its last use (its loop, when copies rotate or values cross iterations). ST_LIMIT when there is no gap:
  *       the planner then cuts smaller tiles.
  */
+#include "lower/gaps.h"
 #include "lower/lower.h"
-
-#include <string.h>
-
-
-typedef struct Gap {
-    int64_t lo, hi;
-} Gap;
-typedef struct Pool {
-    VEC(Gap) gaps; /* free ranges, ascending, never adjacent */
-} Pool;
-
-static bool
-pool_take(Pool *p, int64_t bytes, int64_t *addr)
-{
-    uint32_t best = UINT32_MAX;
-    for (uint32_t i = 0; i < p->gaps.n; i++) {
-        int64_t room = p->gaps.p[i].hi - p->gaps.p[i].lo;
-        if (room >= bytes && (best == UINT32_MAX || room < p->gaps.p[best].hi - p->gaps.p[best].lo))
-            best = i;
-    }
-    if (best == UINT32_MAX)
-        return false;
-    Gap *gap = &p->gaps.p[best];
-    *addr = gap->lo;
-    gap->lo += bytes;
-    if (gap->lo == gap->hi) {
-        memmove(gap, gap + 1, (p->gaps.n - best - 1) * sizeof(Gap));
-        p->gaps.n--;
-    }
-    return true;
-}
-
-static Status
-pool_give(Ctx *cx, Pool *p, int64_t addr, int64_t bytes)
-{
-    uint32_t i = 0;
-    while (i < p->gaps.n && p->gaps.p[i].lo < addr)
-        i++;
-    VEC_PUSH(cx, &cx->scratch, &p->gaps, (Gap){0, 0});
-    memmove(&p->gaps.p[i + 1], &p->gaps.p[i], (p->gaps.n - 1 - i) * sizeof(Gap));
-    p->gaps.p[i] = (Gap){addr, addr + bytes};
-    if (i + 1 < p->gaps.n && p->gaps.p[i].hi == p->gaps.p[i + 1].lo) {
-        p->gaps.p[i].hi = p->gaps.p[i + 1].hi;
-        memmove(&p->gaps.p[i + 1], &p->gaps.p[i + 2], (p->gaps.n - i - 2) * sizeof(Gap));
-        p->gaps.n--;
-    }
-    if (i > 0 && p->gaps.p[i - 1].hi == p->gaps.p[i].lo) {
-        p->gaps.p[i - 1].hi = p->gaps.p[i].hi;
-        memmove(&p->gaps.p[i], &p->gaps.p[i + 1], (p->gaps.n - i - 1) * sizeof(Gap));
-        p->gaps.n--;
-    }
-    return ST_OK;
-}
 
 typedef struct Allocator {
     const Graph *g;
     Ctx *cx;
-    Pool pool[SP_COUNT];
+    Gaps pool[SP_COUNT];
     Live *live;
     int64_t *addr;                /* by val; -1: none */
     uint32_t *begin, *begin_next; /* by op: the first val to place there; by val: the next */
@@ -90,7 +38,7 @@ take(Allocator *al, Val v)
 {
     const Graph *g = al->g;
     const Type *t = val_type(g, v);
-    bool room = pool_take(&al->pool[t->space], all_copies(g, v), &al->addr[v.i]);
+    bool room = gaps_take(&al->pool[t->space], all_copies(g, v), &al->addr[v.i]);
     if (!room && al->missed) {
         al->missed[g->vals.p[v.i].def.i] = true;
         return ST_OK;
@@ -124,7 +72,8 @@ give_back(Allocator *al, OpId o)
 {
     for (uint32_t v = al->expire[o.i]; v; v = al->next[v]) {
         Val val = {v};
-        TRY(pool_give(al->cx, &al->pool[val_type(al->g, val)->space], al->addr[v], all_copies(al->g, val)));
+        TRY(gaps_give(al->cx, &al->cx->scratch, &al->pool[val_type(al->g, val)->space], al->addr[v],
+                      all_copies(al->g, val)));
     }
     return ST_OK;
 }
@@ -165,8 +114,8 @@ allocate(Allocator *al, const CompileOptions *opt)
     for (uint32_t v = 0; v < in->vals.n; v++)
         al->addr[v] = -1;
     TRY(tile_liveness(in, a, &al->live));
-    VEC_PUSH(al->cx, a, &al->pool[SP_sbuf].gaps, (Gap){0, (int64_t)hw->sbuf_usable / PLACE_ALIGN * PLACE_ALIGN});
-    VEC_PUSH(al->cx, a, &al->pool[SP_psum].gaps, (Gap){0, (int64_t)hw->psum_bytes});
+    VEC_PUSH(al->cx, a, &al->pool[SP_sbuf].gap, (Stretch){0, (int64_t)hw->sbuf_usable / PLACE_ALIGN * PLACE_ALIGN});
+    VEC_PUSH(al->cx, a, &al->pool[SP_psum].gap, (Stretch){0, (int64_t)hw->psum_bytes});
     return assign(al);
 }
 

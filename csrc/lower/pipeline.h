@@ -1,40 +1,47 @@
-/* pipeline.h - for the files that put a straight program in order: what they hand to each other.
+/* pipeline.h - for the files that put a program in order: what they hand to each other.
  *
  * expand -> (split) -> link -> list_schedule, forwards and backwards -> place -> write. All numbers of nodes and values
- * are positions in the order of the program as it was lowered, the naive order.
+ * are positions in the order of the program as it was lowered, the naive order. A straight program is a whole program,
+ * or a piece of one: then buffers that others use are "outer", and loops around the piece are "kept".
  */
 #ifndef NKIGEN_LOWER_PIPELINE_H
 #define NKIGEN_LOWER_PIPELINE_H
 
 #include "cost/machine.h"
+#include "lower/gaps.h"
 #include "lower/lower.h"
 
 #define MAX_ENGINES 3 /* that one instruction may run on */
 #define NO_VALUE UINT32_MAX
 
-typedef struct Touch { /* an operand of a node, the loop variables put in */
+typedef struct Touch { /* an operand of a node, the loop variables put in; those of kept loops as in an iteration that
+                        * stands for all */
     const Ap *ap;      /* its dims; of the lowered program, or of a piece of a DMA */
     int64_t off, part; /* where the pattern starts: elements, partition */
     Extent at;
     uint32_t value; /* what orders accesses; NO_VALUE: nothing does */
     uint32_t buf;   /* Value of the buffer, also when nothing orders it */
     uint8_t role, operand;
+    bool moves; /* with a kept loop */
 } Touch;
 
 typedef struct Value { /* a buffer, or one turn of a buffer that a loop's body declares */
     Val val;           /* of the lowered program */
-    uint32_t turn;
+    uint32_t kin;      /* the same for all turns of a buffer */
     uint32_t user, nuser; /* on chip: the nodes that touch it, in Straight.users */
     int64_t bytes;        /* of every partition, as it is placed; 0 in HBM */
     uint8_t space;
     bool chip;
+    bool outer; /* not this program's to place: it lives on before or after */
 } Value;
 
 typedef struct Node { /* one execution of an instruction */
     uint32_t op;      /* of the lowered program */
     uint32_t touch, ntouch;
-    uint32_t value, nvalue; /* on chip, each once: in Straight.used */
+    uint32_t value, nvalue; /* on chip, not outer, each once: in Straight.used */
     uint32_t pred, npred, succ, nsucc;
+    uint32_t turn;          /* the iteration of the loop that is cut in blocks */
+    int64_t first;          /* of a matmul that overwrites in one iteration: which one this is */
     Work work[MAX_ENGINES]; /* [0]: the engine chosen before */
     uint8_t nwork;
     bool adds; /* a matmul that accumulates */
@@ -45,10 +52,29 @@ typedef struct Arc { /* why: a set of 1 << DEP_* */
     uint8_t why;
 } Arc;
 
+typedef struct Source { /* a program that is put in order, and what is found out about it once */
+    const Graph *g, *lowered;
+    const Hw *hw;
+    Lags lags;
+    uint32_t *end;               /* by loop op: its end */
+    int64_t *inside;             /* by loop op: instructions that one execution of it runs; [0]: the program */
+    uint32_t *orders;            /* by val in HBM: the val whose accesses it is ordered with; 0: none */
+    bool *outer;                 /* by val on chip: more than one piece touches it */
+    bool *kept;                  /* by loop variable */
+    int64_t *value_of;           /* loop variables */
+    uint32_t *made;              /* by op: 1 + its last node */
+    uint32_t *cur, *kin, *stamp; /* by val: its Value at the moment, its kin, and in which straight program */
+    uint32_t stamps;
+    Gaps room[SP_COUNT]; /* all memory */
+} Source;
+
 typedef struct Straight {
+    Source *src;
     const Graph *g;
     const Hw *hw;
+    const Lags *lags;
     Arena *a, *scratch; /* scratch: of one schedule */
+    const Gaps *room;   /* by space: where values may be placed */
     VEC(Node) node;
     VEC(Touch) touch;
     VEC(Value) value;
@@ -56,8 +82,7 @@ typedef struct Straight {
     uint32_t *users;
     VEC(Arc) pred;
     Arc *succ;
-    uint32_t *turns; /* by val of g: how many values it became */
-    Lags lags;
+    VEC(uint32_t) turns; /* by kin: how many values it became */
 } Straight;
 
 typedef struct Limits { /* of a schedule */
@@ -75,9 +100,11 @@ typedef struct Order {   /* a schedule */
     double us;           /* when all is done */
 } Order;
 
-/* pipeline_expand.c: *fits is false when the program has more than `most` instructions */
-Status straight_expand(const Graph *g, const Graph *lowered, Arena *a, Arena *scratch, uint32_t most, Straight *out,
-                       bool *fits);
+/* pipeline_expand.c */
+Status source_init(const Graph *g, const Graph *lowered, Arena *a, Source *out);
+/* Ops [begin, end) of the program, or the first `count` iterations of a loop. `like` has the arenas and the room. */
+Status straight_expand(Source *src, uint32_t begin, uint32_t end, const Straight *like, Straight *out);
+Status straight_expand_loop(Source *src, uint32_t loop, int64_t count, const Straight *like, Straight *out);
 /* pipeline_split.c: DMAs of more than `us` in pieces */
 Status straight_split(const Straight *in, double us, Straight *out);
 /* pipeline_link.c: users, edges */
@@ -102,7 +129,7 @@ typedef struct Pool {
     uint32_t *left, *far;       /* by value: users that have not run; index of the last of them */
     double *closing;            /* by value */
     bool *open;                 /* by value */
-    Slots *slots;               /* by val */
+    Slots *slots;               /* by kin */
     double *room;               /* by node: when there is room, as of version `looked` */
     uint32_t *looked, *unsafe;  /* by node; unsafe: the version at which the test failed */
     uint32_t version;           /* of the memory; changes with every value that opens or closes */
@@ -117,8 +144,44 @@ Status pool_commit(Pool *p, uint32_t node, int lane, double end);
 Status list_schedule(const Straight *s, const Limits *lim, const double *key, bool backwards, Order *out, bool *ok);
 /* pipeline_place.c */
 Status place_values(const Straight *s, Order *o, bool *ok);
+
+/* pipeline_order.c */
+typedef struct Best { /* an order with addresses */
+    const Straight *s;
+    Order o;
+    Limits lim;
+    double us; /* with its instructions */
+} Best;
+/* The best of `most` ways to look for one; long DMAs whole or in pieces. *ok: one was found and has addresses. */
+Status order_find(const Straight *whole, int most, Best *best, bool *ok);
+/* The best under limits like those of another order. */
+Status order_like(Straight *s, const Limits *like, Best *best, bool *ok);
+
 /* pipeline_write.c */
-Status straight_write(const Straight *s, const Order *o, Graph **out);
+typedef struct Kept { /* a loop of the new program: where it is, the old variable is `scale` times its own and a
+                         constant */
+    Val var;
+    int64_t scale;
+} Kept;
+typedef struct Emit {
+    const Source *src;
+    Graph *out;
+    Arena *a;
+    Val *map;   /* by val: buffers in HBM and outer ones */
+    Kept *kept; /* by loop variable; var 0: it is not kept here */
+} Emit;
+Status emit_begin(const Source *src, Arena *a, Emit *e); /* with the buffers in HBM */
+Status emit_end(Status st, Emit *e, Graph **out);
+Status emit_buffer(Emit *e, Val v, int64_t addr);             /* which e->map then knows */
+Status emit_place(Emit *e, Val like, int64_t addr, Val *out); /* one more of that type, for one value */
+Status emit_loop(Emit *e, uint32_t loop, int64_t count, int64_t scale);
+Status emit_loop_end(Emit *e, uint32_t loop);
+Status emit_op(Emit *e, uint32_t o); /* an instruction as it is */
+/* cross: by value of s, outer buffers that the lowered program does not have; or NULL */
+Status straight_write(Emit *e, const Straight *s, const Order *o, const Val *cross);
+
+/* pipeline_nest.c: a program with long loops; *out is NULL when there is no room */
+Status pipeline_nests(Source *src, int most, Arena *a, Arena *scratch, Graph **out);
 
 /* schedule.c: the engines that op, which was given none, may run on; returns how many, at most MAX_ENGINES */
 int engine_choices(const Graph *g, const Op *op, Engine out[MAX_ENGINES]);

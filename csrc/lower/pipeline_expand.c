@@ -1,64 +1,85 @@
 /* pipeline_expand.c - a program without loops: every execution of an instruction is a node, every turn of a buffer a
  * value.
  *
- * in:   a lowered tile program whose engines are chosen, and the same one before they were
+ * in:   a lowered tile program whose engines are chosen, and the same one before they were; which part of it
  * out:  nodes in the order of execution with their operands, loop variables put in
  * rule: HBM that nothing writes orders nothing; an output that updates an input is one buffer with it. A `first`
- * operand becomes "adds" or nothing.
+ * operand becomes "adds" or nothing, unless its loop is kept.
  */
 #include "lower/pipeline.h"
 
-typedef struct Expand {
-    Straight *s;
-    const Graph *lowered;
-    int64_t *value_of; /* loop variables */
-    uint32_t *cur;     /* by val: the Value that its buffer is at the moment */
-    uint32_t *end;     /* by loop op: its end */
-    uint32_t *orders;  /* by val in HBM: the val whose accesses it is ordered with; 0: none */
-} Expand;
+#include <string.h>
 
-/* ---- how much there is ---- */
+/* ---- facts about the program ---- */
 
-/* Executions of instructions, or more than `most`; fills end. */
-static uint32_t
-count_nodes(Expand *e, const Graph *g, uint32_t *stack, uint32_t most)
+static void
+count_nodes(Source *s, uint32_t *stack)
 {
-    int64_t times[MAX_NEST + 1] = {1}, n = 0;
+    const int64_t most = (int64_t)1 << 40;
+    const Graph *g = s->g;
     int depth = 0;
+    stack[0] = 0;
     FOR_OPS(g, o) {
         const Op *op = graph_op(g, o);
         if (op->code == K_loop) {
-            int64_t count = attr_int(g->cx, op->attr, A_count, 0);
-            stack[depth++] = o.i;
-            times[depth] = MIN(times[depth - 1] * MIN(count, most + 1), most + 1);
+            stack[++depth] = o.i;
         } else if (op->code == K_end) {
-            e->end[stack[--depth]] = o.i;
+            uint32_t loop = stack[depth--];
+            int64_t count = attr_int(g->cx, g->ops.p[loop].attr, A_count, 0);
+            s->end[loop] = o.i;
+            s->inside[loop] = s->inside[loop] && count > most / s->inside[loop] ? most : s->inside[loop] * count;
+            s->inside[stack[depth]] = MIN(most, s->inside[stack[depth]] + s->inside[loop]);
         } else if (op->code != K_buffer) {
-            n = MIN(n + times[depth], most + 1);
+            s->inside[stack[depth]]++;
         }
     }
-    return (uint32_t)n;
 }
 
 static void
-find_ordered(Expand *e, const Graph *g)
+find_ordered(Source *s)
 {
+    const Graph *g = s->g;
     Use use[MAX_OPERANDS];
     FOR_OPS(g, o) {
         const Op *op = graph_op(g, o);
         int n = is_instr(g, op) ? op_uses(g, op, use) : 0;
         for (int i = 0; i < n; i++)
             if (use[i].space == SP_hbm && (use[i].role & R_write))
-                e->orders[use[i].val.i] = use[i].val.i;
+                s->orders[use[i].val.i] = use[i].val.i;
     }
     for (uint32_t k = 0; k < g->aliases.n; k++) {
         int32_t input = g->aliases.p[k];
-        if (input >= 0 && e->orders[g->outputs.p[k].i])
-            e->orders[g->inputs.p[input].i] = e->orders[g->outputs.p[k].i];
+        if (input >= 0 && s->orders[g->outputs.p[k].i])
+            s->orders[g->inputs.p[input].i] = s->orders[g->outputs.p[k].i];
     }
 }
 
-/* ---- nodes ---- */
+Status
+source_init(const Graph *g, const Graph *lowered, Arena *a, Source *out)
+{
+    Ctx *cx = g->cx;
+    uint32_t *stack;
+    *out = (Source){.g = g, .lowered = lowered, .hw = hw_get(g->target)};
+    lags_of(out->hw, &out->lags);
+    NEW(cx, a, stack, MAX_NEST + 2);
+    NEW(cx, a, out->end, g->ops.n + 1);
+    NEW(cx, a, out->inside, g->ops.n + 1);
+    NEW(cx, a, out->made, g->ops.n + 1);
+    NEW(cx, a, out->orders, g->vals.n);
+    NEW(cx, a, out->outer, g->vals.n);
+    NEW(cx, a, out->kept, g->vals.n);
+    NEW(cx, a, out->value_of, g->vals.n);
+    NEW(cx, a, out->cur, g->vals.n);
+    NEW(cx, a, out->kin, g->vals.n);
+    NEW(cx, a, out->stamp, g->vals.n);
+    VEC_PUSH(cx, a, &out->room[SP_sbuf].gap, (Stretch){0, (int64_t)out->hw->sbuf_usable / PLACE_ALIGN * PLACE_ALIGN});
+    VEC_PUSH(cx, a, &out->room[SP_psum].gap, (Stretch){0, (int64_t)out->hw->psum_bytes});
+    count_nodes(out, stack);
+    find_ordered(out);
+    return ST_OK;
+}
+
+/* ---- values ---- */
 
 static int64_t
 placed_bytes(const Hw *hw, const Type *ty)
@@ -68,20 +89,40 @@ placed_bytes(const Hw *hw, const Type *ty)
 }
 
 static Status
-open_value(Expand *e, Val v)
+open_value(Straight *s, Val v)
 {
-    Straight *s = e->s;
+    Source *src = s->src;
+    Ctx *cx = s->g->cx;
     const Type *ty = val_type(s->g, v);
     bool chip = ty->space != SP_hbm;
-    e->cur[v.i] = s->value.n;
-    VEC_PUSH(s->g->cx, s->a, &s->value,
+    if (src->stamp[v.i] != src->stamps) {
+        src->stamp[v.i] = src->stamps;
+        src->kin[v.i] = s->turns.n;
+        VEC_PUSH(cx, s->a, &s->turns, 0);
+    }
+    src->cur[v.i] = s->value.n;
+    s->turns.p[src->kin[v.i]]++;
+    VEC_PUSH(cx, s->a, &s->value,
              (Value){.val = v,
-                     .turn = s->turns[v.i]++,
+                     .kin = src->kin[v.i],
                      .space = ty->space,
                      .chip = chip,
+                     .outer = src->outer[v.i],
                      .bytes = chip ? placed_bytes(s->hw, ty) : 0});
     return ST_OK;
 }
+
+/* The value that a buffer is at the moment; what was declared elsewhere is one value. */
+static Status
+value_now(Straight *s, Val v, uint32_t *out)
+{
+    if (s->src->stamp[v.i] != s->src->stamps)
+        TRY(open_value(s, v));
+    *out = s->src->cur[v.i];
+    return ST_OK;
+}
+
+/* ---- nodes ---- */
 
 static Status
 note_used(Straight *s, Node *n, uint32_t value)
@@ -94,29 +135,41 @@ note_used(Straight *s, Node *n, uint32_t value)
     return ST_OK;
 }
 
-static Status
-add_touch(Expand *e, Node *n, const Use *u)
+static bool
+moves_with_kept(const Source *src, const Affine *a)
 {
-    Straight *s = e->s;
-    bool hbm = u->space == SP_hbm;
-    uint32_t order = hbm ? e->orders[u->val.i] : u->val.i;
-    Touch t = {.ap = u->ap, .role = u->role, .operand = u->operand, .buf = e->cur[u->val.i]};
-    t.off = affine_eval(&u->ap->off, e->value_of);
-    t.part = affine_eval(&u->ap->part, e->value_of);
-    t.at = use_at(u, e->value_of);
-    t.value = order ? e->cur[order] : NO_VALUE;
-    VEC_PUSH(s->g->cx, s->a, &s->touch, t);
-    n->ntouch++;
-    return hbm ? ST_OK : note_used(s, n, t.buf);
+    for (uint32_t i = 0; i < a->nterms; i++)
+        if (src->kept[a->term[i].var.i])
+            return true;
+    return false;
 }
 
 static Status
-choose_works(Expand *e, OpId o, Node *n)
+add_touch(Straight *s, Node *n, const Use *u)
 {
-    const Graph *g = e->s->g;
+    Source *src = s->src;
+    bool hbm = u->space == SP_hbm;
+    uint32_t order = hbm ? src->orders[u->val.i] : u->val.i;
+    Touch t = {.ap = u->ap, .role = u->role, .operand = u->operand, .value = NO_VALUE};
+    t.off = affine_eval(&u->ap->off, src->value_of);
+    t.part = affine_eval(&u->ap->part, src->value_of);
+    t.at = use_at(u, src->value_of);
+    t.moves = moves_with_kept(src, &u->ap->off) || moves_with_kept(src, &u->ap->part);
+    TRY(value_now(s, u->val, &t.buf));
+    if (order)
+        TRY(value_now(s, (Val){order}, &t.value));
+    VEC_PUSH(s->g->cx, s->a, &s->touch, t);
+    n->ntouch++;
+    return hbm || s->value.p[t.buf].outer ? ST_OK : note_used(s, n, t.buf);
+}
+
+static Status
+choose_works(const Source *src, OpId o, Node *n)
+{
+    const Graph *g = src->g;
     Engine of[MAX_ENGINES];
     const Op *op = graph_op(g, o);
-    int count = engine_choices(e->lowered, graph_op(e->lowered, o), of);
+    int count = engine_choices(src->lowered, graph_op(src->lowered, o), of);
     n->work[n->nwork++] = work_of(g, op, NULL);
     for (int i = 0; i < count; i++) {
         Op trial = *op;
@@ -130,77 +183,91 @@ choose_works(Expand *e, OpId o, Node *n)
 
 /* `like`: a node of the same op, or NULL */
 static Status
-add_node(Expand *e, OpId o, const Node *like)
+add_node(Straight *s, OpId o, uint32_t turn, const Node *like)
 {
-    Straight *s = e->s;
+    const Source *src = s->src;
     const Op *op = graph_op(s->g, o);
     Val first = op_first(s->g, op);
     Use use[MAX_OPERANDS];
-    Node n = {.op = o.i, .touch = s->touch.n, .value = s->used.n};
+    Node n = {.op = o.i, .touch = s->touch.n, .value = s->used.n, .turn = turn};
     int count = op_uses(s->g, op, use);
-    n.adds = first.i ? e->value_of[first.i] != 0 : attr_int(s->g->cx, op->attr, A_accumulate, 0) != 0;
+    n.first = first.i ? src->value_of[first.i] : 0;
+    n.adds = first.i ? n.first != 0 : attr_int(s->g->cx, op->attr, A_accumulate, 0) != 0;
     for (int i = 0; i < count; i++) {
         if (first.i && i == KI_dst)
-            use[i].role = n.adds ? R_update : R_write;
-        TRY(add_touch(e, &n, &use[i]));
+            use[i].role = n.adds || src->kept[first.i] ? R_update : R_write;
+        TRY(add_touch(s, &n, &use[i]));
     }
     if (like) {
         n.nwork = like->nwork;
         for (int i = 0; i < n.nwork; i++)
             n.work[i] = like->work[i];
     } else {
-        TRY(choose_works(e, o, &n));
+        TRY(choose_works(src, o, &n));
     }
     VEC_PUSH(s->g->cx, s->a, &s->node, n);
     return ST_OK;
 }
 
 static Status
-expand_range(Expand *e, uint32_t begin, uint32_t end, uint32_t *made)
+expand_range(Straight *s, uint32_t begin, uint32_t end, uint32_t turn)
 {
-    Straight *s = e->s;
+    Source *src = s->src;
     for (uint32_t o = begin; o < end; o++) {
         const Op *op = graph_op(s->g, (OpId){o});
         if (op->code == K_buffer) {
-            TRY(open_value(e, op->out));
+            if (val_type(s->g, op->out)->space != SP_hbm && !src->outer[op->out.i])
+                TRY(open_value(s, op->out));
         } else if (op->code == K_loop) {
             int64_t count = attr_int(s->g->cx, op->attr, A_count, 0);
             for (int64_t i = 0; i < count; i++) {
-                e->value_of[op->out.i] = i;
-                TRY(expand_range(e, o + 1, e->end[o], made));
+                src->value_of[op->out.i] = i;
+                TRY(expand_range(s, o + 1, src->end[o], turn));
             }
-            o = e->end[o];
+            o = src->end[o];
         } else {
-            TRY(add_node(e, (OpId){o}, made[o] ? &s->node.p[made[o] - 1] : NULL));
-            made[o] = s->node.n;
+            TRY(add_node(s, (OpId){o}, turn, src->made[o] ? &s->node.p[src->made[o] - 1] : NULL));
+            src->made[o] = s->node.n;
         }
     }
     return ST_OK;
 }
 
-Status
-straight_expand(const Graph *g, const Graph *lowered, Arena *a, Arena *scratch, uint32_t most, Straight *out,
-                bool *fits)
+static Status
+begin_straight(Source *src, uint32_t begin, uint32_t end, int64_t nodes, const Straight *like, Straight *out)
 {
-    Expand e = {.s = out, .lowered = lowered};
-    Ctx *cx = g->cx;
-    uint32_t *stack, *made, n;
-    *out = (Straight){.g = g, .hw = hw_get(g->target), .a = a, .scratch = scratch};
-    NEW(cx, a, stack, g->ops.n + 1);
-    NEW(cx, a, made, g->ops.n + 1);
-    NEW(cx, a, e.end, g->ops.n + 1);
-    n = count_nodes(&e, g, stack, most);
-    *fits = n <= most && n > 0;
-    if (!*fits)
-        return ST_OK;
-    NEW(cx, a, out->turns, g->vals.n);
-    NEW(cx, a, e.value_of, g->vals.n);
-    NEW(cx, a, e.cur, g->vals.n);
-    NEW(cx, a, e.orders, g->vals.n);
-    TRY(vec_reserve(cx, a, &out->node, n, sizeof(Node)));
-    TRY(vec_reserve(cx, a, &out->touch, 3 * n, sizeof(Touch)));
-    TRY(vec_reserve(cx, a, &out->used, 3 * n, sizeof(uint32_t)));
-    lags_of(out->hw, &out->lags);
-    find_ordered(&e, g);
-    return expand_range(&e, 1, g->ops.n, made);
+    Ctx *cx = src->g->cx;
+    *out = (Straight){.src = src, .g = src->g, .hw = src->hw, .lags = &src->lags};
+    out->a = like->a;
+    out->scratch = like->scratch;
+    out->room = like->room;
+    src->stamps++;
+    memset(src->made + begin, 0, sizeof(*src->made) * (end - begin));
+    TRY(vec_reserve(cx, out->a, &out->node, (uint32_t)nodes, sizeof(Node)));
+    TRY(vec_reserve(cx, out->a, &out->touch, (uint32_t)(3 * nodes), sizeof(Touch)));
+    return vec_reserve(cx, out->a, &out->used, (uint32_t)(3 * nodes), sizeof(uint32_t));
+}
+
+Status
+straight_expand(Source *src, uint32_t begin, uint32_t end, const Straight *like, Straight *out)
+{
+    int64_t nodes = 0;
+    for (uint32_t o = begin; o < end; o = src->end[o] ? src->end[o] + 1 : o + 1)
+        nodes += src->end[o] ? src->inside[o] : is_instr(src->g, &src->g->ops.p[o]);
+    TRY(begin_straight(src, begin, end, nodes, like, out));
+    return expand_range(out, begin, end, 0);
+}
+
+Status
+straight_expand_loop(Source *src, uint32_t loop, int64_t count, const Straight *like, Straight *out)
+{
+    const Op *op = &src->g->ops.p[loop];
+    int64_t all = attr_int(src->g->cx, op->attr, A_count, 1);
+    TRY(begin_straight(src, loop, src->end[loop], src->inside[loop] / all * count, like, out));
+    src->kept[op->out.i] = true;
+    for (int64_t i = 0; i < count; i++) {
+        src->value_of[op->out.i] = i;
+        TRY(expand_range(out, loop + 1, src->end[loop], (uint32_t)i));
+    }
+    return ST_OK;
 }

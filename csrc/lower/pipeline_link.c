@@ -19,10 +19,29 @@ typedef struct Link {
     uint32_t *edge_to;        /* by node: 1 + its edge to the node at hand, if there is one */
 } Link;
 
+/* Whether kept loops move both by as much. */
+static bool
+move_alike(const Straight *s, const Touch *a, const Touch *b)
+{
+    const bool *kept = s->src->kept;
+    for (int side = 0; side < 2 && (a->moves || b->moves); side++) {
+        const Ap *x = side ? b->ap : a->ap, *y = side ? a->ap : b->ap;
+        for (uint32_t i = 0; i < x->off.nterms; i++)
+            if (kept[x->off.term[i].var.i] && affine_coef(&y->off, x->off.term[i].var) != x->off.term[i].coef)
+                return false;
+        for (uint32_t i = 0; i < x->part.nterms; i++)
+            if (kept[x->part.term[i].var.i] && affine_coef(&y->part, x->part.term[i].var) != x->part.term[i].coef)
+                return false;
+    }
+    return true;
+}
+
 static bool
 touches_overlap(const Straight *s, const Touch *a, const Touch *b)
 {
     const Value *v = &s->value.p[a->buf];
+    if (!move_alike(s, a, b))
+        return true;
     if (!extents_overlap(&a->at, &b->at))
         return false;
     return v->chip || a->buf != b->buf || hbm_overlap(val_type(s->g, v->val), a->ap, a->off, b->ap, b->off);
@@ -63,7 +82,8 @@ hide(Link *k, uint32_t t, uint32_t *list)
     const Touch *now = &k->s->touch.p[t];
     while (*list != NONE) {
         const Touch *old = &k->s->touch.p[*list];
-        bool covered = k->s->value.p[now->buf].chip && extent_contains(&now->at, &old->at);
+        bool covered =
+            k->s->value.p[now->buf].chip && extent_contains(&now->at, &old->at) && move_alike(k->s, now, old);
         if (covered && k->node_of[*list] != k->node_of[t])
             *list = k->next[*list];
         else

@@ -39,7 +39,7 @@ lag(const Straight *s, unsigned why, int from, int to)
     double most = 0;
     for (int d = 0; d < DEP_COUNT; d++)
         if (why >> d & 1)
-            most = MAX(most, s->lags.us[d][from][to]);
+            most = MAX(most, s->lags->us[d][from][to]);
     return most;
 }
 

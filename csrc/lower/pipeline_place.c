@@ -40,7 +40,7 @@ find_spans(Place *p)
     for (uint32_t k = 0; k < s->node.n; k++) {
         uint32_t i = p->o->node[k];
         const Node *n = &s->node.p[i];
-        double end = p->o->end[i] + s->lags.us[DEP_raw][n->work[p->o->engine[i]].lane][LN_mixed];
+        double end = p->o->end[i] + s->lags->us[DEP_raw][n->work[p->o->engine[i]].lane][LN_mixed];
         for (uint32_t j = 0; j < n->nvalue; j++) {
             uint32_t v = s->used.p[n->value + j];
             p->span[v].first = MIN(p->span[v].first, k);
@@ -153,12 +153,12 @@ place_node(Place *p, uint32_t k, bool *ok)
 static Status
 place_by(Place *p, bool *ok)
 {
-    const Hw *hw = p->s->hw;
-    const int64_t room[SP_COUNT] = {[SP_sbuf] = (int64_t)hw->sbuf_usable / PLACE_ALIGN * PLACE_ALIGN,
-                                    [SP_psum] = (int64_t)hw->psum_bytes};
     for (int sp = SP_sbuf; sp <= SP_psum; sp++) {
         p->hole[sp].n = 0;
-        VEC_PUSH(p->s->g->cx, p->s->scratch, &p->hole[sp], (Hole){0, room[sp], 0});
+        for (uint32_t i = 0; i < p->s->room[sp].gap.n; i++) {
+            Stretch x = p->s->room[sp].gap.p[i];
+            VEC_PUSH(p->s->g->cx, p->s->scratch, &p->hole[sp], (Hole){x.lo, x.hi, 0});
+        }
     }
     *ok = true;
     for (uint32_t k = 0; k < p->s->node.n && *ok; k++)

@@ -32,7 +32,7 @@ far_position(const Pool *p, uint32_t v)
 static bool
 is_throttled(const Pool *p, const Value *v)
 {
-    return p->s->turns[v->val.i] > p->lim->alive;
+    return p->s->turns.p[v->kin] > p->lim->alive;
 }
 
 static void
@@ -76,7 +76,7 @@ pool_init(const Straight *s, const Limits *lim, bool back, Pool *out)
     NEW(cx, s->scratch, out->far, s->value.n);
     NEW(cx, s->scratch, out->closing, s->value.n);
     NEW(cx, s->scratch, out->open, s->value.n);
-    NEW(cx, s->scratch, out->slots, s->g->vals.n);
+    NEW(cx, s->scratch, out->slots, s->turns.n);
     NEW(cx, s->scratch, out->room, s->node.n);
     NEW(cx, s->scratch, out->looked, s->node.n);
     NEW(cx, s->scratch, out->unsafe, s->node.n);
@@ -103,7 +103,7 @@ opened_bytes(const Pool *p, const Node *n, int64_t need[SP_COUNT])
 static double *
 first_slot(const Pool *p, const Value *v)
 {
-    double *at = p->slots[v->val.i].at;
+    double *at = p->slots[v->kin].at;
     uint32_t best = 0;
     for (uint32_t i = 1; i < p->lim->alive; i++)
         if (at[i] < at[best])
@@ -227,7 +227,7 @@ static Status
 close_value(Pool *p, uint32_t v, uint32_t at)
 {
     const Value *x = &p->s->value.p[v];
-    double *slot = p->slots[x->val.i].at;
+    double *slot = p->slots[x->kin].at;
     add_profile(p, x->space, p->low, at + 1, -x->bytes);
     p->version++;
     for (uint32_t i = 0; is_throttled(p, x) && i < p->lim->alive; i++) {
@@ -261,7 +261,7 @@ pool_commit(Pool *p, uint32_t node, int lane, double end)
 {
     const Node *n = &p->s->node.p[node];
     uint32_t at = position(p, node);
-    end += p->s->lags.us[DEP_raw][lane][LN_mixed];
+    end += p->s->lags->us[DEP_raw][lane][LN_mixed];
     for (uint32_t i = 0; i < n->nvalue; i++)
         if (!p->open[p->s->used.p[n->value + i]])
             open_value(p, p->s->used.p[n->value + i]);
