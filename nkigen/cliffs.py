@@ -218,6 +218,20 @@ def scores(q: Any, k: Any) -> Any:
     return q @ k.transpose(0, 2, 1)
 
 
+def softmax(x: Any) -> Any:
+    e = np.exp(x - np.max(x, axis=-1, keepdims=True))
+    return e / np.sum(e, axis=-1, keepdims=True)
+
+
+def layernorm(x: Any, g: Any, b: Any) -> Any:
+    d = x - x.mean(-1, keepdims=True)
+    return d / np.sqrt((d * d).mean(-1, keepdims=True) + 1e-5) * g + b
+
+
+def product_with_bias(x: Any, w: Any, b: Any) -> Any:
+    return x @ w + b
+
+
 def ragged(a: Any, b: Any) -> Any:
     return np.exp(a) * b
 
@@ -315,6 +329,40 @@ def _strided() -> list[Cliff]:
     ]
 
 
+def _long_rows() -> list[Cliff]:
+    """Rows that outgrow a partition beside rows that do not."""
+
+    def rows(n: int, m: int = 128, shared: int = 1) -> tuple[Shape, ...]:
+        return ((m, n), *[(n,)] * shared)
+
+    def biased(n: int) -> Side:
+        return _side(product_with_bias, (128, 1024), (1024, n), (n,))
+
+    whole, plain = _side(softmax, (128, 16384)), _side(added, *rows(16384))
+    tall, normed = (
+        _side(added, *rows(16384, 1024)),
+        _side(layernorm, *rows(8192, 128, 2)),
+    )
+    wide = _side(product, (128, 1024), (1024, 32768))
+    return [
+        Cliff("softmax of 128x32000", _side(softmax, (128, 32000)), whole),
+        Cliff(
+            "softmax of 128x65536", _side(softmax, (128, 65536)), whole, bar=WIDE_BAR
+        ),
+        Cliff("layernorm of 128x16384", _side(layernorm, *rows(16384, 128, 2)), normed),
+        Cliff(
+            "layernorm of 128x32000",
+            _side(layernorm, *rows(32000, 128, 2)),
+            normed,
+            bar=WIDE_BAR,
+        ),
+        Cliff("x + b of 128x16512", _side(added, *rows(16512)), plain),
+        Cliff("x + b of 128x65536", _side(added, *rows(65536)), plain),
+        Cliff("x + b of 1024x16512", _side(added, *rows(16512, 1024)), tall),
+        Cliff("wide product with bias", biased(32768), wide),
+    ]
+
+
 def _products() -> list[Cliff]:
     """Products, by multiplications."""
     n = 2048
@@ -345,7 +393,12 @@ def _products() -> list[Cliff]:
     ]
 
 
-CLIFFS: tuple[Cliff, ...] = (*_moves(), *_strided(), *_products())
+CLIFFS: tuple[Cliff, ...] = (
+    *_moves(),
+    *_strided(),
+    *_long_rows(),
+    *_products(),
+)
 
 
 # ---- measuring

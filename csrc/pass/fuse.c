@@ -19,6 +19,7 @@
 #define COMBINE_NS 6000.0         /* combining the partitions of a reduction over the spine */
 #define TAIL_NS 3000.0 /* the last rows of several tiles: DMAs that nothing hides. No reason to scatter rows */
 #define FREE_ELEMS 8192           /* values without the spine that a group may compute itself */
+#define LONG_FREE 2048            /* bytes of a slice that all rows share and that is loaded without the rest */
 #define MAT_BYTES (150 * 1024)    /* full operands of one group that walks many row tiles, per partition */
 
 typedef struct Demand { /* what the consumers placed so far want of a value */
@@ -561,6 +562,8 @@ prefers_view(const Fuse *f, const Op *op)
         return true;
     if (op->code != T_slice || !is_source(g, u))
         return false;
+    if (f->d[op->out.i].span.role == RO_free && row_bytes(g, op->out, f->d[op->out.i].span) >= LONG_FREE)
+        return true;
     int64_t sum = 0;
     for (uint32_t k = f->use_at[u.i]; k < f->use_at[u.i + 1]; k++)
         sum += type_numel(val_type(g, g->ops.p[f->use[k]].out));

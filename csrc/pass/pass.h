@@ -25,6 +25,8 @@ Status pass_outputs(const Graph *in, const CompileOptions *opt, Graph **out);
 Status pass_sequence(const Graph *in, const CompileOptions *opt, Graph **out);
 /* tilable.c: every op in a form that some tiling fits on chip, under the limits in opt */
 Status pass_tilable(const Graph *in, const CompileOptions *opt, Graph **out);
+/* pieces.c - the first step of tilable: rows too long for a partition; *out: NULL when there are none */
+Status cut_long_rows(const Graph *in, const CompileOptions *opt, Graph **out);
 
 /* rewrite.c - what tensor passes share: one walk over the ops that an output needs */
 typedef struct Rewrite {

@@ -4,8 +4,8 @@
  * out:  the same function; of ops that no spine suits only layout ops and concats remain, which fuse moves within HBM
  * rule: element-wise ops and products get operands of their own shape, then any run of dims will do as rows.
  *       Reductions go axis by axis, the last first, and a long axis in two steps: runs of it, then what they left.
- *       Products of many small matrices, or of many rows with one, are sums of element-wise products, in each
- *       partition those of a matrix or of a row.
+ *       Rows that are too long are cut first (pieces.c). Products of many small matrices, or of many rows with one,
+ *       are sums of element-wise products, in each partition those of a matrix or of a row.
  */
 #include "pass/pass.h"
 
@@ -76,13 +76,13 @@ reduce_runs(Graph *g, const Reduction *r, int64_t run, Val *v)
     Val part[2];
     TRY(cut(g, *v, 0, k * run, r->loc, &part[0]));
     TRY(t_reshape(g, part[0], dim, 4, r->loc, &part[0]));
-    TRY(t_reduce(g, r->op, part[0], &axis, 1, false, r->loc, &part[0]));
+    TRY(t_reduce_as_is(g, r->op, part[0], &axis, 1, false, r->loc, &part[0]));
     if (k * run == n) {
         *v = part[0];
         return ST_OK;
     }
     TRY(cut(g, *v, k * run, n - k * run, r->loc, &part[1]));
-    TRY(t_reduce(g, r->op, part[1], &middle, 1, true, r->loc, &part[1]));
+    TRY(t_reduce_as_is(g, r->op, part[1], &middle, 1, true, r->loc, &part[1]));
     return t_concat(g, part, 2, 1, r->loc, v);
 }
 
@@ -126,9 +126,9 @@ reduce_in_turn(Graph *g, const Reduction *r, const int64_t *axes, int n, bool ke
             run[i - lo] = i;
         if (lo == first)
             break;
-        TRY(t_reduce(g, r->op, *v, run, hi - lo, true, r->loc, v));
+        TRY(t_reduce_as_is(g, r->op, *v, run, hi - lo, true, r->loc, v));
     }
-    return t_reduce(g, r->op, *v, axes, n, keep, r->loc, v);
+    return t_reduce_as_is(g, r->op, *v, axes, n, keep, r->loc, v);
 }
 
 static Status
@@ -148,6 +148,20 @@ stepwise(const Rewrite *rw, OpId o, Val *out)
         TRY(t_cast(rw->g, *out, DT_f32, op->loc, out));
     TRY(reduce_in_turn(rw->g, &r, axes, n, attr_int(rw->in->cx, op->attr, A_keepdims, 0) != 0, out));
     return wide ? t_cast(rw->g, *out, dt, op->loc, out) : ST_OK;
+}
+
+/* The op as it is; columns that are read twice stay two slices (pieces.c). */
+static Status
+keep(const Rewrite *rw, OpId o, Val *out)
+{
+    const Op *op = graph_op(rw->in, o);
+    OpId made;
+    if (op->code != T_slice)
+        return rewrite_clone(rw, o, out);
+    Operand in = {.v = rw->map[op_val(rw->in, op, 0).i]};
+    TRY(graph_append(rw->g, op->code, &in, 1, op->attr, op->loc, &rw->in->vals.p[op->out.i].type, 1, &made));
+    *out = graph_op(rw->g, made)->out;
+    return ST_OK;
 }
 
 /* ---- products of many small matrices ---- */
@@ -199,14 +213,14 @@ multiply_and_sum(const Rewrite *rw, OpId o, Val *out)
     TRY(with_dim(rw->g, rw->map[op_val(rw->in, op, 0).i], 0, op->loc, &a));
     TRY(with_dim(rw->g, rw->map[op_val(rw->in, op, 1).i], 2, op->loc, &b));
     TRY(t_binary(rw->g, T_mul, a, b, op->loc, out));
-    TRY(t_reduce(rw->g, T_reduce_sum, *out, &axis, 1, false, op->loc, out));
+    TRY(t_reduce_as_is(rw->g, T_reduce_sum, *out, &axis, 1, false, op->loc, out));
     return t_cast(rw->g, *out, val_dtype(rw->in, op->out), op->loc, out);
 }
 
 static Status
 spread_matrices(const Rewrite *rw, OpId o, Val *out)
 {
-    return has_small_matrices(rw->in, graph_op(rw->in, o)) ? multiply_and_sum(rw, o, out) : rewrite_clone(rw, o, out);
+    return has_small_matrices(rw->in, graph_op(rw->in, o)) ? multiply_and_sum(rw, o, out) : keep(rw, o, out);
 }
 
 static Status
@@ -215,12 +229,12 @@ make_tilable(const Rewrite *rw, OpId o, Val *out)
     const Op *op = graph_op(rw->in, o);
     uint16_t flags = op_def(rw->in, op)->flags;
     if (op->nout == 0 || type_numel(val_type(rw->in, op->out)) == 0 || has_tiling(rw->in, op, rw->opt->row_bytes))
-        return rewrite_clone(rw, o, out);
+        return keep(rw, o, out);
     return flags & F_REDUCE ? stepwise(rw, o, out) : widened(rw, o, op->code == T_matmul ? 2 : 0, out);
 }
 
-Status
-pass_tilable(const Graph *in, const CompileOptions *opt, Graph **out)
+static Status
+tile_all(const Graph *in, const CompileOptions *opt, Graph **out)
 {
     Graph *spread;
     bool any = false;
@@ -231,5 +245,16 @@ pass_tilable(const Graph *in, const CompileOptions *opt, Graph **out)
     TRY(graph_rewrite(in, opt, spread_matrices, NULL, &spread));
     Status st = graph_rewrite(spread, opt, make_tilable, NULL, out);
     graph_free(spread);
+    return st;
+}
+
+Status
+pass_tilable(const Graph *in, const CompileOptions *opt, Graph **out)
+{
+    Graph *cut;
+    TRY(cut_long_rows(in, opt, &cut));
+    Status st = tile_all(cut ? cut : in, opt, out);
+    if (cut)
+        graph_free(cut);
     return st;
 }

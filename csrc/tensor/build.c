@@ -430,13 +430,13 @@ sum_dtype(DType dt)
     return is_float(dt) ? dt : DT_i64;
 }
 
-static Status
-reduce(Graph *g, TOp op, const char *what, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out)
+Status
+t_reduce_as_is(Graph *g, TOp op, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out)
 {
     int64_t list[MAX_RANK];
     int count;
     AttrId attr;
-    TRY(t_axes(g, what, val_type(g, a)->rank, axes, n, loc, list, &count));
+    TRY(t_axes(g, t_np_name(op), val_type(g, a)->rank, axes, n, loc, list, &count));
     AttrItem item[2] = {AT_INTS(A_axes, list, count), AT_INT(A_keepdims, keepdims)};
     TRY(attr_make(g->cx, item, 2, &attr));
     return t_emit(g, op, &a, 1, attr, loc, out);
@@ -447,7 +447,7 @@ t_reduce(Graph *g, TOp op, Val a, const int64_t *axes, int n, bool keepdims, Loc
 {
     if (op == T_reduce_sum)
         TRY(t_cast(g, a, sum_dtype(val_dtype(g, a)), loc, &a));
-    return reduce(g, op, t_np_name(op), a, axes, n, keepdims, loc, out);
+    return t_reduce_as_is(g, op, a, axes, n, keepdims, loc, out);
 }
 
 /* ---- matmul ---- */

@@ -113,6 +113,8 @@ Status t_cast(Graph *g, Val a, DType dt, LocId loc, Val *out);
 Status t_convert(Graph *g, const char *what, Val *v, char weak, DType dt, LocId loc);
 /* Axes may be negative, in any order; n < 0: all axes. */
 Status t_reduce(Graph *g, TOp op, Val a, const int64_t *axes, int n, bool keepdims, LocId loc, Val *out);
+Status t_reduce_as_is(Graph *g, TOp op, Val a, const int64_t *axes, int n, bool keepdims, LocId loc,
+                      Val *out); /* a sum in the operand's dtype */
 /* Axes (n < 0: all) as a sorted list of non-negative ones, each once. */
 Status t_axes(Graph *g, const char *what, int rank, const int64_t *axes, int n, LocId loc, int64_t *out, int *nout);
 /* Equal dtypes; bf16 and fp8 give f32, as NumPy does; reshapes 1-d operands. */
