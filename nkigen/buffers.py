@@ -3,13 +3,15 @@
 `numpy.zeros` and its kin give a `Buffer` while a trace runs, in its thread alone: an
 ordinary array of constants until the first traced write. From then on the array that
 owns the memory has a TracedArray, and whatever uses its elements, through views taken
-before or after, sees that. When no trace runs, and in other threads, NumPy is NumPy's.
+before or after, sees that. The names that the kernel's module imported from numpy give
+Buffers, too. When no trace runs, and in other threads, NumPy is NumPy's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +40,9 @@ CONVERTERS: dict[str, dict[str, Any]] = {
 
 #: methods whose steps NumPy writes in Python: they ask ufuncs for arrays without axes
 #: (out=...), which no override of a ufunc is told, so they run on plain arrays
-STATISTICS = frozenset(("all", "any", "max", "mean", "min", "prod", "std", "sum", "var"))
+STATISTICS = frozenset(
+    ("all", "any", "max", "mean", "min", "prod", "std", "sum", "var")
+)
 
 #: of an object that only a tuple, a loop's variable and the call's argument refer to
 OWN_REFERENCES = 3
@@ -46,6 +50,8 @@ OWN_REFERENCES = 3
 _local = threading.local()
 _lock = threading.Lock()
 _originals: dict[str, Any] = {}
+#: names of kernels' modules that are replaced: their namespace, the name, what it was
+_imported: list[tuple[dict[str, Any], str, Any]] = []
 _running = 0
 
 _FACTS = {"shape", "ndim", "dtype", "size", "itemsize", "nbytes", "strides", "base"}
@@ -478,8 +484,8 @@ def _filled(
 
 
 @contextlib.contextmanager
-def buffers(session: Any) -> Iterator[None]:
-    """While a session traces: numpy's functions give Buffers in this thread.
+def buffers(session: Any, fn: Any = None) -> Iterator[None]:
+    """While a session traces fn: numpy's functions give Buffers in this thread.
 
     Example:
         >>> with buffers(_core.Session("f")):
@@ -489,7 +495,7 @@ def buffers(session: Any) -> Iterator[None]:
     sessions = _local.__dict__.setdefault("sessions", [])
     sessions.append(session)
     try:
-        _enter()
+        _enter(_namespace(fn))
         try:
             yield
         finally:
@@ -498,16 +504,31 @@ def buffers(session: Any) -> Iterator[None]:
         sessions.pop()
 
 
-def _enter() -> None:
+def _namespace(fn: Any) -> dict[str, Any]:
+    """The names of the module that a kernel was written in; none of numpy's own."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    for f in (inspect.unwrap(fn), getattr(type(fn), "__call__", None)):
+        names = getattr(f, "__globals__", None)
+        if isinstance(names, dict) and not str(names.get("__name__")).startswith(
+            "numpy"
+        ):
+            return names
+    return {}
+
+
+def _enter(names: dict[str, Any]) -> None:
     """All of numpy's functions are replaced, or an exception comes and none is."""
     global _running
     with _lock:
-        if _running == 0:
-            try:
+        try:
+            if _running == 0:
                 _replace()
-            except BaseException:
+            _replace_imported(names)
+        except BaseException:
+            if _running == 0:
                 _restore()
-                raise
+            raise
         _running += 1
 
 
@@ -526,7 +547,18 @@ def _replace() -> None:
         setattr(np, name, wrap(name, original))
 
 
+def _replace_imported(names: dict[str, Any]) -> None:
+    now = {id(original): name for name, original in _originals.items()}
+    for name, value in list(names.items()):
+        if id(value) in now:
+            _imported.append((names, name, value))
+            names[name] = getattr(np, now[id(value)])
+
+
 def _restore() -> None:
+    for names, name, value in _imported:
+        names[name] = value
+    _imported.clear()
     for name, original in _originals.items():
         setattr(np, name, original)
     _originals.clear()

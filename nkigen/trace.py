@@ -157,7 +157,7 @@ def trace_graph(
             session.input(n, s.dtype, s.shape, isinstance(g, np.generic))
             for n, s, g in zip(call.names(), specs, given, strict=True)
         ]
-        with buffers(session):
+        with buffers(session, fn):
             result = _invoke(fn, call, arrays)
         results, outputs = _results(fn, result, bool(session.changed))
         session.finish(tuple(outputs))

@@ -148,7 +148,8 @@ static Status
 move_rows(Lower *l, Val v, const View *w, Val buf, Span s, const Tile *t, int parts, int64_t per, bool load)
 {
     const Type *ty = val_type(l->g, v);
-    uint32_t looped = 0; /* dims */
+    uint32_t looped = 0;     /* dims */
+    int64_t turns[MAX_RANK]; /* of their loops */
     int loops = 0;
     Ref hbm = hbm_rows(l, v, w, buf, s, looped, parts, per, is_inside(t));
     Ref chip = chip_rows(l, v, t, s, looped, parts, per);
@@ -158,7 +159,7 @@ move_rows(Lower *l, Val v, const View *w, Val buf, Span s, const Tile *t, int pa
         if (!is_free_dim(s, i) || n == 1)
             continue;
         TRY(loop_begin(l, n, &at));
-        loops++;
+        turns[loops++] = n;
         looped |= 1u << i;
         Affine from = affine_add(hbm.ap.off, affine_scale(at, w->stride[i]));
         Affine to = affine_add(chip.ap.off, affine_scale(at, t->stride[i]));
@@ -168,8 +169,8 @@ move_rows(Lower *l, Val v, const View *w, Val buf, Span s, const Tile *t, int pa
         chip.ap.off = to;
     }
     TRY(dma(l, K_dma_copy, load ? &chip : &hbm, load ? &hbm : &chip));
-    for (; loops > 0; loops--)
-        TRY(k_end(l->out, l->loc));
+    while (loops > 0)
+        TRY(loop_end_of(l, turns[--loops]));
     return ST_OK;
 }
 

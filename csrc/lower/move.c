@@ -37,8 +37,8 @@ run_move(Lower *l, const Move *m)
     dst.ap.off = to;
     src.ap.off = from;
     TRY(dma(l, K_dma_copy, &dst, &src));
-    for (int i = 0; i < loops; i++)
-        TRY(k_end(l->out, l->loc));
+    for (int i = loops; i-- > 0;)
+        TRY(loop_end_of(l, m->dims.count[i]));
     return ST_OK;
 }
 

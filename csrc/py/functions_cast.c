@@ -7,6 +7,31 @@
  */
 #include "py/py.h"
 
+/* A copy with the elements v of x in an order; `keep` when none is given. */
+static PyObject *
+copy_in_order(Session *s, PyObject *x, Val v, PyObject *order, bool keep)
+{
+    PyObject *r = traced_copy(s, x, v, keeps_order(order, x, keep));
+    int64_t stride[MAX_RANK], step = 1;
+    const Type *ty;
+
+    if (!r || !wants_fortran(order, x))
+        return r;
+    ty = traced_type(r);
+    for (int i = 0; i < ty->rank; i++) {
+        stride[i] = step;
+        step *= ty->dim[i];
+    }
+    return view_restrided(s, r, stride);
+}
+
+/* Whether the elements of x lie in an order already. */
+static bool
+is_in_order(PyObject *x, PyObject *order)
+{
+    return keeps_order(order, x, true) || (wants_fortran(order, x) ? is_fortran_order(x) : is_c_order(x));
+}
+
 static PyObject *
 astype(Session *s, const char *name, PyObject *o, PyObject *dtype, PyObject *order, bool copy)
 {
@@ -18,13 +43,13 @@ astype(Session *s, const char *name, PyObject *o, PyObject *dtype, PyObject *ord
     if (!x)
         return NULL;
     if (dtype_of_object(s->st, s, dtype, &dt) == 0 && traced_val(x, &v) == 0) {
-        bool keep = keeps_order(order, x, true), same = traced_type(x)->dtype == dt && (keep || is_c_order(x));
+        bool same = traced_type(x)->dtype == dt && is_in_order(x, order);
 
         st = t_cast(s->graph, v, dt, here(s), &v);
         if (st != ST_OK)
             raise_status(s, st, E_Shape);
         else
-            r = !copy && same ? Py_NewRef(x) : traced_copy(s, x, v, keep);
+            r = !copy && same ? Py_NewRef(x) : copy_in_order(s, x, v, order, true);
     }
     Py_DECREF(x);
     return r;
@@ -57,7 +82,7 @@ copy(Session *s, const char *name, PyObject *o, PyObject *order, bool keep)
     Val v;
 
     if (x && traced_val(x, &v) == 0)
-        r = traced_copy(s, x, v, keeps_order(order, x, keep));
+        r = copy_in_order(s, x, v, order, keep);
     Py_XDECREF(x);
     return r;
 }

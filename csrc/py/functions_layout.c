@@ -123,9 +123,8 @@ fn_moveaxis(Session *s, const char *name, PyObject *const *a)
 
 /* ---- shapes ---- */
 
-/* Whether 'A' means Fortran order for an array. */
-static bool
-is_fortran(PyObject *x)
+bool
+is_fortran_order(PyObject *x)
 {
     const Type *ty = traced_type(x);
     int64_t stride[MAX_RANK], step = 1;
@@ -136,7 +135,14 @@ is_fortran(PyObject *x)
         same &= ty->dim[i] == 1 || stride[i] == step;
         step *= ty->dim[i];
     }
-    return same && !is_c_order(x);
+    return same;
+}
+
+/* Whether 'A' means Fortran order for an array. */
+static bool
+is_fortran(PyObject *x)
+{
+    return is_fortran_order(x) && !is_c_order(x);
 }
 
 static bool
@@ -153,7 +159,7 @@ keeps_order(PyObject *order, PyObject *x, bool absent)
     return order_is(order, "K") || (order_is(order, "A") && is_fortran(x));
 }
 
-static bool
+bool
 wants_fortran(PyObject *order, PyObject *x)
 {
     return order_is(order, "F") || (order_is(order, "A") && is_fortran(x));

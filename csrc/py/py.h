@@ -200,7 +200,8 @@ PyObject *view_slice(Session *s, PyObject *of, const Box *b);
 PyObject *view_transpose(Session *s, PyObject *of, const int64_t *perm, int n); /* n 0: reverse all */
 PyObject *view_reshape(Session *s, PyObject *of, const int64_t *dim, int n);    /* a copy where NumPy copies */
 PyObject *view_broadcast(Session *s, PyObject *of, const int64_t *dim, int n);  /* read-only */
-PyObject *view_restrided(Session *s, PyObject *view, const int64_t *stride); /* other strides of axes of size 1 */
+PyObject *view_restrided(Session *s, PyObject *view,
+                         const int64_t *stride); /* of a new handle: the strides its memory has */
 /* memory.c - a view given by offset and strides, in elements of its owner */
 PyObject *view_of_memory(Session *s, PyObject *owner, int64_t offset, int rank, const int64_t *dim,
                          const int64_t *stride);
@@ -283,6 +284,8 @@ typedef PyObject *Handler(Session *s, const char *name, PyObject *const *a);
 #define METHOD(id, handler, sig, doc) Handler fn_##handler;
 #include "py/functions.def"
 bool keeps_order(PyObject *order, PyObject *x, bool absent);      /* whether a copy of x is in the order of x, else C */
+bool wants_fortran(PyObject *order, PyObject *x);                 /* ... or in Fortran order */
+bool is_fortran_order(PyObject *x);
 Status at_least(Session *s, Val x, int rank, Val *v); /* axes of size 1 in front; functions_layout.c */
 
 /* program_io.c - before a program runs */
