@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import warnings
@@ -105,9 +106,6 @@ class Kernel:
         self.tensor_ir: _core.Program = programs[0]
         #: the program for the hardware
         self.tile_ir: _core.Program = programs[-1]
-        plans = [p for p in self.stages.values() if p.kind == "plan"]
-        #: text of the plan, which compile(plan=...) takes; "" when there is none
-        self.plan: str = str(plans[-1]) if plans else ""
         #: modelled cost
         self.cost: Cost = Cost(**session.cost)
         #: parameters as traced, by their paths in the arguments
@@ -123,6 +121,19 @@ class Kernel:
         self.aliases: dict[int, int] = dict(self.tensor_ir.aliases)
         self._exponents = frozenset(self.tensor_ir.exponents)
         self._narrowed = [spec_of((s, d)).dtype for _, d, s in self.tile_ir.inputs]
+
+    @functools.cached_property
+    def plan(self) -> str:
+        """The text of the plan, which compile(plan=...) takes and nkigen.parse() reads.
+
+        It begins with the tensor program that it is about.
+
+        Example:
+            >>> print(k.plan)                               # doctest: +SKIP
+            tensor @f {
+            ...
+        """
+        return str(self.stages["plan"])
 
     def __call__(self, /, *args: Any, **named: Any) -> Any:
         """Run the program in the simulator; returns what the function returns.
@@ -149,7 +160,8 @@ class Kernel:
         return self._run(self.tensor_ir, args, named)
 
     def run_stage(self, name: str, /, *args: Any, **named: Any) -> Any:
-        """Run one stage: tensor stages through NumPy, tile stages in the simulator.
+        """Run one stage: tensor stages through NumPy, the plan as the tensor program that
+        it is about, tile stages in the simulator.
 
         Raises NkigenError for a name that is no stage.
 
@@ -303,7 +315,9 @@ def compile(
     cache: reuse the result for an equal traced graph, target and options.
     narrow: 64-bit dtypes that the hardware lacks: "warn" computes in 32 bits and says
         so (NarrowingWarning), "error" refuses.
-    plan: text of a plan to execute instead of the compiler's own, as in Kernel.plan.
+    plan: text of a plan to execute instead of the compiler's own, as in Kernel.plan: its
+        groups, members, spans, homes and numbers are obeyed, or refused with line and
+        column. Of a plan without numbers the compiler chooses those.
     optimize: "fast" keeps loops and the order in which ops were lowered; "default" puts
         programs of up to 2,000 instructions in the best of a few orders that keep the
         engines busy (stage "pipeline", straight code); "search" tries all orders it knows.
@@ -477,8 +491,6 @@ def _data(given: Any, spec: Spec, i: int) -> np.ndarray:
 def _check_stages(kernel: Kernel, data: list[np.ndarray]) -> None:
     expected = bounds(kernel.tensor_ir, data)
     for name, program in kernel.stages.items():
-        if program.kind == "plan":
-            continue
         violations = program.verify()
         if violations:
             raise VerifyError(f"NKI-1545 stage {name}: {violations[0]}")

@@ -11,22 +11,37 @@
 #include <string.h>
 
 typedef Status PassFn(const Graph *in, const CompileOptions *opt, Graph **out);
+typedef Status PlanPassFn(const Stage *in, const CompileOptions *opt, Stage *out); /* a plan on one side, or on both */
+typedef enum Kind { IR_tensor, IR_plan, IR_tile } Kind;
+static const char *const kinds[] = {"tensor IR", "a plan", "tile IR"};
 typedef struct Pass {
     const char *name;
+    Kind takes;
     PassFn *run;
+    PlanPassFn *plan;
 } Pass;
 
-static const Pass tensor_passes[] = {
-    {"canonicalize", pass_canonicalize}, {"narrow", pass_narrow},     {"idiom", pass_idiom},
-    {"decompose", pass_decompose},       {"guard", pass_guard},       {"reversals", pass_reversals},
-    {"outputs", pass_outputs},           {"sequence", pass_sequence}, {"tilable", pass_tilable},
-};
+static Status run_fuse(const Stage *in, const CompileOptions *opt, Stage *out);
+static Status run_plan(const Stage *in, const CompileOptions *opt, Stage *out);
+static Status run_lower(const Stage *in, const CompileOptions *opt, Stage *out);
 
-static const Pass tile_passes[] = {
-    {"schedule", pass_schedule},
-    {"pipeline", pass_pipeline},
-    {"allocate", pass_allocate},
-    {"reroll", pass_reroll}, /* of emitted source only */
+static const Pass passes[] = {
+    {"canonicalize", IR_tensor, .run = pass_canonicalize},
+    {"narrow", IR_tensor, .run = pass_narrow},
+    {"idiom", IR_tensor, .run = pass_idiom},
+    {"decompose", IR_tensor, .run = pass_decompose},
+    {"guard", IR_tensor, .run = pass_guard},
+    {"reversals", IR_tensor, .run = pass_reversals},
+    {"outputs", IR_tensor, .run = pass_outputs},
+    {"sequence", IR_tensor, .run = pass_sequence},
+    {"tilable", IR_tensor, .run = pass_tilable},
+    {"fuse", IR_tensor, .plan = run_fuse},
+    {"plan", IR_plan, .plan = run_plan},
+    {"lower", IR_plan, .plan = run_lower},
+    {"schedule", IR_tile, .run = pass_schedule},
+    {"pipeline", IR_tile, .run = pass_pipeline},
+    {"allocate", IR_tile, .run = pass_allocate},
+    {"reroll", IR_tile, .run = pass_reroll}, /* of emitted source only */
 };
 
 static const char *const tile_stages[] = {"lower", "schedule", "allocate"}; /* of Realized, in order */
@@ -50,12 +65,12 @@ static Status
 run_tensor_passes(Graph *g, const CompileOptions *opt, Compiled *c)
 {
     add_stage(c, "trace", g);
-    for (int i = 0; i < COUNT_OF(tensor_passes); i++) {
+    for (const Pass *p = passes; p->run != NULL; p++) { /* up to fuse */
         Graph *next = NULL;
-        Status st = tensor_passes[i].run(g, opt, &next);
+        Status st = p->run(g, opt, &next);
         arena_reset(&g->cx->scratch);
         TRY(st);
-        add_stage(c, tensor_passes[i].name, g = next);
+        add_stage(c, p->name, g = next);
     }
     return ST_OK;
 }
@@ -74,9 +89,26 @@ retile(Compiled *c, const CompileOptions *opt)
     return ST_OK;
 }
 
+/* ---- the plan ---- */
+
+static Status
+new_plan(Graph *g, Plan **out)
+{
+    NEW(g->cx, &g->arena, *out, 1);
+    return ST_OK;
+}
+
+static Status
+fuse_last(Compiled *c, const CompileOptions *opt, Plan **out)
+{
+    Graph *g = c->stage[c->nstages - 1].graph;
+    TRY(new_plan(g, out));
+    return pass_fuse(g, opt, &g->arena, *out);
+}
+
 /* Fuse and plan; smaller and smaller groups until the program fits. */
 static Status
-make_plan(Compiled *c, const CompileOptions *opt, Arena *a, Plan *plan, Realized *done)
+make_plan(Compiled *c, const CompileOptions *opt, Plan **plan, Realized *done)
 {
     static const struct { int64_t row_bytes, max_ops; } limits[] = {
         {0, 0}, {49152, 0}, {32768, 64}, {32768, 16}, {32768, 4}, {32768, 1}, {16384, 4}, {16384, 1}, {8192, 1},
@@ -88,37 +120,59 @@ make_plan(Compiled *c, const CompileOptions *opt, Arena *a, Plan *plan, Realized
             o.row_bytes = limits[i].row_bytes;
             o.max_ops = limits[i].max_ops;
         }
-        if (o.plan)
-            TRY(plan_limits(c->stage[0].graph->cx, o.plan, &o));
         if (o.row_bytes)
             TRY(retile(c, &o));
-        st = pass_fuse(c->stage[c->nstages - 1].graph, &o, a, plan);
+        st = fuse_last(c, &o, plan);
         if (st == ST_OK)
-            st = pass_plan(plan, &o, done);
+            st = pass_plan(*plan, &o, done);
         if (o.plan)
-            break; /* its groups are what it is about */
+            break; /* its limits are what it is about */
     }
     return st;
 }
 
+/* The groups of the text, for the program that the tensor passes have made under its limits. */
 static Status
-plan_text(const Plan *plan, char **out)
+read_plan(Compiled *c, PlanText *pt, const CompileOptions *opt, Plan **plan)
 {
-    Text t;
-    Ctx *cx = plan->g->cx;
-    text_init(&t, cx, &cx->arena);
-    TRY(plan_print(plan, &t));
-    *out = t.p;
-    return ST_OK;
+    if (opt->row_bytes)
+        TRY(retile(c, opt));
+    Graph *g = c->stage[c->nstages - 1].graph;
+    TRY(plan_of_program(pt, g));
+    TRY(new_plan(g, plan));
+    TRY(plan_read(pt, g, &g->arena, *plan));
+    return plan_check(*plan);
+}
+
+/* A plan that somebody wrote: groups and all, without the numbers, or limits only. */
+static Status
+force_plan(Compiled *c, PlanText *pt, const CompileOptions *opt, Plan **plan, Realized *done)
+{
+    CompileOptions o = *opt;
+    if (pt->target != opt->target)
+        return fail_at(c->stage[0].graph->cx, pt->line, 6,
+                       "NKI-4551 plan: expected `plan %s {`, the target that is compiled for, not %s",
+                       target_names[opt->target], target_names[pt->target]);
+    o.row_bytes = pt->row_bytes;
+    o.max_ops = pt->max_ops;
+    if (!pt->g)
+        return make_plan(c, &o, plan, done);
+    o.plan = NULL;
+    TRY(read_plan(c, pt, &o, plan));
+    return pass_plan(*plan, &o, done);
 }
 
 static Status
-add_plan(Compiled *c, const Plan *plan)
+find_plan(Compiled *c, const CompileOptions *opt, Plan **plan, Realized *done)
 {
-    Stage s = {.name = "plan"};
-    TRY(plan_text(plan, &s.text));
-    c->stage[c->nstages++] = s;
-    return ST_OK;
+    PlanText pt;
+    if (!opt->plan)
+        return make_plan(c, opt, plan, done);
+    TRY(plan_open(c->stage[0].graph->cx, opt->plan, strlen(opt->plan), &pt));
+    Status st = force_plan(c, &pt, opt, plan, done);
+    if (pt.g)
+        graph_free(pt.g);
+    return st;
 }
 
 /* The program in straight form, when that is faster. */
@@ -157,21 +211,16 @@ add_tile_stages(Compiled *c, const Realized *done, const CompileOptions *opt)
 static Status
 compile_stages(Graph *traced, const CompileOptions *opt, Compiled *c)
 {
-    Ctx *cx = traced->cx;
-    Arena a;
-    Plan plan;
     Realized done = {{0}};
+    Plan *plan;
     TRY(tensor_verify(traced));
     TRY(run_tensor_passes(traced, opt, c));
-    arena_init(&a, &cx->mem);
-    Status st = make_plan(c, opt, &a, &plan, &done);
+    Status st = find_plan(c, opt, &plan, &done);
     if (st == ST_OK) {
-        st = add_plan(c, &plan);
-        Status tile = add_tile_stages(c, &done, opt); /* takes the graphs over, whatever happens */
-        st = st == ST_OK ? tile : st;
+        c->stage[c->nstages++] = (Stage){.name = "plan", .plan = plan};
+        st = add_tile_stages(c, &done, opt); /* takes the graphs over, whatever happens */
     }
-    arena_free(&a);
-    arena_reset(&cx->scratch);
+    arena_reset(&traced->cx->scratch);
     return st;
 }
 
@@ -194,90 +243,114 @@ compiled_free(Compiled *c)
     c->nstages = 0;
 }
 
-static PassFn *
-find_pass(const Pass *passes, int n, const char *name)
+/* ---- one pass ---- */
+
+/* The last stage leaves *c. */
+static Stage
+take_last(Compiled *c)
 {
-    for (int i = 0; i < n; i++)
-        if (strcmp(passes[i].name, name) == 0)
-            return passes[i].run;
-    return NULL;
+    return c->stage[--c->nstages];
 }
 
-/* ---- from the last tensor stage to the first tile stage, one step at a time ---- */
+/* From a tensor program, through the rows before it; `out` gets the program that the plan is about. */
 static Status
-show_groups(Compiled *c, const CompileOptions *opt, Arena *a, Stage *out)
-{
-    Plan p;
-    TRY(pass_fuse(c->stage[c->nstages - 1].graph, opt, a, &p));
-    return plan_text(&p, &out->text);
-}
-
-static Status
-show_plan(Compiled *c, const CompileOptions *opt, Arena *a, Stage *out)
-{
-    Plan p;
-    Realized done = {{0}};
-    TRY(make_plan(c, opt, a, &p, &done));
-    realized_free(&done);
-    return plan_text(&p, &out->text);
-}
-
-static Status
-show_lowered(Compiled *c, const CompileOptions *opt, Arena *a, Stage *out)
-{
-    Plan p;
-    Realized done = {{0}};
-    TRY(make_plan(c, opt, a, &p, &done));
-    out->graph = done.stage[0];
-    done.stage[0] = NULL;
-    realized_free(&done);
-    return ST_OK;
-}
-
-typedef Status PlanPassFn(Compiled *c, const CompileOptions *opt, Arena *a, Stage *out);
-static const struct {
-    const char *name;
-    PlanPassFn *run;
-} plan_passes[] = {{"fuse", show_groups}, {"plan", show_plan}, {"lower", show_lowered}};
-
-static PlanPassFn *
-find_plan_pass(const char *name)
-{
-    for (int i = 0; i < COUNT_OF(plan_passes); i++)
-        if (strcmp(plan_passes[i].name, name) == 0)
-            return plan_passes[i].run;
-    return NULL;
-}
-
-/* Any tensor program: the tensor passes come first. */
-static Status
-run_plan_pass(PlanPassFn *run, Graph *in, const CompileOptions *opt, Stage *out)
+plan_tensors(Graph *in, const CompileOptions *opt, bool decide, Stage *out)
 {
     Compiled c = {0};
-    Arena a;
-    arena_init(&a, &in->cx->mem);
+    Realized done = {{0}};
     Status st = run_tensor_passes(in, opt, &c);
     if (st == ST_OK)
-        st = run(&c, opt, &a, out);
-    arena_free(&a);
+        st = decide ? make_plan(&c, opt, &out->plan, &done) : fuse_last(&c, opt, &out->plan);
+    realized_free(&done);
+    if (st == ST_OK)
+        out->graph = take_last(&c).graph;
+    else
+        out->plan = NULL;
     compiled_free(&c);
     return st;
 }
 
-Status
-driver_pass(const char *name, Graph *in, const CompileOptions *opt, Stage *out)
+static Status
+run_fuse(const Stage *in, const CompileOptions *opt, Stage *out)
 {
-    bool tile = in->dialect == &tile_dialect;
-    PassFn *run = tile ? find_pass(tile_passes, COUNT_OF(tile_passes), name)
-                       : find_pass(tensor_passes, COUNT_OF(tensor_passes), name);
-    PlanPassFn *plan = tile ? NULL : find_plan_pass(name);
-    *out = (Stage){.name = name};
-    if (!run && !plan)
-        return fail(in->cx, ST_USER, (LocId){0}, "NKI-7001 %s IR has no pass '%s'", in->dialect->name, name);
-    TRY(tile ? tile_verify(in) : tensor_verify(in));
-    Status st = plan ? run_plan_pass(plan, in, opt, out) : run(in, opt, &out->graph);
-    arena_reset(&in->cx->scratch);
+    return plan_tensors(in->graph, opt, false, out);
+}
+
+static Status
+run_plan(const Stage *in, const CompileOptions *opt, Stage *out)
+{
+    Realized done = {{0}};
+    if (!in->plan)
+        return plan_tensors(in->graph, opt, true, out);
+    Status st = pass_plan(in->plan, opt, &done);
+    realized_free(&done);
+    out->plan = in->plan;
     return st;
+}
+
+static Status
+run_lower(const Stage *in, const CompileOptions *opt, Stage *out)
+{
+    Stage planned = *in;
+    if (!in->plan)
+        TRY(plan_tensors(in->graph, opt, true, &planned));
+    const Plan *p = planned.plan;
+    Status st = ST_OK;
+    if (p->groups.n && !is_decided(&p->groups.p[0]))
+        st = fail_at(p->g->cx, p->groups.p[0].line, p->groups.p[0].col,
+                     "NKI-4552 lower: this group has no numbers (per_tile= and so on); the pass plan finds them");
+    if (st == ST_OK)
+        st = graph_end(pass_lower(p, opt, NULL, &out->graph), &out->graph);
+    if (planned.graph != in->graph)
+        graph_free(planned.graph);
+    return st;
+}
+
+static const Pass *
+find_pass(const char *name, Kind kind)
+{
+    for (int i = 0; i < COUNT_OF(passes); i++)
+        if (strcmp(passes[i].name, name) == 0 && (passes[i].takes == kind || (kind == IR_tensor && passes[i].plan)))
+            return &passes[i];
+    return NULL;
+}
+
+Status
+driver_pass(const char *name, const Stage *in, const CompileOptions *opt, Stage *out)
+{
+    Graph *g = in->graph;
+    Kind kind = in->plan ? IR_plan : g->dialect == &tile_dialect ? IR_tile : IR_tensor;
+    const Pass *pass = find_pass(name, kind);
+    CompileOptions o = *opt;
+    *out = (Stage){.name = name};
+    if (!pass)
+        return fail(g->cx, ST_USER, (LocId){0}, "NKI-7001 %s has no pass '%s'", kinds[kind], name);
+    if (in->plan)
+        o.target = in->plan->target;
+    TRY(kind == IR_tile ? tile_verify(g) : tensor_verify(g));
+    Status st = pass->plan ? pass->plan(in, &o, out) : pass->run(g, &o, &out->graph);
+    arena_reset(&g->cx->scratch);
+    return st;
+}
+
+const Graph *
+driver_program(const Stage *s)
+{
+    return s->graph ? s->graph : s->plan->g;
+}
+
+Status
+driver_print(const Graph *g, const Plan *plan, uint32_t max, bool brief, Text *t)
+{
+    if (plan)
+        return plan_print(plan, max, brief, t);
+    return brief ? graph_print_brief(g, max, t) : graph_print(g, t);
+}
+
+Status
+driver_check(Plan *plan)
+{
+    return plan_check(plan);
 }
 
 Status
@@ -291,9 +364,42 @@ driver_nki(const Graph *g, const Source *user, Text *t)
     return st;
 }
 
+/* An error in the program of a plan, at its line in the text. */
+static Status
+placed(const Scan *sc, Status st)
+{
+    ErrorInfo *err = &sc->cx->err;
+    if (st == ST_OK || st == ST_NOMEM || err->line)
+        return st;
+    const Loc *loc = loc_get(sc->cx, err->loc);
+    err->line = loc->line ? loc->line : sc->line;
+    err->col = loc->line ? loc->offset : 1;
+    err->st = st == ST_BUG || st == ST_TYPE ? ST_USER : st;
+    return err->st;
+}
+
+/* What stands behind a tensor program: the plan for it. */
+static Status
+parse_plan(PlanText *pt, Stage *out)
+{
+    TRY(plan_begin(pt));
+    TRY(placed(&pt->body, tensor_verify(pt->g)));
+    TRY(new_plan(pt->g, &out->plan));
+    TRY(plan_read(pt, pt->g, &pt->g->arena, out->plan));
+    return plan_check(out->plan);
+}
+
 Status
-driver_parse(Ctx *cx, const char *text, size_t n, Graph **out)
+driver_parse(Ctx *cx, const char *text, size_t n, Stage *out)
 {
     static const Dialect *const dialects[] = {&tensor_dialect, &tile_dialect};
-    return graph_parse(cx, text, n, dialects, COUNT_OF(dialects), out);
+    PlanText pt = {.body = scan_text(cx, text, n)};
+    *out = (Stage){.name = "parsed"};
+    TRY(graph_scan(&pt.body, dialects, COUNT_OF(dialects), &pt.return_line, &pt.g));
+    scan_lines(&pt.body);
+    bool plan = pt.g->dialect == &tensor_dialect && scan_peek(&pt.body, 'p');
+    Status st = plan ? parse_plan(&pt, out) : scan_end(&pt.body);
+    arena_reset(&cx->scratch);
+    out->graph = pt.g;
+    return graph_end(st, &out->graph);
 }

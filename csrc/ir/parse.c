@@ -1,6 +1,6 @@
 /* parse.c - reads the text form that print.c writes.
  *
- * in:   any bytes
+ * in:   any bytes; or a text that goes on behind the program
  * out:  a graph that passes graph_check, with names, types, attributes and patterns as written;
  * nothing is folded or shared. Each op's location is its line and column. The dialect's own rules
  * are not checked here. rule: an error says what was found and what was expected, with line and
@@ -162,9 +162,7 @@ parse_return(Parser *ps)
     }
     TRY(parse_aliases(ps));
     TRY(scan_line_end(&ps->s));
-    TRY(scan_need(&ps->s, '}'));
-    scan_lines(&ps->s);
-    return ps->s.p < ps->s.end ? scan_expected(&ps->s, "the end of the text") : ST_OK;
+    return scan_need(&ps->s, '}');
 }
 
 static Status
@@ -287,22 +285,30 @@ parse_all(Parser *ps)
 }
 
 Status
-graph_parse(Ctx *cx, const char *text, size_t n, const Dialect *const *dialects, int ndialects,
-            Graph **out)
+graph_scan(Scan *sc, const Dialect *const *dialects, int ndialects, int *return_line, Graph **out)
 {
-    Parser ps = {.s = {.cx = cx, .p = text, .end = text + n, .line_start = text, .line = 1},
-                 .cx = cx,
-                 .dialects = dialects,
-                 .ndialects = ndialects};
+    Parser ps = {.s = *sc, .cx = sc->cx, .dialects = dialects, .ndialects = ndialects};
     *out = NULL;
-    if (n > INT32_MAX)
-        return fail(cx, ST_LIMIT, (LocId){0}, "NKI-2522 IR text of %zu bytes is too long", n);
-    arena_init(&ps.tmp, &cx->mem);
+    if (sc->end - sc->p > INT32_MAX)
+        return fail(sc->cx, ST_LIMIT, (LocId){0}, "NKI-2522 IR text of %zu bytes is too long",
+                    (size_t)(sc->end - sc->p));
+    arena_init(&ps.tmp, &sc->cx->mem);
     Status st = parse_all(&ps);
     arena_free(&ps.tmp);
+    *sc = ps.s;
+    *return_line = ps.return_line;
     if (st == ST_OK)
         *out = ps.g;
     else
         graph_free(ps.g);
     return st;
+}
+
+Status
+graph_parse(Ctx *cx, const char *text, size_t n, const Dialect *const *dialects, int ndialects, Graph **out)
+{
+    Scan sc = scan_text(cx, text, n);
+    int return_line;
+    TRY(graph_scan(&sc, dialects, ndialects, &return_line, out));
+    return graph_end(scan_end(&sc), out);
 }

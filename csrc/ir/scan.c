@@ -9,6 +9,12 @@
 
 /* ---- characters and errors ---- */
 
+Scan
+scan_text(Ctx *cx, const char *text, size_t n)
+{
+    return (Scan){.cx = cx, .p = text, .end = text + n, .line_start = text, .line = 1};
+}
+
 int
 scan_column(const Scan *sc, const char *at)
 {
@@ -127,6 +133,13 @@ scan_line_end(Scan *sc)
         return scan_expected(sc, "the end of the line");
     scan_lines(sc);
     return ST_OK;
+}
+
+Status
+scan_end(Scan *sc)
+{
+    scan_lines(sc);
+    return sc->p < sc->end ? scan_expected(sc, "the end of the text") : ST_OK;
 }
 
 Status

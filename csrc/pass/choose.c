@@ -307,7 +307,7 @@ blame(const Plan *p, const CompileOptions *opt)
     Ctx *cx = p->g->cx;
     fail(cx, ST_LIMIT, (LocId){0}, "NKI-4020 plan: group %u does not fit: %s", fails - 1, cx->err.msg);
     cx->err.line = p->groups.p[fails - 1].line;
-    cx->err.col = 3;
+    cx->err.col = p->groups.p[fails - 1].col;
     return ST_LIMIT;
 }
 
@@ -323,14 +323,12 @@ Status
 pass_plan(Plan *p, const CompileOptions *opt, Realized *best)
 {
     const Hw *hw = hw_get(opt->target);
+    if (p->groups.n && is_decided(&p->groups.p[0]))
+        return force(p, opt, best);
     for (uint32_t k = 0; k < p->groups.n; k++) {
         TRY(find_columns(p, &p->groups.p[k]));
         first_guess(p, hw, &p->groups.p[k]);
     }
-    if (opt->plan)
-        TRY(plan_apply(p, opt->plan));
-    if (p->groups.n && p->groups.p[0].line)
-        return force(p, opt, best);
     if (!opt->plan && is_worth_trying(p)) {
         for (uint32_t k = 0; k < p->groups.n; k++)
             if (!p->groups.p[k].moves)

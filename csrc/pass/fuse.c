@@ -13,7 +13,6 @@
 
 #include <string.h>
 
-#define MAX_ROW_BYTES (96 * 1024) /* one value's row in one partition: two of them and their copies must fit SBUF */
 #define PINNED_NS 1e6             /* a layout op computed for its own sake: some have no tiling at all */
 #define TRIAL_OPS 48              /* how far a trial looks for what a span would absorb */
 #define COMBINE_NS 6000.0         /* combining the partitions of a reduction over the spine */
@@ -82,25 +81,6 @@ demand_before(Fuse *f, Val v, uint32_t group)
         f->d[v.i].split = true;
 }
 
-/* Bytes of one row of v in one partition. */
-static int64_t
-row_bytes(const Graph *g, Val v, Span s)
-{
-    const Type *t = val_type(g, v);
-    return free_elems(t, s) * MAX(dtypes[t->dtype].bytes, 2); /* a pattern counts up to 65535 elements */
-}
-
-/* The spine of a product must hold its rows or its columns, the outer loop neither; dims of size 1 behind the spine
- * count as held. */
-static bool
-holds_matrix_dim(const Type *t, Range spine, Range outer)
-{
-    int hi = spine.hi;
-    while (hi < t->rank - 1 && t->dim[hi] == 1)
-        hi++;
-    return outer.hi <= t->rank - 2 && spine.lo < spine.hi && hi >= t->rank - 1;
-}
-
 /* A product comes in chunks of columns and reads its row operand in steps: its rows may be long. */
 static int64_t
 row_limit(const Fuse *f, const Op *op)
@@ -124,25 +104,18 @@ static bool
 is_feasible(const Fuse *f, const Op *op, Span s)
 {
     const Graph *g = f->g;
-    const Type *t = val_type(g, op->out);
-    if (is_reversal(g, op->out))
+    if (span_misfit(f->plan, g, op, s))
         return false;
-    if (s.role == RO_free && (op->code == T_matmul || op->code == T_concat || free_elems(t, s) > FREE_ELEMS))
+    if (s.role == RO_free && free_elems(val_type(g, op->out), s) > FREE_ELEMS)
         return false;
     if (s.role == RO_row && row_bytes(g, op->out, s) > row_limit(f, op))
         return false;
-    if (f->plan && f->plan->part_of[op->out.i].i && s.role == RO_row) { /* its rows lie in a larger value */
-        View w = view_stored(f->plan, op->out);
-        int64_t stride;
-        if (!view_uniform(t, &w, s.spine, &stride) || !view_uniform(t, &w, s.outer, &stride))
-            return false;
-    }
-    if (op->code == T_matmul && (!holds_matrix_dim(t, s.spine, s.outer) || !holds_batch(f, op, s)))
+    if (op->code == T_matmul && !holds_batch(f, op, s))
         return false;
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(g, op, i);
         Span e = operand_edge(g, op, i, s);
-        if (e.role == RO_none || (e.role == RO_row && row_bytes(g, u, e) > row_limit(f, op)))
+        if (e.role == RO_row && row_bytes(g, u, e) > row_limit(f, op))
             return false;
         if (e.role == RO_free && free_elems(val_type(g, u), e) > 2 * FREE_ELEMS)
             return false;
@@ -670,12 +643,7 @@ pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out)
     *out = (Plan){.g = g, .target = opt->target, .row_bytes = opt->row_bytes, .max_ops = opt->max_ops};
     NEW(f.cx, a, f.d, g->vals.n);
     NEW(f.cx, a, f.group, g->ops.n);
-    NEW(f.cx, a, out->group_of, g->ops.n);
-    NEW(f.cx, a, out->span, g->vals.n);
-    NEW(f.cx, a, out->stored, g->vals.n);
-    NEW(f.cx, a, out->view_base, g->vals.n);
-    NEW(f.cx, a, out->part_of, g->vals.n);
-    NEW(f.cx, a, out->part_at, g->vals.n);
+    TRY(plan_alloc(g, a, out));
     TRY(collect_uses(&f));
     VEC_PUSH(f.cx, a, &f.found, (Found){0});
     for (uint32_t i = 0; i < g->outputs.n; i++)

@@ -8,6 +8,7 @@
 #ifndef NKIGEN_PLAN_H
 #define NKIGEN_PLAN_H
 
+#include "ir/scan.h"
 #include "plan/options.h"
 #include "tensor/tensor.h"
 #include "tile/tile.h"
@@ -24,6 +25,7 @@ typedef enum Role { /* how a group sees a value */
                               * group when that has a single row tile: then all rows are there once the op has run */
                     RO_acc,  /* result of a reduction over the spine: complete after the last row tile */
                     RO_move, /* moved within HBM by a group of its own, which has no rows */
+                    RO_COUNT
 } Role;
 
 typedef struct Span { /* where a group's dims lie in one value */
@@ -46,8 +48,15 @@ typedef struct Group {
     int64_t cols;         /* size of the column dim; 0: the group has none */
     int64_t panel, chunk; /* columns per panel (outermost loop, full operands stay for it) and per chunk (innermost) */
     int64_t resident;     /* SBUF bytes per partition for full matmul operands that stay for the whole group */
-    int32_t line;         /* of the text that the decisions are from; 0: the compiler's own */
+    int32_t line, col;    /* in the text that the group is from; 0: the compiler's own */
 } Group;
+
+/* Undecided: formed by fuse, or by a text without numbers. */
+static inline bool
+is_decided(const Group *gr)
+{
+    return gr->per_tile > 0;
+}
 
 /* Where the rows of a tile lie: how many rows further the next partition is, and the next row within a partition. */
 typedef struct RowMap {
@@ -65,6 +74,10 @@ row_lanes(const Group *gr, const Hw *hw)
     return (int)MIN(gr->rows, (int64_t)hw->pmax);
 }
 
+typedef struct Spot {             /* where a text says something of an op */
+    int32_t line, at, span, home; /* columns: its name, its span, its home */
+} Spot;
+
 typedef struct Plan {
     const Graph *g; /* the decomposed tensor graph it is about */
     int target;
@@ -77,6 +90,8 @@ typedef struct Plan {
     Val *view_base;     /* by val: a layout op's result that is a view of this stored value; 0: not a view */
     Val *part_of;       /* by val: the concat assembled in HBM that it is written into; 0: none */
     int64_t *part_at;   /* by val: the elements of that concat before it */
+    Spot *spot;         /* by op: in the text that the plan was read from; NULL: the compiler's own */
+    int32_t line;       /* of that text, where the plan begins behind its program */
 } Plan;
 
 /* ranges.c - how dims correspond across an op: the one rule that fusion, planning and lowering share */
@@ -108,12 +123,31 @@ Mat mat_of(const Graph *g, const Op *op, Range spine); /* the spine of its resul
 Status find_columns(Plan *p, Group *gr);    /* sets gr->cols and the spans' col; 0: none */
 void cut_columns(const Plan *p, Group *gr); /* panel and chunk, from the other decisions */
 
+/* check.c - what a plan must keep to, decided from its tensor program alone */
+#define MAX_ROW_BYTES (96 * 1024) /* one value's row in one partition: two of them and their copies must fit SBUF */
+/* Bytes of one row of v in one partition. */
+int64_t row_bytes(const Graph *g, Val v, Span s);
+/* Why no group computes op with the span s, whatever its rows take; NULL: one may. */
+const char *span_misfit(const Plan *p, const Graph *g, const Op *op, Span s); /* p: its parts; NULL: none */
+Status plan_check(Plan *p); /* of a plan that was read: an error with line and column. Its program is verified */
+
 /* text.c */
-Status plan_print(const Plan *p, Text *t);
-/* The decisions of a text that says of everything else what fuse found; an error with line and column when it says
- * something else. A text without any group holds limits only and leaves the decisions as they are. */
-Status plan_apply(Plan *p, const char *text);
-Status plan_limits(Ctx *cx, const char *text, CompileOptions *opt); /* in its first line, for fuse */
+Status plan_print(const Plan *p, uint32_t max, bool brief, Text *t); /* of its program, and of it, at most max lines */
+
+/* read.c - a plan from its text */
+typedef struct PlanText {
+    Graph *g;  /* the program that it begins with; NULL: it holds limits only */
+    Scan body; /* what is left to read */
+    int target;
+    int first_line, return_line, line; /* of the program, of its end, of the plan */
+    int64_t row_bytes, max_ops;
+} PlanText;
+Status plan_begin(PlanText *pt);                                      /* the first line; body is behind the program */
+Status plan_open(Ctx *cx, const char *text, size_t n, PlanText *out); /* up to the groups; the caller frees out->g */
+/* The groups of a text, of g: out->g, or the same program. */
+Status plan_read(PlanText *pt, const Graph *g, Arena *a, Plan *out);
+Status plan_alloc(const Graph *g, Arena *a, Plan *p);       /* its arrays by op and by value */
+Status plan_of_program(const PlanText *pt, const Graph *g); /* an error at the first line that is not of g */
 
 /* Not computed: a parameter or a constant. */
 static inline bool

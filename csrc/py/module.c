@@ -20,7 +20,7 @@ core_parse(PyObject *module, PyObject *text)
     Py_ssize_t n;
     const char *p;
     Session *s;
-    Graph *g = NULL;
+    Stage parsed;
     PyObject *r = NULL;
     Status status;
 
@@ -32,10 +32,10 @@ core_parse(PyObject *module, PyObject *text)
     s = session_new(st, NULL);
     if (!s)
         return NULL;
-    status = driver_parse(&s->cx, p, (size_t)n, &g);
-    s->graph = g;
+    status = driver_parse(&s->cx, p, (size_t)n, &parsed);
+    s->graph = parsed.graph;
     if (status == ST_OK)
-        r = program_new(s, g, "parsed", NULL);
+        r = program_new(s, parsed.graph, parsed.plan, parsed.name);
     else
         raise_status(s, status, E_Parse);
     if (r)
@@ -53,7 +53,7 @@ core_run_pass(PyObject *module, PyObject *args)
     const char *name, *target, *text;
     Py_ssize_t n;
     Session *s;
-    Stage out = {0};
+    Stage in, out = {0};
     PyObject *program = NULL, *r = NULL;
     Status status;
 
@@ -65,13 +65,14 @@ core_run_pass(PyObject *module, PyObject *args)
     s = session_new(st, NULL);
     if (!s)
         return NULL;
-    status = driver_parse(&s->cx, text, (size_t)n, &s->graph);
+    status = driver_parse(&s->cx, text, (size_t)n, &in);
+    s->graph = in.graph;
     if (status != ST_OK)
         raise_status(s, status, E_Parse);
-    else if ((status = driver_pass(name, s->graph, &opt, &out)) != ST_OK)
+    else if ((status = driver_pass(name, &in, &opt, &out)) != ST_OK)
         raise_status(s, status, E_Nkigen);
     if (status == ST_OK)
-        program = program_new(s, out.graph, name, out.text);
+        program = program_new(s, driver_program(&out), out.plan, name);
     if (program)
         r = PyObject_Str(program);
     Py_XDECREF(program);
@@ -154,7 +155,8 @@ core_set_fail_after(PyObject *module, PyObject *n)
 
 static PyMethodDef core_methods[] = {
     {"parse", core_parse, METH_O,
-     "parse($module, text, /)\n--\n\nThe Program that a text says, tensor or tile IR; ParseError with line and "
+     "parse($module, text, /)\n--\n\nThe Program that a text says: tensor or tile IR, or a plan; ParseError with line "
+     "and "
      "column."},
     {"run_pass", core_run_pass, METH_VARARGS,
      "run_pass($module, name, text, target, /)\n--\n\nThe text of a program after one pass."},

@@ -1,7 +1,8 @@
 /* program.c - Program: one stage of a compilation, or a program read from text.
  *
  * A Program is immutable and equal to every other with the same text. Tensor programs run in the reference interpreter,
- * tile programs in the simulator; tile programs also have a cost, hardware rules to keep, and a NKI form.
+ * tile programs in the simulator; tile programs also have a cost, hardware rules to keep, and a NKI form. A plan runs
+ * as the tensor program that it is about.
  */
 #include "pass/interval.h"
 #include "py/py.h"
@@ -17,11 +18,11 @@
 static bool
 is_tile(const Program *p)
 {
-    return p->graph && p->graph->dialect == &tile_dialect;
+    return p->graph->dialect == &tile_dialect;
 }
 
 PyObject *
-program_new(Session *s, const Graph *g, const char *name, const char *text)
+program_new(Session *s, const Graph *g, Plan *plan, const char *name)
 {
     Program *p = PyObject_GC_New(Program, s->st->program);
 
@@ -29,11 +30,12 @@ program_new(Session *s, const Graph *g, const char *name, const char *text)
         return NULL;
     p->session = (Session *)Py_NewRef((PyObject *)s);
     p->graph = g;
+    p->plan = plan;
     p->foreign = false;
     p->name = PyUnicode_FromString(name);
-    p->text = text && !g ? PyUnicode_FromString(text) : NULL;
+    p->text = NULL;
     PyObject_GC_Track(p);
-    if (!p->name || (!g && !p->text))
+    if (!p->name)
         Py_CLEAR(p);
     return (PyObject *)p;
 }
@@ -64,9 +66,9 @@ static PyObject *
 program_repr(PyObject *self)
 {
     Program *p = (Program *)self;
-    const char *kind = !p->graph ? "plan" : p->graph->dialect->name;
+    const char *kind = p->graph->dialect->name;
 
-    if (!p->graph)
+    if (p->plan)
         return PyUnicode_FromFormat("<Program %R, plan>", p->name);
     return PyUnicode_FromFormat("<Program %R, %s IR, %u ops>", p->name, kind, p->graph->ops.n - 1);
 }
@@ -79,7 +81,7 @@ describe(Program *p, bool outputs)
 {
     Session *s = p->session;
     Val *v = NULL;
-    int n = p->graph ? program_io(s, p->graph, outputs, &v) : 0;
+    int n = program_io(s, p->graph, outputs, &v);
     PyObject *list = n < 0 ? NULL : PyTuple_New(n);
 
     for (int i = 0; list && i < n; i++) {
@@ -119,16 +121,16 @@ get_kind(PyObject *self, void *Py_UNUSED(closure))
 {
     Program *p = (Program *)self;
 
-    return PyUnicode_FromString(p->graph ? p->graph->dialect->name : "plan");
+    return PyUnicode_FromString(p->plan ? "plan" : p->graph->dialect->name);
 }
 
 static PyObject *
 get_ops(PyObject *self, void *Py_UNUSED(closure))
 {
     const Graph *g = ((Program *)self)->graph;
-    PyObject *t = PyTuple_New(g ? (Py_ssize_t)g->ops.n - 1 : 0);
+    PyObject *t = PyTuple_New((Py_ssize_t)g->ops.n - 1);
 
-    for (uint32_t i = 1; t && g && i < g->ops.n; i++) {
+    for (uint32_t i = 1; t && i < g->ops.n; i++) {
         PyObject *name = PyUnicode_InternFromString(g->dialect->ops[g->ops.p[i].code].name);
 
         if (!name)
@@ -164,7 +166,7 @@ get_aliases(PyObject *self, void *Py_UNUSED(closure))
     const Graph *g = ((Program *)self)->graph;
     PyObject *d = PyDict_New();
 
-    for (uint32_t i = 0; d && g && i < g->aliases.n; i++) {
+    for (uint32_t i = 0; d && i < g->aliases.n; i++) {
         PyObject *k, *v;
 
         if (g->aliases.p[i] < 0)
@@ -189,7 +191,7 @@ get_exponents(PyObject *self, void *Py_UNUSED(closure))
     bool *is_exponent;
     Status st;
 
-    if (!list || !g || g->dialect != &tensor_dialect)
+    if (!list || g->dialect != &tensor_dialect)
         return list;
     if (!session_enter(s)) {
         Py_DECREF(list);
@@ -247,7 +249,7 @@ append_violation(PyObject *list, PyObject *v)
 }
 
 static PyObject *
-violations_list(Session *s, const Graph *g)
+violations_list(Session *s, const Graph *g, Plan *plan)
 {
     PyObject *list = PyList_New(0);
     Violations found = {0};
@@ -265,10 +267,16 @@ violations_list(Session *s, const Graph *g)
         for (uint32_t i = 0; st == ST_OK && r == 0 && i < found.n; i++)
             r = append_violation(list, violation(s, g, &found.p[i]));
     } else {
+        const char *rule = "tensor";
+
         st = tensor_verify(g);
+        if (st == ST_OK && plan) {
+            rule = "plan";
+            st = driver_check(plan);
+        }
         if (st != ST_OK && st != ST_NOMEM) {
             const ErrorInfo *err = &s->cx.err;
-            const Violation v = {.loc = err->loc, .code = err->code, .rule = "tensor", .text = err->msg};
+            const Violation v = {.loc = err->loc, .code = err->code, .rule = rule, .text = err->msg};
 
             r = append_violation(list, violation(s, g, &v));
             st = ST_OK;
@@ -288,7 +296,7 @@ program_verify(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     Program *p = (Program *)self;
 
-    return p->graph ? violations_list(p->session, p->graph) : PyList_New(0);
+    return violations_list(p->session, p->graph, p->plan);
 }
 
 /* ---- running, pricing, emitting ---- */
@@ -334,8 +342,6 @@ program_run(PyObject *self, PyObject *args, PyObject *kwargs)
     Py_ssize_t n = PyTuple_GET_SIZE(args);
     WorkLimit limit;
 
-    if (!p->graph)
-        return raise_plain(p->session->st, E_Unsupported, "NKI-1016 a plan does not run");
     if (work_limit(p, args, kwargs, &limit) < 0)
         return NULL;
     if (is_tile(p))
@@ -350,7 +356,7 @@ program_watch(PyObject *self, PyObject *args)
     PyObject *const *item = ((PyTupleObject *)args)->ob_item;
     Py_ssize_t n = PyTuple_GET_SIZE(args);
 
-    if (!p->graph || is_tile(p))
+    if (is_tile(p))
         return raise_plain(p->session->st, E_Unsupported, "NKI-1017 only tensor programs can be watched");
     if (n < 1 || !PyCallable_Check(item[0]))
         return raise_plain(p->session->st, E_DType, "NKI-1018 watch: the first argument is a function");
@@ -470,7 +476,7 @@ program_intervals(PyObject *self, PyObject *Py_UNUSED(ignored))
     Arena arena;
     Status st;
 
-    if (!p->graph || is_tile(p))
+    if (is_tile(p))
         return raise_plain(s->st, E_Unsupported, "NKI-1020 only a tensor program has intervals");
     if (!session_enter(s))
         return NULL;
@@ -515,7 +521,7 @@ program_dependences(PyObject *self, PyObject *Py_UNUSED(ignored))
     Arena arena;
     Status st;
 
-    if (!p->graph || !is_tile(p))
+    if (!is_tile(p))
         return raise_plain(s->st, E_Unsupported, "NKI-1126 only a tile program has dependences");
     if (!session_enter(s))
         return NULL;
@@ -536,7 +542,8 @@ static PyMethodDef program_methods[] = {
     {"run", (PyCFunction)(void (*)(void))program_run, METH_VARARGS | METH_KEYWORDS,
      "run($self, /, *arrays, max_work=None)\n--\n\nRun on one array per input; an array, or a tuple of them when there "
      "are several outputs.\n\n"
-     "Tensor programs run in NumPy, tile programs in the simulator. A program that was parsed may take 2^26 units of\n"
+     "Tensor programs run in NumPy, a plan as the one that it is about, tile programs in the simulator. A program that "
+     "was parsed may take 2^26 units of\n"
      "work, 1024 for each element of its arrays and twice what its ops take when each is executed once, unless "
      "max_work\n"
      "says otherwise: an element touched is one unit, an instruction 256. Compiled programs have no limit."},

@@ -4,24 +4,25 @@
  */
 #include "py/py.h"
 
-typedef Status Writer(Session *s, const Graph *g, uint32_t max_ops, Text *t);
+typedef Status Writer(const Program *p, uint32_t max_ops, Text *t);
 
 static Status
-write_all(Session *Py_UNUSED(s), const Graph *g, uint32_t Py_UNUSED(max_ops), Text *t)
+write_all(const Program *p, uint32_t Py_UNUSED(max_ops), Text *t)
 {
-    return graph_print(g, t);
+    return driver_print(p->graph, p->plan, UINT32_MAX, false, t);
 }
 
 static Status
-write_brief(Session *Py_UNUSED(s), const Graph *g, uint32_t max_ops, Text *t)
+write_brief(const Program *p, uint32_t max_ops, Text *t)
 {
-    return graph_print_brief(g, max_ops, t);
+    return driver_print(p->graph, p->plan, max_ops, true, t);
 }
 
 /* What `writer` writes, as a str. */
 static PyObject *
-written(Session *s, const Graph *g, Writer *writer, uint32_t max_ops)
+written(Program *p, Writer *writer, uint32_t max_ops)
 {
+    Session *s = p->session;
     PyObject *r = NULL;
     Arena arena;
     Text t;
@@ -31,7 +32,7 @@ written(Session *s, const Graph *g, Writer *writer, uint32_t max_ops)
         return NULL;
     arena_init(&arena, &s->cx.mem);
     text_init(&t, &s->cx, &arena);
-    st = writer(s, g, max_ops, &t);
+    st = writer(p, max_ops, &t);
     if (st == ST_OK)
         st = t.st;
     if (st == ST_OK)
@@ -49,7 +50,7 @@ program_str(PyObject *self)
     Program *p = (Program *)self;
 
     if (!p->text)
-        p->text = written(p->session, p->graph, write_all, 0);
+        p->text = written(p, write_all, 0);
     return Py_XNewRef(p->text);
 }
 
@@ -99,15 +100,16 @@ line_at(void *env, LocId loc)
 }
 
 static Status
-write_nki(Session *s, const Graph *g, uint32_t Py_UNUSED(max_ops), Text *t)
+write_nki(const Program *program, uint32_t Py_UNUSED(max_ops), Text *t)
 {
+    Session *s = program->session;
     Places p = {s, PyDict_New()};
     Source user = {&p, variable_at, line_at};
     Status st;
 
     if (!p.known)
         return fail_nomem(&s->cx, sizeof(PyObject));
-    st = driver_nki(g, &user, t);
+    st = driver_nki(program->graph, &user, t);
     Py_DECREF(p.known);
     return st;
 }
@@ -117,33 +119,14 @@ program_nki(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     Program *p = (Program *)self;
 
-    if (!p->graph || p->graph->dialect != &tile_dialect)
+    if (p->graph->dialect != &tile_dialect)
         return raise_plain(p->session->st, E_Unsupported, "NKI-1081 only a tile program has a NKI form");
     if (!program_is_legal(p))
         return NULL;
-    return written(p->session, p->graph, write_nki, 0);
+    return written(p, write_nki, 0);
 }
 
 /* ---- to look at ---- */
-
-/* The first lines of a plan. */
-static PyObject *
-first_lines(PyObject *text, uint32_t max)
-{
-    Py_ssize_t n = PyUnicode_GET_LENGTH(text), at = 0;
-    PyObject *head, *r;
-
-    for (uint32_t i = 0; i < max && at >= 0 && at < n; i++) {
-        at = PyUnicode_FindChar(text, '\n', at, n, 1);
-        at = at < 0 ? n : at + 1;
-    }
-    if (at >= n)
-        return Py_NewRef(text);
-    head = PyUnicode_Substring(text, 0, at);
-    r = head ? PyUnicode_FromFormat("%U...\n", head) : NULL;
-    Py_XDECREF(head);
-    return r;
-}
 
 PyObject *
 program_brief(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -162,7 +145,7 @@ program_brief(PyObject *self, PyObject *args, PyObject *kwargs)
             return NULL;
         max = n < 0 ? 0 : n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
     }
-    return p->graph ? written(p->session, p->graph, write_brief, max) : first_lines(p->text, max);
+    return written(p, write_brief, max);
 }
 
 PyObject *
@@ -220,8 +203,8 @@ program_digest(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (size)
         hash = PyObject_Call(make, none, size);
     if (hash)
-        text = p->graph ? written(p->session, p->graph, write_brief, UINT32_MAX) : Py_NewRef(p->text);
-    if (text && update(hash, PyUnicode_AsUTF8String(text)) == 0 && (!p->graph || update_data(hash, p->graph) == 0))
+        text = written(p, write_brief, UINT32_MAX);
+    if (text && update(hash, PyUnicode_AsUTF8String(text)) == 0 && update_data(hash, p->graph) == 0)
         r = PyObject_CallMethod(hash, "digest", NULL);
     Py_XDECREF(text);
     Py_XDECREF(hash);

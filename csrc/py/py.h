@@ -100,9 +100,10 @@ typedef struct Traced { /* a TracedArray */
     bool readonly;
 } Traced;
 
-typedef struct Program { /* one stage: a graph or the plan's text; immutable */
+typedef struct Program { /* one stage; immutable */
     PyObject_HEAD Session *session;
-    const Graph *graph; /* NULL for a plan */
+    const Graph *graph; /* of a plan, the program that it is about */
+    Plan *plan;         /* NULL: the stage is the graph */
     PyObject *name;
     PyObject *text; /* str, made when first asked for */
     bool foreign;   /* read from text: nobody has verified it */
@@ -300,7 +301,7 @@ bool program_is_legal(Program *p); /* verifies what came as text; false with an 
 
 /* program.c */
 extern PyType_Spec program_spec;
-PyObject *program_new(Session *s, const Graph *g, const char *name, const char *text);
+PyObject *program_new(Session *s, const Graph *g, Plan *plan, const char *name);
 PyObject *cost_dict(const Cost *c);
 
 /* program_text.c - slots and methods of Program */

@@ -376,7 +376,7 @@ session_stages(PyObject *self, void *Py_UNUSED(closure))
 
     for (int i = 0; list && s->has_compiled && i < s->compiled.nstages; i++) {
         const Stage *stage = &s->compiled.stage[i];
-        PyObject *p = program_new(s, stage->graph, stage->name, stage->text);
+        PyObject *p = program_new(s, driver_program(stage), stage->plan, stage->name);
 
         if (!p || PyList_Append(list, p) < 0)
             Py_CLEAR(list);
@@ -392,7 +392,7 @@ session_program(PyObject *self, void *Py_UNUSED(closure))
 
     if (s->open || !s->graph)
         return raise_plain(s->st, E_Trace, "NKI-1064 the trace is not finished");
-    return program_new(s, s->graph, "traced", NULL);
+    return program_new(s, s->graph, NULL, "traced");
 }
 
 static PyObject *

@@ -216,8 +216,7 @@ class Program:
             wide = np.asarray(self.function(*[a.astype(np.float64) for a in arrays]))
             results = {"reference": kernel.reference(*arrays), "run": kernel(*arrays)}
             for name in kernel.stages if stages else ():
-                if name != "plan":
-                    results[name] = kernel.run_stage(name, *arrays)
+                results[name] = kernel.run_stage(name, *arrays)
         noise = 16 * np.abs(narrow - wide).max(initial=0) + 1e-6
         limit = 2e-5 * np.abs(wide).max(initial=0) + noise
         for what, got in results.items():
