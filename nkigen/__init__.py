@@ -21,6 +21,13 @@ except ModuleNotFoundError as e:
         "nkigen is imported from its sources, where the extension is not built: run "
         "from another folder, use the `nkigen` script, or `pip install -e .`"
     ) from e
+from nkigen import (  # noqa: F401  they fill ops.COMPOSITIONS
+    compose_layout,
+    compose_order,
+    compose_products,
+    compose_reduce,
+    compose_values,
+)
 from nkigen.compile import ArrayInfo, Kernel, clear_cache, compile, parse
 from nkigen.display import Cost, Violation
 from nkigen.errors import (

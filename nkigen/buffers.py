@@ -44,6 +44,9 @@ STATISTICS = frozenset(
     ("all", "any", "max", "mean", "min", "prod", "std", "sum", "var")
 )
 
+#: functions that write to their first argument
+WRITERS = frozenset((np.copyto, np.put_along_axis, np.fill_diagonal))
+
 #: of an object that only a tuple, a loop's variable and the call's argument refer to
 OWN_REFERENCES = 3
 
@@ -128,6 +131,9 @@ class Buffer(np.ndarray):
         if any(isinstance(x, _core.TracedArray) for x in operands):
             for o in out:
                 _enliven(o)
+            if method == "at":
+                _enliven(inputs[0])
+                operands = _seen(inputs)
         targets = _seen(out)
         if any(isinstance(t, _core.TracedArray) for t in (*operands, *targets)):
             session = None
@@ -147,7 +153,7 @@ class Buffer(np.ndarray):
             result = super().__array_function__(func, types, args, kwargs)
             return _derived(result, _arrays((args, kwargs)))
         out = kwargs.get("out")
-        _enliven(args[0] if func is np.copyto and args else out)
+        _enliven(args[0] if func in WRITERS and args else out)
         args, kwargs = _seen((args, kwargs))
         result = func(*args, **kwargs)
         return result if out is None else out

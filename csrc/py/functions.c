@@ -32,11 +32,81 @@ raise_foreign_out(Session *s, const char *name)
         name);
 }
 
+/* In nkigen.ops stand compositions for functions without an op of their own, and for the methods of ufuncs under their
+ * names. Borrowed; NULL: none. */
+static PyObject *
+composition(State *st, PyObject *fn)
+{
+    PyObject *ops = ops_module(st), *table = ops ? PyObject_GetAttrString(ops, "COMPOSITIONS") : NULL, *r;
+
+    if (!table)
+        return NULL;
+    r = PyDict_GetItemWithError(table, fn); /* the module keeps the table */
+    Py_DECREF(table);
+    return r;
+}
+
+static PyObject *
+composition_named(State *st, const char *name)
+{
+    PyObject *key = PyUnicode_FromString(name), *r = key ? composition(st, key) : NULL;
+
+    Py_XDECREF(key);
+    return r;
+}
+
+static PyObject *
+call_with_first(PyObject *fn, PyObject *first, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
+{
+    Py_ssize_t skip = first ? 1 : 0;
+    PyObject *all = PyTuple_New(n + skip), *r;
+
+    if (!all)
+        return NULL;
+    if (first)
+        PyTuple_SET_ITEM(all, 0, Py_NewRef(first));
+    for (Py_ssize_t i = 0; i < n; i++)
+        PyTuple_SET_ITEM(all, i + skip, Py_NewRef(args[i]));
+    r = PyObject_Call(fn, all, kwargs);
+    Py_DECREF(all);
+    return r;
+}
+
+/* Whether keywords have one with a value that changes something. */
+static bool
+has_keyword(State *st, PyObject *kwargs, const char *name)
+{
+    PyObject *v = kwargs ? PyDict_GetItemString(kwargs, name) : NULL;
+
+    return given(v) && v != st->no_value && v != Py_True;
+}
+
+/* where=, initial= and mean= of a reduction are masks and a last step: a composition. Borrowed; NULL: not asked for. */
+static PyObject *
+composition_of_chosen(Session *s, int row, PyObject *kwargs)
+{
+    PyObject *fn, *r;
+
+    if (!has_keyword(s->st, kwargs, "where") && !has_keyword(s->st, kwargs, "initial") &&
+        !has_keyword(s->st, kwargs, "mean"))
+        return NULL;
+    fn = PyObject_GetAttrString(s->st->np, rows[row].name);
+    if (!fn)
+        return NULL;
+    r = composition(s->st, fn);
+    Py_DECREF(fn);
+    return r;
+}
+
 static PyObject *
 call_row(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
 {
-    PyObject *bound[MAX_PARAMS] = {0}, *rest = NULL, *r = NULL;
+    PyObject *bound[MAX_PARAMS] = {0}, *rest = NULL, *r = NULL, *chosen = composition_of_chosen(s, row, kwargs);
 
+    if (chosen)
+        return call_with_first(chosen, NULL, args, n, kwargs);
+    if (PyErr_Occurred())
+        return NULL;
     if (bind_arguments(s, rows[row].name, rows[row].sig, args, n, kwargs, bound, &rest) == 0)
         r = rows[row].fn(s, rows[row].name, bound);
     Py_XDECREF(rest);
@@ -130,12 +200,32 @@ call_method(PyObject *self, int row, PyObject *args, PyObject *kwargs)
     }
 #include "py/functions.def"
 
+/* A method that is a composition: numpy's function of that name. */
+static PyObject *
+call_composed(PyObject *self, const char *name, PyObject *args, PyObject *kwargs)
+{
+    Session *s = ((Traced *)self)->session;
+    PyObject *fn = usable(s, self) ? PyObject_GetAttrString(s->st->np, name) : NULL, *r = NULL;
+
+    if (fn)
+        r = call_with_first(fn, self, ((PyTupleObject *)args)->ob_item, PyTuple_GET_SIZE(args), kwargs);
+    Py_XDECREF(fn);
+    return r;
+}
+
+#define COMPOSED(id, doc)                                                                                              \
+    PyObject *method_##id(PyObject *self, PyObject *args, PyObject *kwargs)                                            \
+    {                                                                                                                  \
+        return call_composed(self, #id, args, kwargs);                                                                 \
+    }
+#include "py/functions.def"
+
 /* ---- NumPy's protocols ---- */
 
 static PyObject *
-call_composition(Session *s, PyObject *fn, const char *name, PyObject *const *args, Py_ssize_t n)
+call_composition(Session *s, PyObject *fn, const char *name, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
 {
-    PyObject *plain = plain_operands(s, name, args, n), *r = plain ? PyObject_Call(fn, plain, NULL) : NULL;
+    PyObject *plain = plain_operands(s, name, args, n), *r = plain ? PyObject_Call(fn, plain, kwargs) : NULL;
 
     Py_XDECREF(plain);
     if (!r && PyErr_ExceptionMatches(PyExc_OverflowError)) {
@@ -146,21 +236,22 @@ call_composition(Session *s, PyObject *fn, const char *name, PyObject *const *ar
     return r;
 }
 
-/* In nkigen.ops stand compositions for functions without an op of their own. Borrowed; NULL: none. */
+/* reduce, accumulate, outer, at, reduceat */
 static PyObject *
-composition(State *st, PyObject *fn)
+call_ufunc_method(Session *s, PyObject *ufunc, const char *method, PyObject *const *args, Py_ssize_t n,
+                  PyObject *kwargs)
 {
-    PyObject *ops = ops_module(st), *table = ops ? PyObject_GetAttrString(ops, "COMPOSITIONS") : NULL, *r;
+    PyObject *fn = composition_named(s->st, method);
 
-    if (!table)
+    if (fn)
+        return call_with_first(fn, ufunc, args, n, kwargs);
+    if (PyErr_Occurred())
         return NULL;
-    r = PyDict_GetItemWithError(table, fn); /* the module keeps the table */
-    Py_DECREF(table);
-    return r;
+    return raise_here(s, E_Unsupported, "NKI-1010 %s.%.50s is not supported", ((PyUFuncObject *)ufunc)->name, method);
 }
 
 static PyObject *
-reduce_ufunc(Session *s, TOp op, const char *name, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
+reduce_ufunc(Session *s, PyObject *ufunc, TOp op, PyObject *const *args, Py_ssize_t n, PyObject *kwargs)
 {
     int row = op == T_add           ? FN_sum
               : op == T_maximum     ? FN_max
@@ -171,7 +262,7 @@ reduce_ufunc(Session *s, TOp op, const char *name, PyObject *const *args, Py_ssi
     PyObject *kw, *r = NULL;
 
     if (row < 0)
-        return raise_here(s, E_Unsupported, "NKI-1008 %s.reduce is not supported", name);
+        return call_ufunc_method(s, ufunc, "reduce", args, n, kwargs);
     kw = kwargs ? PyDict_Copy(kwargs) : PyDict_New();
     if (kw && n < 2 && !PyDict_GetItemString(kw, "axis")) { /* ufuncs reduce the first axis by default */
         PyObject *zero = PyLong_FromLong(0);
@@ -254,7 +345,7 @@ call_loop(Session *s, PyObject *ufunc, TOp op, const char *name, PyObject *const
         return call_function(s, FN_clip, args, n, NULL);
     fn = composition(s->st, ufunc);
     if (fn)
-        return call_composition(s, fn, name, args, n);
+        return call_composition(s, fn, name, args, n, NULL);
     if (PyErr_Occurred())
         return NULL;
     return raise_absent(s, "numpy", name);
@@ -286,9 +377,15 @@ call_ufunc(Session *s, PyObject *ufunc, const char *method, PyObject *const *arg
     if (op < 0)
         return NULL;
     if (strcmp(method, "reduce") == 0)
-        return reduce_ufunc(s, (TOp)op, name, args, n, kwargs);
+        return reduce_ufunc(s, ufunc, (TOp)op, args, n, kwargs);
     if (strcmp(method, "__call__") != 0)
-        return raise_here(s, E_Unsupported, "NKI-1010 %s.%.50s is not supported", name, method);
+        return call_ufunc_method(s, ufunc, method, args, n, kwargs);
+    if (((PyUFuncObject *)ufunc)->core_enabled && op == T_none) { /* those with axes are whole compositions */
+        PyObject *fn = composition(s->st, ufunc);
+
+        if (fn || PyErr_Occurred())
+            return fn ? call_composition(s, fn, name, args, n, kwargs) : NULL;
+    }
     if (ufunc_keywords(s, name, kwargs, &dtype, &casting) < 0)
         return NULL;
     if (n != ((PyUFuncObject *)ufunc)->nin)
@@ -357,6 +454,8 @@ traced_array_ufunc(PyObject *self, PyObject *args, PyObject *kwargs)
     method = PyUnicode_AsUTF8(item[1]);
     if (!method || !usable(s, self))
         return NULL;
+    if (strcmp(method, "__call__") == 0 && has_keyword(s->st, kwargs, "where"))
+        return call_ufunc_method(s, item[0], "where", item + 2, n - 2, kwargs);
     out = strcmp(method, "__call__") == 0 ? out_of(kwargs) : NULL;
     if (out)
         return call_with_out(s, item[0], item + 2, n - 2, kwargs, out);

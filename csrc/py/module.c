@@ -210,8 +210,8 @@ folder_of(const char *module)
 static int
 skip_init(State *st)
 {
-    static const char *const own[] = {"ops.py",     "trace.py",  "calls.py",    "structure.py",
-                                      "compile.py", "display.py", "errors.py",    "buffers.py"};
+    static const char *const own[] = {"ops.py",     "trace.py",  "calls.py",   "structure.py", "compile.py",
+                                      "display.py", "errors.py", "buffers.py", "compose"};
     PyObject *ours = folder_of("nkigen.errors"), *np = folder_of("numpy");
 
     st->skip = ours && np ? PyTuple_New(COUNT_OF(own) + 1) : NULL;

@@ -277,6 +277,7 @@ enum {
     FN_COUNT
 };
 #define METHOD(id, handler, sig, doc) PyObject *method_##id(PyObject *self, PyObject *args, PyObject *kwargs);
+#define COMPOSED(id, doc) PyObject *method_##id(PyObject *self, PyObject *args, PyObject *kwargs);
 #include "py/functions.def"
 
 /* functions_cast.c, functions_compute.c, functions_layout.c, functions_join.c - a handler per name in functions.def */

@@ -330,6 +330,7 @@ traced_namespace(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(
 static PyMethodDef traced_methods[] = {
 #define METHOD(id, handler, sig, doc)                                                                                  \
     {#id, (PyCFunction)(void (*)(void))method_##id, METH_VARARGS | METH_KEYWORDS, doc},
+#define COMPOSED(id, doc) {#id, (PyCFunction)(void (*)(void))method_##id, METH_VARARGS | METH_KEYWORDS, doc},
 #include "py/functions.def"
 #define ABSENT_METHOD(name, error, what, way)                                                                          \
     {#name, (PyCFunction)(void (*)(void))absent_##name, METH_VARARGS | METH_KEYWORDS, what "; " way "."},
