@@ -124,6 +124,8 @@ typedef struct Pool {
     bool back;                  /* time runs backwards: the last node is the first */
     VEC(Chunk) free[SP_COUNT];  /* as a fluid; earliest first */
     int64_t *profile[SP_COUNT]; /* by position: bytes that are live were the rest run in the naive order */
+    int64_t *peak[SP_COUNT];    /* by position from low on: the most up to there, */
+    uint32_t peaked[SP_COUNT];  /* and up to where that is known */
     uint32_t low;               /* the first position that has not run */
     bool *done;                 /* by position */
     uint32_t *left, *far;       /* by value: users that have not run; index of the last of them */

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <string.h>
 
+#define WINDOW 32 /* nodes of a queue that are looked at, least key first; all, when none of them may run */
 #define SOON 0.1 /* us: above the lag between dependent nodes of one queue; who is later than that waits its turn */
 
 typedef struct Pick { /* a node on one of its engines */
@@ -18,7 +19,7 @@ typedef struct Pick { /* a node on one of its engines */
     double start, score;
 } Pick;
 typedef struct Ready {
-    VEC(Pick) pick;
+    VEC(Pick) pick; /* least key first */
 } Ready;
 
 typedef struct Run {
@@ -65,6 +66,26 @@ ready_time(const Run *r, uint32_t node, int lane)
     return at;
 }
 
+static bool
+comes_before(const Run *r, uint32_t a, uint32_t b)
+{
+    if (r->key[a] != r->key[b])
+        return r->key[a] < r->key[b];
+    return r->back ? a > b : a < b;
+}
+
+static Status
+make_ready(Run *r, int lane, Pick p)
+{
+    Ready *c = &r->ready[lane];
+    uint32_t i = c->pick.n;
+    VEC_PUSH(r->s->g->cx, r->s->scratch, &c->pick, p);
+    for (; i > 0 && comes_before(r, p.node, c->pick.p[i - 1].node); i--)
+        c->pick.p[i] = c->pick.p[i - 1];
+    c->pick.p[i] = p;
+    return ST_OK;
+}
+
 static Status
 release(Run *r, uint32_t node)
 {
@@ -73,7 +94,7 @@ release(Run *r, uint32_t node)
     for (int i = begin; i < end; i++) {
         int lane = n->work[i].lane;
         Pick p = {.node = node, .engine = (uint8_t)i, .start = ready_time(r, node, lane)};
-        VEC_PUSH(r->s->g->cx, r->s->scratch, &r->ready[lane].pick, p);
+        TRY(make_ready(r, lane, p));
     }
     return ST_OK;
 }
@@ -100,21 +121,17 @@ keeps_table(const Run *r, int lane, double free)
 static bool
 is_before(const Run *r, const Pick *a, const Pick *b)
 {
-    if (a->score != b->score)
-        return a->score < b->score;
-    if (r->key[a->node] != r->key[b->node])
-        return r->key[a->node] < r->key[b->node];
-    return r->back ? a->node > b->node : a->node < b->node;
+    return a->score != b->score ? a->score < b->score : comes_before(r, a->node, b->node);
 }
 
-/* The best node of a lane that may run; false: none. */
+/* The best of the first `most` nodes of a lane that may run; false: none. */
 static bool
-pick_of_lane(Run *r, int lane, Pick *best)
+pick_of_lane(Run *r, int lane, uint32_t most, Pick *best)
 {
     Ready *c = &r->ready[lane];
     double free = lane_free(r, lane), change = r->m.hw->act_table_ns * 1e-3;
     bool hot = keeps_table(r, lane, free), found = false;
-    for (uint32_t i = 0; i < c->pick.n; i++) {
+    for (uint32_t i = 0; i < MIN(most, c->pick.n); i++) {
         Pick p = c->pick.p[i];
         int table = r->s->node.p[p.node].work[p.engine].table;
         p.start = MAX(MAX(p.start, pool_room(&r->pool, p.node)), free);
@@ -128,12 +145,12 @@ pick_of_lane(Run *r, int lane, Pick *best)
 }
 
 static bool
-pick_node(Run *r, Pick *best)
+pick_node(Run *r, uint32_t most, Pick *best)
 {
     bool found = false;
     for (int lane = 0; lane < LN_mixed; lane++) {
         Pick p;
-        if (!r->ready[lane].pick.n || !pick_of_lane(r, lane, &p))
+        if (!r->ready[lane].pick.n || !pick_of_lane(r, lane, most, &p))
             continue;
         p.score = p.start;
         if (!found || is_before(r, &p, best))
@@ -168,7 +185,7 @@ withdraw(Run *r, uint32_t node)
         Ready *c = &r->ready[n->work[e].lane];
         for (uint32_t i = 0; i < c->pick.n; i++) {
             if (c->pick.p[i].node == node) {
-                c->pick.p[i] = c->pick.p[--c->pick.n];
+                memmove(c->pick.p + i, c->pick.p + i + 1, sizeof(Pick) * (--c->pick.n - i));
                 break;
             }
         }
@@ -227,7 +244,7 @@ list_schedule(const Straight *s, const Limits *lim, const double *key, bool back
     }
     *ok = true;
     for (uint32_t k = 0; k < s->node.n && *ok; k++) {
-        *ok = pick_node(&r, &p);
+        *ok = pick_node(&r, WINDOW, &p) || pick_node(&r, UINT32_MAX, &p);
         if (*ok)
             TRY(run_node(&r, p, k));
     }

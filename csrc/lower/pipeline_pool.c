@@ -49,6 +49,7 @@ init_profiles(Pool *p)
     const Straight *s = p->s;
     for (int sp = SP_sbuf; sp <= SP_psum; sp++) {
         NEW(s->g->cx, s->scratch, p->profile[sp], s->node.n + 2);
+        NEW(s->g->cx, s->scratch, p->peak[sp], s->node.n + 2);
         VEC_PUSH(s->g->cx, s->scratch, &p->free[sp], (Chunk){0, p->lim->room[sp]});
     }
     for (uint32_t v = 0; v < s->value.n; v++) {
@@ -146,9 +147,22 @@ pool_room(Pool *p, uint32_t node)
     return p->room[node];
 }
 
+/* The most of [low, until), which is looked at once per state of the pool. */
+static int64_t
+peak_until(Pool *p, int space, uint32_t until)
+{
+    int64_t *peak = p->peak[space];
+    if (until <= p->low)
+        return 0;
+    for (uint32_t k = p->peaked[space]; k < until; k++)
+        peak[k] = MAX(p->profile[space][k], k > p->low ? peak[k - 1] : 0);
+    p->peaked[space] = MAX(p->peaked[space], until);
+    return peak[until - 1];
+}
+
 /* Until it is needed in the naive order, what the node opens comes on top of everything. */
 static bool
-fits_early(const Pool *p, const Node *n)
+fits_early(Pool *p, const Node *n)
 {
     int64_t need[SP_COUNT];
     uint32_t until = 0;
@@ -159,11 +173,7 @@ fits_early(const Pool *p, const Node *n)
             until = MAX(until, first_position(p, &p->s->value.p[v]));
     }
     for (int sp = SP_sbuf; sp <= SP_psum; sp++) {
-        const int64_t *at = p->profile[sp];
-        int64_t most = 0;
-        for (uint32_t k = p->low; k < until; k++)
-            most = MAX(most, at[k]);
-        if (need[sp] && most + need[sp] > p->lim->room[sp])
+        if (need[sp] && peak_until(p, sp, until) + need[sp] > p->lim->room[sp])
             return false;
     }
     return true;
@@ -273,5 +283,6 @@ pool_commit(Pool *p, uint32_t node, int lane, double end)
     }
     while (p->low < p->s->node.n && p->done[p->low])
         p->low++;
+    p->peaked[SP_sbuf] = p->peaked[SP_psum] = p->low;
     return ST_OK;
 }

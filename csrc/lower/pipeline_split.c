@@ -1,8 +1,9 @@
-/* pipeline_split.c - long DMAs in pieces, so that who needs the beginning does not wait for the end.
+/* pipeline_split.c - long DMAs and instructions in pieces, so that who needs the beginning does not wait for the end.
  *
  * in:   a straight program
- * out:  the same with DMAs of more than so many microseconds cut along the outermost free dim that both sides have
- * rule: equal pieces; runs in a partition stay at least as long as a DMA wants them
+ * out:  the same with what takes more than so many microseconds cut along the outermost free dim that all sides have
+ * rule: equal pieces; runs in a partition stay at least as long as a DMA wants them. What reads its own destination
+ *       reads just what it writes.
  */
 #include "lower/pipeline.h"
 
@@ -18,13 +19,10 @@ shared_dim(const Touch *chip, const Touch *hbm)
     return h->dim[1].count == c->dim[0].count;
 }
 
-/* How many pieces the node becomes. */
 static int64_t
-pieces_of(const Straight *s, const Node *n, double us)
+dma_pieces(const Straight *s, const Node *n, double us)
 {
     const Touch *dst = &s->touch.p[n->touch], *src = dst + 1;
-    if (n->work[0].engine != EN_dma || s->g->ops.p[n->op].code != K_dma_copy)
-        return 1;
     const Touch *chip = dst->ap->nparts ? dst : src, *hbm = dst->ap->nparts ? src : dst;
     int64_t count = (int64_t)(n->work[0].issue / us);
     if (count < 2 || !shared_dim(chip, hbm))
@@ -37,6 +35,58 @@ pieces_of(const Straight *s, const Node *n, double us)
     while (whole % count)
         count--;
     return count;
+}
+
+/* Element by element, or a reduction of inner dims of what has outer ones. */
+static bool
+goes_in_pieces(const Straight *s, const Node *n)
+{
+    const Op *op = &s->g->ops.p[n->op];
+    const Touch *dst = &s->touch.p[n->touch], *data = dst + 1;
+    if (op->code == K_tensor_reduce)
+        return dst->ap->ndim && data->ap->ndim > attr_int(s->g->cx, op->attr, A_naxes, 1) &&
+               dst->ap->dim[0].count == data->ap->dim[0].count;
+    if (op->code == K_tensor_scalar_reduce || op->code == K_affine_select ||
+        (op->code == K_activation && op_val(s->g, op, KA_reduce_res).i))
+        return false;
+    return op_def(s->g, op)->flags & F_EW;
+}
+
+static bool
+is_same_pattern(const Touch *a, const Touch *b)
+{
+    bool same = a->off == b->off && a->part == b->part && a->ap->ndim == b->ap->ndim;
+    for (uint32_t d = 0; same && d < a->ap->ndim; d++)
+        same = a->ap->dim[d].count == b->ap->dim[d].count && a->ap->dim[d].stride == b->ap->dim[d].stride;
+    return same;
+}
+
+static int64_t
+compute_pieces(const Straight *s, const Node *n, double us)
+{
+    const Touch *dst = &s->touch.p[n->touch];
+    int64_t count = (int64_t)(n->work[0].issue / us), unit = 0;
+    if (count < 2 || !goes_in_pieces(s, n))
+        return 1;
+    for (uint32_t i = 0; i < n->ntouch; i++) {
+        const Touch *t = &dst[i];
+        if (i > 0 && t->buf == dst->buf && extents_overlap(&t->at, &dst->at) && !is_same_pattern(t, dst))
+            return 1;
+        if (ap_count(t->ap) > 1)
+            unit = unit ? gcd(unit, t->ap->dim[0].count) : t->ap->dim[0].count;
+    }
+    while (count > 1 && unit % count)
+        count--;
+    return count;
+}
+
+/* How many pieces the node becomes. */
+static int64_t
+pieces_of(const Straight *s, const Node *n, double us)
+{
+    if (n->work[0].engine != EN_dma)
+        return compute_pieces(s, n, us);
+    return s->g->ops.p[n->op].code == K_dma_copy ? dma_pieces(s, n, us) : 1;
 }
 
 /* Elements [k * len, (k + 1) * len) of dim `d`. */
@@ -57,20 +107,37 @@ cut_touch(Straight *s, const Touch *t, uint32_t d, int64_t k, int64_t len, Touch
     return ST_OK;
 }
 
+/* What the piece is on each engine that the whole may run on. */
+static Status
+work_pieces(const Straight *s, Node *n)
+{
+    const Op *op = &s->g->ops.p[n->op];
+    const Ap *ap[MAX_OPERANDS] = {0};
+    for (uint32_t t = n->touch; t < n->touch + n->ntouch; t++)
+        ap[s->touch.p[t].operand] = s->touch.p[t].ap;
+    for (int i = 0; i < n->nwork; i++) {
+        Op trial = *op;
+        if (i > 0)
+            TRY(attr_with(s->g->cx, op->attr, AT_INT(A_engine, n->work[i].engine), &trial.attr));
+        n->work[i] = work_of(s->g, &trial, ap);
+    }
+    return ST_OK;
+}
+
 static Status
 add_piece(Straight *s, const Straight *from, const Node *n, int64_t k, int64_t count)
 {
+    bool dma = n->work[0].engine == EN_dma;
     Node piece = *n;
-    const Touch *t = &from->touch.p[n->touch];
     piece.touch = s->touch.n;
-    for (uint32_t i = 0; i < 2; i++) {
-        Touch cut;
-        uint32_t d = t[i].ap->nparts ? 0 : 1;
-        TRY(cut_touch(s, &t[i], d, k, t[i].ap->dim[d].count / count, &cut));
+    for (uint32_t i = 0; i < n->ntouch; i++) {
+        Touch cut = from->touch.p[n->touch + i];
+        uint32_t d = dma && !cut.ap->nparts;
+        if (dma || ap_count(cut.ap) > 1)
+            TRY(cut_touch(s, &from->touch.p[n->touch + i], d, k, cut.ap->dim[d].count / count, &cut));
         VEC_PUSH(s->g->cx, s->a, &s->touch, cut);
     }
-    const Ap *ap[] = {s->touch.p[piece.touch].ap, s->touch.p[piece.touch + 1].ap};
-    piece.work[0] = work_of(s->g, &s->g->ops.p[n->op], ap);
+    TRY(work_pieces(s, &piece));
     VEC_PUSH(s->g->cx, s->a, &s->node, piece);
     return ST_OK;
 }
