@@ -347,6 +347,9 @@ def _long_rows() -> list[Cliff]:
     return [
         Cliff("softmax of 128x32000", _side(softmax, (128, 32000)), whole),
         Cliff(
+            "softmax of 8x16384", _side(softmax, (8, 16384)), _side(softmax, (8, 8192))
+        ),
+        Cliff(
             "softmax of 128x65536", _side(softmax, (128, 65536)), whole, bar=WIDE_BAR
         ),
         Cliff("layernorm of 128x16384", _side(layernorm, *rows(16384, 128, 2)), normed),

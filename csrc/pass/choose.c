@@ -89,7 +89,11 @@ first_guess(const Plan *p, const Hw *hw, Group *gr)
     gr->resident = gr->has_matmul ? (int64_t)hw->sbuf_usable - WORK_BYTES : 0;
     cut_columns(p, gr);
     int64_t per = gr->has_matmul ? 1 : rows_for(gr->rows, widest_row(p, gr), TILE_BYTES);
-    gr->per_tile = is_scattered(p, gr) && per < INSIDE_ROWS ? 1 : (int32_t)per;
+    if (is_scattered(p, gr) && per < INSIDE_ROWS) { /* one tile of runs, else a transpose */
+        int64_t all = MIN(TILE_BYTES / widest_row(p, gr), gr->rows / 128);
+        per = all >= INSIDE_ROWS ? all : 1;
+    }
+    gr->per_tile = (int32_t)per;
 }
 
 /* One step smaller; false when there is none. */

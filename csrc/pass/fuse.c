@@ -17,6 +17,7 @@
 #define TRIAL_OPS 48              /* how far a trial looks for what a span would absorb */
 #define COMBINE_NS 6000.0         /* combining the partitions of a reduction over the spine */
 #define TAIL_NS 3000.0 /* the last rows of several tiles: DMAs that nothing hides. No reason to scatter rows */
+#define FREE_REDUCED 2048         /* elements of them that it may reduce */
 #define FREE_ELEMS 8192           /* values without the spine that a group may compute itself */
 #define LONG_FREE 2048            /* bytes of a slice that all rows share and that is loaded without the rest */
 #define MAT_BYTES (150 * 1024)    /* full operands of one group that walks many row tiles, per partition */
@@ -117,7 +118,8 @@ is_feasible(const Fuse *f, const Op *op, Span s)
         Span e = operand_edge(g, op, i, s);
         if (e.role == RO_row && row_bytes(g, u, e) > row_limit(f, op))
             return false;
-        if (e.role == RO_free && free_elems(val_type(g, u), e) > 2 * FREE_ELEMS)
+        bool reduces = (op_def(g, op)->flags & F_REDUCE) != 0; /* in every partition the same */
+        if (e.role == RO_free && free_elems(val_type(g, u), e) > (reduces ? FREE_REDUCED : 2 * FREE_ELEMS))
             return false;
     }
     return true;
