@@ -12,14 +12,14 @@ typedef struct Strided { /* the same elements in the result and in the source, b
     int64_t count[MAX_RANK], to[MAX_RANK], from[MAX_RANK];
 } Strided;
 
-/* A dim, merged with the one before where both sides allow it. */
+/* A dim, merged with the one before where both sides allow it; what goes backwards stays apart (reverse.c). */
 static inline void
 strided_add(Strided *m, int64_t count, int64_t to, int64_t from)
 {
     int k = m->n - 1;
     if (count == 1)
         return;
-    if (m->n && m->to[k] == to * count && m->from[k] == from * count) {
+    if (m->n && from >= 0 && m->to[k] == to * count && m->from[k] == from * count) {
         m->count[k] *= count;
         m->to[k] = to;
         m->from[k] = from;

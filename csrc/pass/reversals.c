@@ -5,20 +5,18 @@
  *       takes through the lanes of a partition shuffle
  * rule: the axis is read forwards, then turned around. With few enough bytes in a row, on chip: n as a product of
  *       digits, and for each digit a concat of its slices, the last one first. With long runs behind it, in HBM: the
- *       runs are parts of a concat when there are few of them, else they stay such a slice. Any other axis is both:
- * runs of it are turned around among each other, then within themselves.
+ *       runs are parts of a concat when there are few of them, else they stay such a slice. Any other axis is split
+ * into runs, and the slice turns both: the runs among each other, and each within itself.
  */
+#include "lower/digits.h"
 #include "pass/pass.h"
 
-#define DIGIT 16         /* of n: so many copies, which read all of a row once */
 #define FAR_PARTS 64     /* parts of a concat in HBM, where other dims fill the partitions */
-#define LANES 32         /* rows from which a tile keeps the engines busy */
 #define NARROW_ROW 8192  /* bytes of a row turned around on chip: whatever the limit of groups, */
 #define WIDE_ROW 16384   /* and with rows enough */
 #define FAR_BYTES 512    /* of a run that a DMA moves at its full rate, */
 #define FEW_RUNS 2048    /* and runs so few that it does not matter, */
 #define FEW_BYTES 16     /* with this many bytes */
-#define SPLIT_BYTES 1024 /* the least of a run that an axis is split into */
 
 typedef struct Axis {
     int at;
@@ -42,7 +40,7 @@ axis_of(const Graph *g, Val v, int at)
 static int64_t
 row_limit(const Axis *a)
 {
-    return a->before >= LANES ? WIDE_ROW : NARROW_ROW;
+    return a->before >= MANY_ROWS ? WIDE_ROW : NARROW_ROW;
 }
 
 static Way
@@ -50,7 +48,7 @@ way_of(const Axis *a)
 {
     if (a->n * a->run <= row_limit(a))
         return W_near;
-    if (a->n <= (a->before >= LANES ? FAR_PARTS : DIGIT))
+    if (a->n <= (a->before >= MANY_ROWS ? FAR_PARTS : DIGIT))
         return W_parts;
     bool few = a->before * a->n <= FEW_RUNS && a->run >= FEW_BYTES;
     return few || a->run >= FAR_BYTES ? W_shuffle : W_split;
@@ -107,45 +105,12 @@ split_axis(Graph *g, Val v, int axis, const int64_t *mid, int n, LocId loc, int 
     return t_reshape(g, v, dim, rank, loc, out);
 }
 
-/* n as a product of digits; how many, or 0 when a prime of it is too large. */
-static int
-digits_of(int64_t n, int64_t digit[64])
-{
-    static const int64_t primes[] = {13, 11, 7, 5, 3, 2};
-    int k = 0;
-    for (int p = 0; p < COUNT_OF(primes); p++)
-        for (; n % primes[p] == 0; n /= primes[p]) {
-            int i = 0;
-            while (i < k && digit[i] * primes[p] > DIGIT)
-                i++;
-            if (i == k)
-                digit[k++] = 1;
-            digit[i] *= primes[p];
-        }
-    return n == 1 ? k : 0;
-}
-
-static bool
-is_smooth(int64_t n)
-{
-    int64_t digit[64];
-    return n == 1 || digits_of(n, digit) > 0;
-}
-
-static int64_t
-smooth_below(int64_t n)
-{
-    while (!is_smooth(n))
-        n--;
-    return n;
-}
-
 /* An axis of digits: each is turned around by itself. */
 static Status
 turn_digits(Graph *g, Val v, int axis, LocId loc, Val *out)
 {
     const Type *t = val_type(g, v);
-    int64_t digit[64], before = 1, n = t->dim[axis], dim[MAX_RANK];
+    int64_t digit[MAX_DIGITS], before = 1, n = t->dim[axis], dim[MAX_RANK];
     int k = digits_of(n, digit), rank = t->rank, at;
     for (int i = 0; i < rank; i++)
         dim[i] = t->dim[i];
@@ -191,42 +156,19 @@ turn_runs(Graph *g, Val v, uint32_t axes, LocId loc, Val *out)
     return t_slice(g, v, start, step, size, loc, out);
 }
 
-/* How many elements of the axis are a run: about as many as there are runs for the partitions, and a divisor where one
- * is near. */
-static int64_t
-run_of(const Axis *a)
-{
-    int64_t bytes = MIN(row_limit(a), MAX(a->before * a->n * a->run / 128, SPLIT_BYTES));
-    int64_t most = (a->before >= LANES ? row_limit(a) : bytes) / a->run;
-    for (int64_t b = most; b > most / 4 && b > 1; b--)
-        if (a->n % b == 0 && is_smooth(b))
-            return b;
-    return smooth_below(most);
-}
-
-/* Runs of the axis among each other, then within themselves. */
+/* Whole runs in one move, and what is left by itself. */
 static Status
 turn_split(Graph *g, Val v, int axis, LocId loc, Val *out)
 {
-    Axis whole = axis_of(g, v, axis);
-    int64_t run = run_of(&whole), head = whole.n / run * run, mid[2] = {head / run, run}, dim[MAX_RANK];
-    int at, rank = val_type(g, v)->rank;
+    Axis a = axis_of(g, v, axis);
+    int64_t run = run_to_turn(a.n, a.before, a.run), head = a.n / run * run;
     Val part[2]; /* of the result */
     TRY(part_of(g, v, axis, 0, head, loc, &part[1]));
-    for (int i = 0; i < rank; i++)
-        dim[i] = val_type(g, part[1])->dim[i];
-    TRY(split_axis(g, part[1], axis, mid, 2, loc, &at, &part[1]));
-    Axis runs = axis_of(g, part[1], at);
-    if (way_of(&runs) == W_parts)
-        TRY(turn_parts(g, part[1], at, loc, &part[1]));
-    else
-        TRY(turn_runs(g, part[1], 1u << at, loc, &part[1]));
-    TRY(turn_near(g, part[1], at + 1, loc, &part[1]));
-    TRY(t_reshape(g, part[1], dim, rank, loc, &part[1]));
+    TRY(turn_runs(g, part[1], 1u << axis, loc, &part[1]));
     *out = part[1];
-    if (head == whole.n)
+    if (head == a.n)
         return ST_OK;
-    TRY(part_of(g, v, axis, head, whole.n - head, loc, &part[0]));
+    TRY(part_of(g, v, axis, head, a.n - head, loc, &part[0]));
     TRY(turn_near(g, part[0], axis, loc, &part[0]));
     return t_concat(g, part, 2, axis, loc, out);
 }
