@@ -121,7 +121,7 @@ def test_a_changed_token_is_refused_where_it_stands(fn, specs):
 )
 def test_a_decision_out_of_range_is_refused(old, new, message):
     plan = compiled(linear, (X, W, BIAS)).plan
-    fixed = "per_tile=2 in_place=0 bufs=2 psum_width=1024 psum_bufs=2 resident=4096 panel=1536"
+    fixed = "per_tile=2 in_place=0 scalar_sums=0 bufs=2 psum_width=1024 psum_bufs=2 resident=4096 panel=1536"
     plan = re.sub(r"per_tile=.*panel=\d+", fixed, plan)
     assert old in plan
     assert message in str(refused(linear, (X, W, BIAS), plan.replace(old, new)))

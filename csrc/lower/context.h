@@ -80,6 +80,7 @@ typedef struct Lower {
     OpId *user;        /* by val: the first of them */
     uint32_t *leaf_of; /* by val: its first leaf; 0: none */
     VEC(Leaf) leaves;  /* of this group; [0] is none */
+    bool *multiplied;  /* by val: an operand of a matmul of its own group, which takes operands of one dtype */
     Val *sum_of;       /* by val: the reduce_sum of this group that reads it */
     Tile *acc;         /* by val: accumulator of a reduction over the spine */
     Tile *lhs;         /* by val: a computed row operand with the contraction on the partitions */

@@ -288,11 +288,10 @@ lower_convert(Lower *l, const Op *op)
     DType from = val_dtype(l->g, op_val(l->g, op, 0)), to = val_dtype(l->g, op->out);
     bool exact = is_float(to) && !is_integer(from) && dtype_holds(to, from);
     Node *own;
-    Val v = op_val(l->g, op, 0);
     TRY(operand(l, op, 0, &own));
-    bool here = own->kind == N_tile && (own->tile.dt == tile_dtype(l, op->out, l->p->span[op->out.i]) ||
-                                        (exact && l->p->span[op->out.i].role == RO_free));
-    if (here && is_member(l, v)) { /* written in this dtype already, or read just as well in the other */
+    bool as_is = exact && !l->p->stored[op->out.i] && !l->multiplied[op->out.i];
+    if (own->kind == N_tile && (as_is || own->tile.dt == tile_dtype(l, op->out, l->p->span[op->out.i]))) {
+        /* written in this dtype already, or read just as well in the other */
         Node as = *own;
         as.epoch = set_node(l, op->out, N_tile)->epoch;
         as.own = as.own && is_last_use(l, op, 0);

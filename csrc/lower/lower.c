@@ -40,6 +40,18 @@ count_uses(Lower *l)
     }
 }
 
+/* Operands of products, and what those are other strides of. */
+static void
+mark_multiplied(Lower *l)
+{
+    for (uint32_t k = l->gr->n; k-- > 0;) {
+        const Op *op = graph_op(l->g, l->p->member.p[l->gr->first + k]);
+        bool passes = (op_def(l->g, op)->flags & F_LAYOUT) && l->multiplied[op->out.i];
+        for (int i = 0; i < op->nin; i++)
+            l->multiplied[op_val(l->g, op, i).i] |= op->code == T_matmul || passes;
+    }
+}
+
 static void
 clear_uses(Lower *l)
 {
@@ -48,6 +60,7 @@ clear_uses(Lower *l)
         for (int i = 0; i < op->nin; i++) {
             Val u = op_val(l->g, op, i);
             l->uses[u.i] = 0;
+            l->multiplied[u.i] = false;
             l->sum_of[u.i] = (Val){0};
             l->leaf_of[u.i] = 0;
         }
@@ -251,6 +264,7 @@ lower_group(Lower *l)
     if (gr->moves)
         return lower_move(l, member(l, 0));
     count_uses(l);
+    mark_multiplied(l);
     TRY(loop_begin(l, gr->outer, &l->outer));
     TRY(lower_panels(l, 0, panel ? gr->cols / panel : 1, panel));
     if (panel)
@@ -307,6 +321,7 @@ lower_alloc(Lower *l)
     NEW(l->cx, l->a, l->left, nv);
     NEW(l->cx, l->a, l->user, nv);
     NEW(l->cx, l->a, l->leaf_of, nv);
+    NEW(l->cx, l->a, l->multiplied, nv);
     NEW(l->cx, l->a, l->sum_of, nv);
     NEW(l->cx, l->a, l->acc, nv);
     NEW(l->cx, l->a, l->lhs, nv);

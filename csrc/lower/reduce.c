@@ -123,6 +123,40 @@ emit_reduce(Lower *l, Instr *in)
     return emit_instr(l, in);
 }
 
+/* Elements that one instruction sums. */
+static int64_t
+reduced_elems(const Instr *in)
+{
+    int64_t n = 1;
+    for (int i = in->rank - in->trailing; i < in->rank; i++)
+        n *= in->count[i];
+    return n;
+}
+
+/* The scalar engine sums what it copies: `in` as an activation, whose copy nobody reads. */
+static Status
+sum_on_scalar(Lower *l, const Instr *in, bool negated)
+{
+    Instr act = *in;
+    act.op = K_activation;
+    act.nargs = 5;
+    act.trailing = act.nat = 0;
+    act.arg[0] = (Tile){.dt = DT_bf16};
+    act.arg[KA_reduce_res] = in->arg[0];
+    act.is_scal[KA_reduce_res] = true;
+    act.arg[KA_data] = in->arg[1];
+    int64_t n = 1;
+    for (int i = in->rank - 1; i >= in->rank - in->trailing; i--) {
+        act.arg[0].stride[i] = n;
+        n *= in->count[i];
+    }
+    TRY(new_buffer(l, SP_sbuf, DT_bf16, in->parts, n, 1, &act.arg[0].buf));
+    act.at[act.nat++] = AT_INT(A_func, ACT_copy);
+    if (negated)
+        act.at[act.nat++] = AT_FLT(A_scale, -1.0);
+    return emit_instr(l, &act);
+}
+
 /* Integers: exact sums by halving, on the engine with native integers. */
 static Status
 sum_integers(Lower *l, const Op *op, Tile *src, const Tile *dst)
@@ -186,10 +220,9 @@ lower_reduce(Lower *l, const Op *op)
         in.at[in.nat++] = AT_INT(A_negate, 1);
         n->negated = true;
     }
-    int64_t reduced = 1;
-    for (int i = in.rank - in.trailing; i < in.rank; i++)
-        reduced *= in.count[i];
-    if (reduced > 1)
+    if (op->code == T_reduce_sum && l->gr->scalar_sums && is_float(src.dt) && reduced_elems(&in) >= SUM_ELEMS)
+        return sum_on_scalar(l, &in, n->negated);
+    if (reduced_elems(&in) > 1)
         return emit_reduce(l, &in);
     n->negated = false; /* nothing to reduce: a copy */
     in.op = K_tensor_copy;

@@ -84,6 +84,7 @@ static void
 first_guess(const Plan *p, const Hw *hw, Group *gr)
 {
     gr->bufs = 2;
+    gr->scalar_sums = sums_on_scalar(p, gr);
     gr->psum_width = 1024;
     gr->psum_bufs = 2;
     gr->resident = gr->has_matmul ? (int64_t)hw->sbuf_usable - WORK_BYTES : 0;

@@ -42,6 +42,7 @@ typedef struct Group {
     /* decisions */
     int32_t per_tile;     /* rows per partition in one tile (without matmul), or 128-row blocks in one tile */
     bool in_place;        /* results overwrite operands at their last use: less room, less overlap */
+    bool scalar_sums;     /* rows are summed on the scalar engine, not on the vector engine */
     int32_t bufs;         /* copies of what is loaded and stored, 1 or 2 */
     int32_t psum_width;   /* f32 columns of one matmul result in PSUM */
     int32_t psum_bufs;    /* copies of it, so that the next product may begin while this one is read */
@@ -130,6 +131,10 @@ int64_t row_bytes(const Graph *g, Val v, Span s);
 /* Why no group computes op with the span s, whatever its rows take; NULL: one may. */
 const char *span_misfit(const Plan *p, const Graph *g, const Op *op, Span s); /* p: its parts; NULL: none */
 Status plan_check(Plan *p); /* of a plan that was read: an error with line and column. Its program is verified */
+
+/* engines.c */
+#define SUM_ELEMS 512                                /* sums of shorter rows do not pay for an instruction per row */
+bool sums_on_scalar(const Plan *p, const Group *gr); /* the better guess */
 
 /* text.c */
 Status plan_print(const Plan *p, uint32_t max, bool brief, Text *t); /* of its program, and of it, at most max lines */

@@ -10,11 +10,9 @@
 /* ---- knobs ---- */
 const Knob knobs[KB_COUNT] = {
     [KB_per_tile] = {"per_tile", 1, 0, 1}, /* up to all rows, see knob_most */
-    [KB_in_place] = {"in_place", 0, 1, 1},
-    [KB_bufs] = {"bufs", 1, 8, 1},
-    [KB_psum_width] = {"psum_width", 512, 4096, 512},
-    [KB_psum_bufs] = {"psum_bufs", 1, 8, 1},
-    [KB_resident] = {"resident", 0, 1 << 20, 1},
+    [KB_in_place] = {"in_place", 0, 1, 1},   [KB_scalar_sums] = {"scalar_sums", 0, 1, 1},
+    [KB_bufs] = {"bufs", 1, 8, 1},           [KB_psum_width] = {"psum_width", 512, 4096, 512},
+    [KB_psum_bufs] = {"psum_bufs", 1, 8, 1}, [KB_resident] = {"resident", 0, 1 << 20, 1},
     [KB_panel] = {"panel", 1, INT32_MAX, 1},
 };
 
@@ -35,6 +33,7 @@ get_knobs(const Group *gr, int64_t value[KB_COUNT])
 {
     value[KB_per_tile] = gr->per_tile;
     value[KB_in_place] = gr->in_place;
+    value[KB_scalar_sums] = gr->scalar_sums;
     value[KB_bufs] = gr->bufs;
     value[KB_psum_width] = gr->psum_width;
     value[KB_psum_bufs] = gr->psum_bufs;
@@ -47,6 +46,7 @@ set_knobs(Group *gr, const int64_t value[KB_COUNT])
 {
     gr->per_tile = (int32_t)value[KB_per_tile];
     gr->in_place = value[KB_in_place] != 0;
+    gr->scalar_sums = value[KB_scalar_sums] != 0;
     gr->bufs = (int32_t)value[KB_bufs];
     gr->psum_width = (int32_t)value[KB_psum_width];
     gr->psum_bufs = (int32_t)value[KB_psum_bufs];

@@ -4,7 +4,17 @@
 
 #include "plan/plan.h"
 
-enum { KB_per_tile, KB_in_place, KB_bufs, KB_psum_width, KB_psum_bufs, KB_resident, KB_panel, KB_COUNT };
+enum {
+    KB_per_tile,
+    KB_in_place,
+    KB_scalar_sums,
+    KB_bufs,
+    KB_psum_width,
+    KB_psum_bufs,
+    KB_resident,
+    KB_panel,
+    KB_COUNT
+};
 typedef struct Knob { /* a decision of a group */
     const char *name;
     int64_t lo, hi, step;
