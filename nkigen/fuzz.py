@@ -96,7 +96,8 @@ KERNELS: list[tuple[Callable, list]] = [
 def corpus(folders: Sequence[str | Path] = ()) -> list[str]:
     """Every stage of a set of kernels for three targets, and the texts in `folders`.
 
-    A plan begins with a comment that names its kernel and target.
+    A plan begins with a comment that names its kernel and target, and is there once more
+    without its numbers.
 
     Example:
         >>> len(corpus()) > 100
@@ -111,6 +112,8 @@ def corpus(folders: Sequence[str | Path] = ()) -> list[str]:
                 for stage in kernel.stages.values():
                     head = f"# {fn.__name__} {target}\n" if stage.kind == "plan" else ""
                     texts[head + str(stage)] = None
+                trace = str(kernel.stages["trace"])
+                texts[_core.run_pass("fuse", trace, target)] = None
     for folder in folders:
         for path in sorted(Path(folder).rglob("*.txt")):
             for part in path.read_text(encoding="utf-8").split("# >>> expect"):
@@ -284,6 +287,7 @@ def mutate(rng: Random, texts: Sequence[str]) -> str:
 # ---- what is done with a mutant
 
 TENSOR_PASSES = "canonicalize narrow idiom decompose guard outputs tilable".split()
+PLAN_PASSES = ["plan", "lower", "schedule", "allocate"]
 TILE_PASSES = ["schedule", "allocate"]
 
 
@@ -312,21 +316,22 @@ def _arrays(program: Any) -> list[np.ndarray] | None:
 PLAN = re.compile(r"# (\w+) (trn[123])\n")
 
 
-def _carry_out(text: str) -> str:
-    """Compile the kernel that the text's first line names with the rest as its plan."""
-    head = PLAN.match(text)
-    assert head
+def _carry_out(head: re.Match, text: str) -> None:
+    """Compile the kernel that the text's first line names with the text as its plan."""
     fn, specs = next((k for k in KERNELS if k[0].__name__ == head[1]), KERNELS[0])
-    plan = text[head.end() :]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            nkigen.compile(fn, *specs, target=head[2], plan=plan, cache=False)
-    except InternalError:
-        raise
-    except (NkigenError, MemoryError) as e:
-        return type(e).__name__
-    return "accepted"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _typed(
+            lambda: nkigen.compile(fn, *specs, target=head[2], plan=text, cache=False)
+        )
+
+
+def _pass_on(text: str | None, names: Sequence[str]) -> None:
+    """Through one pass after the other, as far as it gets."""
+    for name in names:
+        text = _typed(_core.run_pass, name, text, "trn2")
+        if text is None:
+            break
 
 
 def exercise(text: str, thorough: bool = True) -> str:
@@ -339,8 +344,8 @@ def exercise(text: str, thorough: bool = True) -> str:
         >>> exercise("tensor @f {")
         'ParseError'
     """
-    if PLAN.match(text):
-        return _carry_out(text)
+    if head := PLAN.match(text):
+        _carry_out(head, text)
     try:
         program = nkigen.parse(text)
     except InternalError:
@@ -361,11 +366,10 @@ def exercise(text: str, thorough: bool = True) -> str:
     arrays = _arrays(program)
     if arrays is not None:
         _typed(lambda: program.run(*arrays, max_work=MAX_WORK))
-    if thorough:
-        for name in TILE_PASSES if tile else TENSOR_PASSES:
-            text = _typed(_core.run_pass, name, text, "trn2")
-            if text is None:
-                break
+    if program.kind == "plan":
+        _pass_on(text, PLAN_PASSES)
+    elif thorough:
+        _pass_on(text, TILE_PASSES if tile else TENSOR_PASSES)
     return "VerifyError" if found else "accepted"
 
 

@@ -141,7 +141,7 @@ read_plan(Compiled *c, PlanText *pt, const CompileOptions *opt, Plan **plan)
     TRY(plan_of_program(pt, g));
     TRY(new_plan(g, plan));
     TRY(plan_read(pt, g, &g->arena, *plan));
-    return plan_check(*plan);
+    return plan_check(*plan, pt->names);
 }
 
 /* A plan that somebody wrote: groups and all, without the numbers, or limits only. */
@@ -350,7 +350,7 @@ driver_print(const Graph *g, const Plan *plan, uint32_t max, bool brief, Text *t
 Status
 driver_check(Plan *plan)
 {
-    return plan_check(plan);
+    return plan_check(plan, NULL);
 }
 
 Status
@@ -386,7 +386,7 @@ parse_plan(PlanText *pt, Stage *out)
     TRY(placed(&pt->body, tensor_verify(pt->g)));
     TRY(new_plan(pt->g, &out->plan));
     TRY(plan_read(pt, pt->g, &pt->g->arena, out->plan));
-    return plan_check(out->plan);
+    return plan_check(out->plan, pt->names);
 }
 
 Status
@@ -395,7 +395,7 @@ driver_parse(Ctx *cx, const char *text, size_t n, Stage *out)
     static const Dialect *const dialects[] = {&tensor_dialect, &tile_dialect};
     PlanText pt = {.body = scan_text(cx, text, n)};
     *out = (Stage){.name = "parsed"};
-    TRY(graph_scan(&pt.body, dialects, COUNT_OF(dialects), &pt.return_line, &pt.g));
+    TRY(graph_scan(&pt.body, dialects, COUNT_OF(dialects), &pt.return_line, &pt.names, &pt.g));
     scan_lines(&pt.body);
     bool plan = pt.g->dialect == &tensor_dialect && scan_peek(&pt.body, 'p');
     Status st = plan ? parse_plan(&pt, out) : scan_end(&pt.body);

@@ -284,8 +284,16 @@ parse_all(Parser *ps)
     return check_parsed(ps);
 }
 
+static Status
+keep_names(const Parser *ps, Slice **out)
+{
+    NEW(ps->cx, &ps->g->arena, *out, ps->vals.n);
+    memcpy(*out, ps->vals.p, sizeof **out * ps->vals.n);
+    return ST_OK;
+}
+
 Status
-graph_scan(Scan *sc, const Dialect *const *dialects, int ndialects, int *return_line, Graph **out)
+graph_scan(Scan *sc, const Dialect *const *dialects, int ndialects, int *return_line, Slice **names, Graph **out)
 {
     Parser ps = {.s = *sc, .cx = sc->cx, .dialects = dialects, .ndialects = ndialects};
     *out = NULL;
@@ -294,6 +302,8 @@ graph_scan(Scan *sc, const Dialect *const *dialects, int ndialects, int *return_
                     (size_t)(sc->end - sc->p));
     arena_init(&ps.tmp, &sc->cx->mem);
     Status st = parse_all(&ps);
+    if (st == ST_OK && names)
+        st = keep_names(&ps, names);
     arena_free(&ps.tmp);
     *sc = ps.s;
     *return_line = ps.return_line;
@@ -309,6 +319,6 @@ graph_parse(Ctx *cx, const char *text, size_t n, const Dialect *const *dialects,
 {
     Scan sc = scan_text(cx, text, n);
     int return_line;
-    TRY(graph_scan(&sc, dialects, ndialects, &return_line, out));
+    TRY(graph_scan(&sc, dialects, ndialects, &return_line, NULL, out));
     return graph_end(scan_end(&sc), out);
 }

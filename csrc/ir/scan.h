@@ -35,8 +35,10 @@ Status scan_string(Scan *sc, Arena *tmp, StrId *out);      /* "quoted", on one l
 bool slice_is(Slice s, const char *text);
 int hex_digit(char c);                                     /* -1: none */
 
-/* parse.c: the program that begins here; what comes behind it is left. *return_line: where its outputs stand */
-Status graph_scan(Scan *sc, const Dialect *const *dialects, int ndialects, int *return_line, Graph **out);
+/* parse.c: the program that begins here; what comes behind it is left. *return_line: where its outputs stand.
+ * *names, if it is wanted: by value, what the text calls it, in the graph's memory */
+Status graph_scan(Scan *sc, const Dialect *const *dialects, int ndialects, int *return_line, Slice **names,
+                  Graph **out);
 
 static inline int shown(Slice s) { return (int)MIN(s.n, 60); } /* for %.*s in messages */
 static inline bool is_digit(char c) { return c >= '0' && c <= '9'; }

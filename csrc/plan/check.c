@@ -16,6 +16,7 @@ typedef struct Check {
     uint32_t *uses;  /* by val: operands and outputs that it is */
     uint32_t *place; /* by op: its number among the members */
     bool *output;    /* by val */
+    const Slice *names;
 } Check;
 
 #define REFUSE(c, o, where, ...)                                                                                       \
@@ -29,7 +30,11 @@ name_of(const Check *c, Val v)
 {
     Text t;
     text_init(&t, c->cx, &c->cx->scratch);
-    return print_val(c->g, v, &t) == ST_OK ? t.p : "?";
+    if (c->names)
+        text_put(&t, "%%%.*s", shown(c->names[v.i]), c->names[v.i].p);
+    else
+        (void)print_val(c->g, v, &t);
+    return t.st == ST_OK && t.n ? t.p : "?";
 }
 
 static const Op *
@@ -525,9 +530,9 @@ check_alloc(Check *c)
 }
 
 Status
-plan_check(Plan *p)
+plan_check(Plan *p, const Slice *names)
 {
-    Check c = {.cx = p->g->cx, .p = p, .g = p->g};
+    Check c = {.cx = p->g->cx, .p = p, .g = p->g, .names = names};
     TRY(check_alloc(&c));
     TRY(check_program(&c));
     TRY(check_homes(&c));

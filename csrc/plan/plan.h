@@ -130,7 +130,9 @@ void cut_columns(const Plan *p, Group *gr); /* panel and chunk, from the other d
 int64_t row_bytes(const Graph *g, Val v, Span s);
 /* Why no group computes op with the span s, whatever its rows take; NULL: one may. */
 const char *span_misfit(const Plan *p, const Graph *g, const Op *op, Span s); /* p: its parts; NULL: none */
-Status plan_check(Plan *p); /* of a plan that was read: an error with line and column. Its program is verified */
+/* Of a plan that was read, whose program is verified: an error with line and column. names: of values in the text;
+ * NULL: as the program is printed. */
+Status plan_check(Plan *p, const Slice *names);
 
 /* engines.c */
 #define SUM_ELEMS 512                                /* sums of shorter rows do not pay for an instruction per row */
@@ -142,6 +144,7 @@ Status plan_print(const Plan *p, uint32_t max, bool brief, Text *t); /* of its p
 /* read.c - a plan from its text */
 typedef struct PlanText {
     Graph *g;  /* the program that it begins with; NULL: it holds limits only */
+    Slice *names; /* of its values, in the text */
     Scan body; /* what is left to read */
     int target;
     int first_line, return_line, line; /* of the program, of its end, of the plan */

@@ -15,12 +15,11 @@
 typedef struct Reader {
     Scan *sc;
     Plan *p;
-    Arena *a;         /* of the plan */
-    Arena tmp;        /* freed when the text has been read */
-    uint32_t *number; /* of values, as the program's text has them */
-    uint32_t *name;   /* by val: where in `names` its own begins */
-    Text names, line;
+    const Slice *name; /* by val: in the text */
+    Arena *a;          /* of the plan */
+    Arena tmp;         /* freed when the text has been read */
     Map by_name;
+    Text line;
 } Reader;
 
 /* ---- the program and the first line ---- */
@@ -87,7 +86,7 @@ plan_open(Ctx *cx, const char *text, size_t n, PlanText *out)
         return only_limits(out);
     }
     out->first_line = out->body.line;
-    TRY(graph_scan(&out->body, &dialect, 1, &out->return_line, &out->g));
+    TRY(graph_scan(&out->body, &dialect, 1, &out->return_line, &out->names, &out->g));
     return graph_end(plan_begin(out), &out->g);
 }
 
@@ -221,26 +220,16 @@ static bool
 is_named(const void *env, uint32_t v)
 {
     const void *const *e = env;
-    const Reader *r = e[0];
-    const Slice *name = e[1];
-    const char *own = r->names.p + r->name[v];
-    return strncmp(own, name->p, name->n) == 0 && own[name->n] == ' ';
+    const Slice *own = (const Slice *)e[0] + v, *name = e[1];
+    return own->n == name->n && memcmp(own->p, name->p, name->n) == 0;
 }
 
 static Status
 collect_names(Reader *r)
 {
     const Graph *g = r->p->g;
-    TRY(val_numbers(g, &r->tmp, &r->number));
-    NEW(g->cx, &r->tmp, r->name, g->vals.n);
-    for (Val v = {1}; v.i < g->vals.n; v.i++) {
-        r->name[v.i] = (uint32_t)r->names.n + 1;
-        print_numbered(g, r->number, v, &r->names); /* %name */
-        text_puts(&r->names, " ");
-        TRY(r->names.st);
-        const char *own = r->names.p + r->name[v.i];
-        TRY(map_insert(g->cx, &r->tmp, &r->by_name, hash_bytes(own, r->names.n - r->name[v.i] - 1, 0), v.i));
-    }
+    for (Val v = {1}; v.i < g->vals.n; v.i++)
+        TRY(map_insert(g->cx, &r->tmp, &r->by_name, hash_bytes(r->name[v.i].p, r->name[v.i].n, 0), v.i));
     return ST_OK;
 }
 
@@ -250,7 +239,7 @@ need_value(Reader *r, Val *out)
     if (!scan_take(r->sc, '%'))
         return scan_expected(r->sc, "a value");
     Slice name = scan_word(r->sc);
-    const void *env[2] = {r, &name};
+    const void *env[2] = {r->name, &name};
     out->i = name.n ? map_find(&r->by_name, hash_bytes(name.p, name.n, 0), is_named, env) : 0;
     if (out->i == 0)
         return SCAN_FAIL(r->sc, name.p, "NKI-4507 plan: its program has no value %%%.*s", shown(name), name.p);
@@ -259,7 +248,26 @@ need_value(Reader *r, Val *out)
 
 /* ---- a line ---- */
 
-/* `%3 = matmul %x, %w`, as the program has it, and for the first time. */
+static void
+put_name(Reader *r, const char *before, Val v)
+{
+    text_puts(&r->line, before);
+    text_putn(&r->line, r->name[v.i].p, r->name[v.i].n);
+}
+
+/* What follows is the op, as the program has it. */
+static Status
+need_definition(Reader *r, const Op *op)
+{
+    r->line.n = 0;
+    put_name(r, "%", op->out);
+    text_put(&r->line, " = %s", op_def(r->p->g, op)->name);
+    for (int i = 0; i < op->nin; i++)
+        put_name(r, i ? ", %" : " %", op_val(r->p->g, op, i));
+    return need_same(r->sc, &r->line);
+}
+
+/* `%3 = matmul %x, %w`, for the first time */
 static Status
 read_definition(Reader *r, OpId *out)
 {
@@ -277,9 +285,7 @@ read_definition(Reader *r, OpId *out)
     *out = g->vals.p[v.i].def;
     *spot = (Spot){.line = sc->line, .at = scan_column(sc, at)};
     sc->p = at;
-    r->line.n = 0;
-    put_definition(g, r->number, *out, &r->line);
-    TRY(need_same(sc, &r->line));
+    TRY(need_definition(r, graph_op(g, *out)));
     scan_blanks(sc);
     spot->span = spot->home = scan_column(sc, sc->p);
     return ST_OK;
@@ -490,12 +496,11 @@ plan_alloc(const Graph *g, Arena *a, Plan *p)
 Status
 plan_read(PlanText *pt, const Graph *g, Arena *a, Plan *out)
 {
-    Reader r = {.sc = &pt->body, .p = out, .a = a};
+    Reader r = {.sc = &pt->body, .p = out, .name = pt->names, .a = a};
     *out = (Plan){.g = g, .target = pt->target, .row_bytes = pt->row_bytes, .max_ops = pt->max_ops, .line = pt->line};
     TRY(plan_alloc(g, a, out));
     NEW(g->cx, a, out->spot, g->ops.n);
     arena_init(&r.tmp, &g->cx->mem);
-    text_init(&r.names, g->cx, &r.tmp);
     text_init(&r.line, g->cx, &r.tmp);
     Status st = read_all(&r);
     arena_free(&r.tmp);

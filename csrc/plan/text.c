@@ -70,15 +70,14 @@ put_val(const Lines *l, Val v)
     print_numbered(l->p->g, l->number, v, l->t);
 }
 
-void
-put_definition(const Graph *g, const uint32_t *number, OpId o, Text *t)
+static void
+put_definition(const Lines *l, const Op *op)
 {
-    const Op *op = graph_op(g, o);
-    print_numbered(g, number, op->out, t);
-    text_put(t, " = %s", op_def(g, op)->name);
+    put_val(l, op->out);
+    text_put(l->t, " = %s", op_def(l->p->g, op)->name);
     for (int i = 0; i < op->nin; i++) {
-        text_puts(t, i ? ", " : " ");
-        print_numbered(g, number, op_val(g, op, i), t);
+        text_puts(l->t, i ? ", " : " ");
+        put_val(l, op_val(l->p->g, op, i));
     }
 }
 
@@ -112,7 +111,7 @@ put_op(const Lines *l, OpId o)
 {
     Val v = graph_op(l->p->g, o)->out;
     Span s = l->p->span[v.i];
-    put_definition(l->p->g, l->number, o, l->t);
+    put_definition(l, graph_op(l->p->g, o));
     if (s.role != RO_none)
         text_put(l->t, "    %s", role_words[s.role]);
     put_range(l, "", s.spine);

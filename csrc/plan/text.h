@@ -25,8 +25,6 @@ bool has_knob(const Group *gr, int k); /* of a group that is decided */
 void set_knobs(Group *gr, const int64_t value[KB_COUNT]);
 
 extern const char *const role_words[RO_COUNT];
-/* `%3 = matmul %x, %w` */
-void put_definition(const Graph *g, const uint32_t *number, OpId o, Text *t);
 bool is_loose(const Plan *p,
               OpId o); /* in no group, but in HBM: a view, or a concat whose parts are written in place */
 
