@@ -9,41 +9,6 @@
 
 #include <math.h>
 
-static const uint8_t alu_of[T_COUNT] = {
-    [T_add] = ALU_add,
-    [T_sub] = ALU_subtract,
-    [T_mul] = ALU_multiply,
-    [T_maximum] = ALU_maximum,
-    [T_minimum] = ALU_minimum,
-    [T_power] = ALU_power,
-    [T_equal] = ALU_equal,
-    [T_not_equal] = ALU_not_equal,
-    [T_less] = ALU_less,
-    [T_less_equal] = ALU_less_equal,
-    [T_greater] = ALU_greater,
-    [T_greater_equal] = ALU_greater_equal,
-    [T_logical_and] = ALU_logical_and,
-    [T_logical_or] = ALU_logical_or,
-    [T_logical_xor] = ALU_logical_xor,
-};
-
-static const int8_t act_of[T_COUNT] = {
-    /* 1 + Act */
-    [T_abs] = 1 + ACT_abs,
-    [T_sign] = 1 + ACT_sign,
-    [T_square] = 1 + ACT_square,
-    [T_sqrt] = 1 + ACT_sqrt,
-    [T_rsqrt] = 1 + ACT_rsqrt,
-    [T_exp] = 1 + ACT_exp,
-    [T_log] = 1 + ACT_log,
-    [T_sin_pi] = 1 + ACT_sin,
-    [T_arctan_small] = 1 + ACT_arctan,
-    [T_tanh] = 1 + ACT_tanh,
-    [T_sigmoid] = 1 + ACT_sigmoid,
-    [T_silu] = 1 + ACT_silu,
-    [T_gelu_tanh] = 1 + ACT_gelu_tanh,
-};
-
 /* ---- activations ---- */
 typedef struct ActIn {
     bool has_scale, has_bias;
@@ -254,7 +219,7 @@ is_negated(const Lower *l, Val v)
 static Status
 lower_binary(Lower *l, const Op *op)
 {
-    Alu alu = (Alu)alu_of[op->code];
+    Alu alu = (Alu)selection[op->code].function;
     if (needs_gpsimd(l, op, alu))
         return emit_tensor_tensor(l, op, alu);
     for (int i = 1; i >= 0; i--) {
@@ -471,26 +436,25 @@ lower_layout(Lower *l, const Op *op)
 Status
 lower_elementwise(Lower *l, const Op *op)
 {
-    if (act_of[op->code])
-        return lower_activation(l, op, (Act)(act_of[op->code] - 1));
-    if (alu_of[op->code])
+    switch (selection[op->code].by) {
+    case BY_activation:
+        return lower_activation(l, op, (Act)selection[op->code].function);
+    case BY_alu:
         return lower_binary(l, op);
-    switch (op->code) {
-    case T_cast:
-    case T_rcast:
-    case T_copy:
+    case BY_convert:
         return lower_convert(l, op);
-    case T_reciprocal:
+    case BY_reciprocal:
         return lower_reciprocal(l, op);
-    case T_rsqrt_wide:
+    case BY_rsqrt_wide:
         return lower_rsqrt_wide(l, op);
-    case T_where:
+    case BY_where:
         return lower_where(l, op);
-    case T_logical_not: {
+    case BY_logical_not: {
         Scal zero = imm_scal(0);
         return append_step(l, op, 0, ALU_equal, &zero, false);
     }
-    default:
-        return fail(l->cx, ST_BUG, op->loc, "NKI-4018 lower: no instruction for %s", op_def(l->g, op)->name);
+    case BY_none:
+        break;
     }
+    return fail(l->cx, ST_BUG, op->loc, "NKI-4018 lower: no instruction for %s", op_def(l->g, op)->name);
 }

@@ -1,11 +1,17 @@
-/* engines.c - which engine sums the rows of a group.
+/* engines.c - what computes an op, and which engine sums the rows of a group.
  *
- * in:   a group that fuse has formed
- * out:  whether sums that no other instruction carries are better off on the scalar engine
+ * in:   an op; a group that fuse has formed
+ * out:  its row of select.def; whether sums that no other instruction carries are better off on the scalar engine
  * rule: work is counted in passes over a row: one for a function of one operand and for an extreme, two for an op on
  * two tensors. What either engine does is left out, it goes where there is room later.
  */
 #include "plan/plan.h"
+
+const Selection selection[T_COUNT] = {
+#define SELECT(op, how, what) [T_##op] = {.by = BY_##how, .function = what},
+#include "plan/select.def"
+#undef SELECT
+};
 
 typedef struct Passes {
     double scalar, vector, sums;
@@ -23,8 +29,7 @@ is_wide(const Plan *p, Val v, Span s)
 static bool
 is_function(const Op *op)
 {
-    bool moves = op->code == T_cast || op->code == T_rcast || op->code == T_copy || op->code == T_logical_not;
-    return op->nin == 1 && !moves && op->code != T_reciprocal && op->code != T_rsqrt_wide;
+    return selection[op->code].by == BY_activation;
 }
 
 /* Operands as long as the row of the result. */
@@ -49,7 +54,7 @@ count_passes(const Plan *p, const Op *op, Passes *n)
     if (op->code == T_reduce_sum || op->code == T_reduce_max || op->code == T_reduce_min) {
         Val v = op_val(g, op, 0);
         bool wide = s.role == RO_row && is_wide(p, v, operand_edge(g, op, 0, s));
-        bool carried = (op_def(g, val_def(g, v))->flags & F_EW) && is_function(val_def(g, v));
+        bool carried = is_function(val_def(g, v));
         *(op->code == T_reduce_sum ? &n->sums : &n->vector) += wide && !carried;
     } else if ((op_def(g, op)->flags & F_EW) && is_wide(p, op->out, s)) {
         n->scalar += is_function(op) ? SCALAR_PASS : 0;

@@ -135,6 +135,21 @@ const char *span_misfit(const Plan *p, const Graph *g, const Op *op, Span s); /*
 Status plan_check(Plan *p, const Slice *names);
 
 /* engines.c */
+typedef enum SelectBy {
+    BY_none,
+    BY_activation,
+    BY_alu,
+    BY_convert,
+    BY_reciprocal,
+    BY_rsqrt_wide,
+    BY_where,
+    BY_logical_not,
+} SelectBy;
+typedef struct Selection { /* what computes an element-wise op */
+    uint8_t by;            /* SelectBy */
+    uint8_t function;      /* Act or Alu */
+} Selection;
+extern const Selection selection[T_COUNT];
 #define SUM_ELEMS 512                                /* sums of shorter rows do not pay for an instruction per row */
 bool sums_on_scalar(const Plan *p, const Group *gr); /* the better guess */
 
