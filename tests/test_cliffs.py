@@ -16,7 +16,9 @@ ROWS = cliffs.measure()
 def test_bars_that_were_met_still_are():
     met = json.loads(cliffs.MET.read_text(encoding="utf-8"))
     assert met == sorted(met) and len(met) > 60
-    assert {r.key for r in ROWS} >= set(met), "the list names pairs that are not there any more"
+    assert {r.key for r in ROWS} >= set(
+        met
+    ), "the list names pairs that are not there any more"
     assert cliffs.lost(ROWS, met) == []
 
 
@@ -66,13 +68,21 @@ AWKWARD = [
     ("pairs, 3-d", cliffs.pairs_multiplied, [(3, 129, 66)]),
     ("RoPE rows", cliffs.rope_rows, [(14, 1237), (7, 1237), (7, 1237)]),
     ("RoPE rows, long", cliffs.rope_rows, [(64, 4099), (32, 4099), (32, 4099)]),
-    ("RoPE, interleaved", cliffs.rope_interleaved, [(3, 131, 34), (131, 17), (131, 17)]),
+    (
+        "RoPE, interleaved",
+        cliffs.rope_interleaved,
+        [(3, 131, 34), (131, 17), (131, 17)],
+    ),
     ("computed rows", cliffs.rows_joined_computed, [(77, 641), (130, 641)]),
     ("im2col", cliffs.image_columns, [(67, 133)]),
     ("stencil", cliffs.stencil, [(131, 259)]),
     ("thin product", cliffs.product, [(4099, 4), (4, 7)]),
     ("thin product of vectors", cliffs.product, [(2051, 3), (3, 1)]),
-    ("permuted and used", lambda x, y: np.exp(x.transpose(2, 1, 0)) + y, [(130, 17, 66), (66, 17, 130)]),
+    (
+        "permuted and used",
+        lambda x, y: np.exp(x.transpose(2, 1, 0)) + y,
+        [(130, 17, 66), (66, 17, 130)],
+    ),
     ("strided and used", lambda x, y: np.exp(x[1::2]) + y, [(20011,), (10005,)]),
 ]
 
@@ -84,3 +94,14 @@ def test_awkward_shapes_compute_what_numpy_does(rng, name, fn, shapes, target):
     k = nkigen.compile(fn, *args, target=target, check="every-pass", cache=False)
     assert k.verify() == []
     np.testing.assert_allclose(k(*args), fn(*args), rtol=1e-4, atol=1e-5)
+
+
+def test_groups_that_read_the_same_rows_are_one(rng):
+    """Also when what they read it for is two ops away."""
+    args = [
+        rng.standard_normal(s).astype(np.float32)
+        for s in ((64, 3001), (32, 3001), (32, 3001))
+    ]
+    k = nkigen.compile(cliffs.rope_rows, *args, cache=False)
+    assert k.cost.hbm_ratio == 1.0
+    np.testing.assert_allclose(k(*args), cliffs.rope_rows(*args), rtol=1e-5, atol=1e-6)

@@ -223,20 +223,26 @@ trial_operand(const Fuse *f, Trial *t, Val u, Span e)
         t->ns += (is_transposable(g, u, e) ? 1 : 15) * hbm_ns(g, u);
 }
 
+static void
+try_ops(const Fuse *f, const Op *op, Span s, int64_t rows, Trial *t)
+{
+    const Graph *g = f->g;
+    trial_push(t, op->out, s);
+    for (int k = 0; k < t->n; k++) {
+        const Op *o = val_def(g, t->seen[k]);
+        t->ns += idle_ns(g, o, k == 0, rows);
+        for (int i = 0; i < o->nin; i++)
+            trial_operand(f, t, op_val(g, o, i), operand_edge(g, o, i, t->span[k]));
+    }
+}
+
 static double
 try_span(const Fuse *f, const Op *op, Span s, int64_t rows)
 {
-    const Graph *g = f->g;
     Trial t = {.n = 0};
-    if (scatters_rows(g, op->out, s))
-        t.ns += 15 * hbm_ns(g, op->out) + TAIL_NS;
-    trial_push(&t, op->out, s);
-    for (int k = 0; k < t.n; k++) {
-        const Op *o = val_def(g, t.seen[k]);
-        t.ns += idle_ns(g, o, k == 0, rows);
-        for (int i = 0; i < o->nin; i++)
-            trial_operand(f, &t, op_val(g, o, i), operand_edge(g, o, i, t.span[k]));
-    }
+    if (scatters_rows(f->g, op->out, s))
+        t.ns += 15 * hbm_ns(f->g, op->out) + TAIL_NS;
+    try_ops(f, op, s, rows, &t);
     return t.ns;
 }
 
@@ -364,21 +370,35 @@ is_welcome(const Fuse *f, const Op *op, const Found *fd)
     return fd->mat_bytes + type_numel(b) * dtypes[b->dtype].bytes / 128 / fd->outer <= MAT_BYTES;
 }
 
-/* Siblings: the youngest groups that may hold op and already want one of its operands in the same way. */
+/* Some op of the trial reads a row tile that group h has anyway; not products that it only reads, which have full operands
+ * of their own. */
+static bool
+shares_rows(const Fuse *f, const Trial *t, uint32_t h)
+{
+    const Graph *g = f->g;
+    for (int k = 0; k < t->n; k++) {
+        const Op *op = val_def(g, t->seen[k]);
+        for (int i = 0; i < op->nin && (k == 0 || op->code != T_matmul); i++) {
+            const Demand *d = &f->d[op_val(g, op, i).i];
+            Span e = operand_edge(g, op, i, t->span[k]);
+            if (d->group == h && e.role == RO_row && same_span(d->span, e))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Siblings: the youngest groups that may hold op and already want something that it, or what joins it, is made of in the
+ * same way. */
 static uint32_t
 find_sibling(const Fuse *f, const Op *op, const Best *b, uint32_t after)
 {
-    const Graph *g = f->g;
+    Trial t = {.n = 0};
+    try_ops(f, op, b->span, b->rows, &t);
     for (uint32_t h = f->found.n; h-- > 1 && h > after && h + 8 > f->found.n;) {
         const Found *fd = &f->found.p[h];
-        if (fd->rows != b->rows || fd->outer != b->outer || !is_welcome(f, op, fd))
-            continue;
-        for (int i = 0; i < op->nin; i++) {
-            const Demand *d = &f->d[op_val(g, op, i).i];
-            Span e = operand_edge(g, op, i, b->span);
-            if (d->group == h && e.role == RO_row && same_span(d->span, e))
-                return h;
-        }
+        if (fd->rows == b->rows && fd->outer == b->outer && is_welcome(f, op, fd) && shares_rows(f, &t, h))
+            return h;
     }
     return 0;
 }
