@@ -198,6 +198,7 @@ int64_t per_of(const Lower *l, Span s);       /* rows per partition */
 int parts_of(const Lower *l, Span s);         /* rows on partitions */
 bool is_small(const Lower *l, Val v, Span s); /* few elements per partition */
 DType tile_dtype(const Lower *l, Val v, Span s);
+int rows_before(const Lower *l, Val v, Span s); /* the dim before which a partition's rows come in the tile */
 void tile_strides(const Lower *l, Val v, Span s, Tile *t);
 int stored_bufs(const Lower *l, Val v); /* copies of v's buffer: a store rotates in a loop */
 Affine hbm_offset(const Lower *l, Val v, const View *w, Span s, bool row);

@@ -54,12 +54,6 @@ view_in_hbm(Lower *l, Val v, View *w, Val *buf)
     return hbm_buffer(l, base, buf);
 }
 
-static bool
-is_inside(const Tile *t) /* its rows lie inside: see rows_inside */
-{
-    return t->rstride == 1;
-}
-
 static void
 push_dim(Ap *ap, int64_t count, int64_t stride)
 {
@@ -74,24 +68,25 @@ push_dim(Ap *ap, int64_t count, int64_t stride)
         ap->ndim = MAX_AP_DIMS + 1; /* too many: move_rows will loop over some */
 }
 
-/* The row tile of v in HBM: partitions first, then rows per partition, then the free dims without those in skip; with
- * the rows last when the tile on chip has them inside. */
+/* The row tile of v in HBM: partitions first, then the free dims without those in skip, and the rows per partition in
+ * their place among them. */
 static Ref
-hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, uint32_t skip, int parts, int64_t per, bool inside)
+hbm_rows(const Lower *l, Val v, const View *w, Val buf, Span s, uint32_t skip, int parts, int64_t per)
 {
     const Type *t = val_type(l->g, v);
     Ref r = {.buf = buf};
     int64_t rs;
+    int at = rows_before(l, v, s);
     view_uniform(t, w, s.spine, &rs);
     r.ap.off = hbm_offset(l, v, w, s, s.role == RO_row);
     RowMap map = row_map(l->gr, l->hw, per);
     r.ap.dim[r.ap.ndim++] = (ApDim){parts, rs * map.lane};
-    int64_t next = rs * map.slot;
-    push_dim(&r.ap, inside ? 1 : per, next);
-    for (int i = 0; i < t->rank; i++)
-        if (is_free_dim(s, i) && !(skip >> i & 1))
+    for (int i = 0; i <= t->rank; i++) {
+        if (i == at)
+            push_dim(&r.ap, per, rs * map.slot);
+        if (i < t->rank && is_free_dim(s, i) && !(skip >> i & 1))
             push_dim(&r.ap, span_dim(l, t, s, i), w->stride[i]);
-    push_dim(&r.ap, inside ? per : 1, next);
+    }
     return r;
 }
 
@@ -101,12 +96,14 @@ chip_rows(const Lower *l, Val v, const Tile *t, Span s, uint32_t skip, int parts
     const Type *ty = val_type(l->g, v);
     Ref r = {.buf = t->buf, .ap = {.off = t->off, .nparts = parts}};
     ApDim head = {1, 0}; /* push_dim never merges into the first dim: give it one to keep apart, then drop it */
+    int at = rows_before(l, v, s);
     r.ap.dim[r.ap.ndim++] = head;
-    push_dim(&r.ap, is_inside(t) ? 1 : per, t->rstride);
-    for (int i = 0; i < ty->rank; i++)
-        if (is_free_dim(s, i) && !(skip >> i & 1))
+    for (int i = 0; i <= ty->rank; i++) {
+        if (i == at)
+            push_dim(&r.ap, per, t->rstride);
+        if (i < ty->rank && is_free_dim(s, i) && !(skip >> i & 1))
             push_dim(&r.ap, span_dim(l, ty, s, i), t->stride[i]);
-    push_dim(&r.ap, is_inside(t) ? per : 1, t->rstride);
+    }
     r.ap.ndim--;
     for (uint32_t i = 0; i < r.ap.ndim && i + 1 < MAX_AP_DIMS; i++)
         r.ap.dim[i] = r.ap.dim[i + 1];
@@ -151,7 +148,7 @@ move_rows(Lower *l, Val v, const View *w, Val buf, Span s, const Tile *t, int pa
     uint32_t looped = 0;     /* dims */
     int64_t turns[MAX_RANK]; /* of their loops */
     int loops = 0;
-    Ref hbm = hbm_rows(l, v, w, buf, s, looped, parts, per, is_inside(t));
+    Ref hbm = hbm_rows(l, v, w, buf, s, looped, parts, per);
     Ref chip = chip_rows(l, v, t, s, looped, parts, per);
     for (int i = 0; i < ty->rank && !fits_patterns(l, &hbm, &chip); i++) {
         Affine at;
@@ -163,7 +160,7 @@ move_rows(Lower *l, Val v, const View *w, Val buf, Span s, const Tile *t, int pa
         looped |= 1u << i;
         Affine from = affine_add(hbm.ap.off, affine_scale(at, w->stride[i]));
         Affine to = affine_add(chip.ap.off, affine_scale(at, t->stride[i]));
-        hbm = hbm_rows(l, v, w, buf, s, looped, parts, per, is_inside(t));
+        hbm = hbm_rows(l, v, w, buf, s, looped, parts, per);
         chip = chip_rows(l, v, t, s, looped, parts, per);
         hbm.ap.off = from;
         chip.ap.off = to;
@@ -181,7 +178,7 @@ load_rows(Lower *l, Val v, Span s, Tile *out)
     Val buf;
     TRY(view_in_hbm(l, v, &w, &buf));
     TRY(plain_tile(l, v, s, l->in_loop ? l->gr->bufs : 1, out));
-    Ref src = hbm_rows(l, v, &w, buf, s, 0, l->parts, l->per, is_inside(out));
+    Ref src = hbm_rows(l, v, &w, buf, s, 0, l->parts, l->per);
     Ref dst = chip_rows(l, v, out, s, 0, l->parts, l->per);
     if (wants_transpose(&src, &dst))
         return load_transposed(l, &dst, &src, out->dt);
@@ -219,7 +216,7 @@ load_free(Lower *l, Val v, Span s, Tile *out)
     *out = (Tile){.dt = tile_dtype(l, v, s)};
     tile_strides(l, v, s, out);
     out->rstride = 0;
-    Ref src = hbm_rows(l, v, &w, buf, s, 0, 1, 1, false);
+    Ref src = hbm_rows(l, v, &w, buf, s, 0, 1, 1);
     if (parts > 1 && elems * dtypes[out->dt].bytes > TINY_BYTES)
         return spread(l, &src, out->dt, elems, parts, out);
     src.ap.dim[0] = (ApDim){parts, 0};

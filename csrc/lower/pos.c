@@ -107,38 +107,62 @@ parts_of(const Lower *l, Span s)
     return s.role == RO_row ? l->parts : row_lanes(l->gr, l->hw);
 }
 
-/* v's rows are neighbours in HBM, element by element: then they are neighbours on chip, too, and a DMA moves runs. */
 static bool
-rows_inside(const Lower *l, Val v, Span s)
+view_of_rows(const Lower *l, Val v, View *w)
 {
-    View w;
-    int64_t stride;
     Val base = l->p->view_base[v.i].i ? l->p->view_base[v.i] : v;
-    if (s.role != RO_row || l->per == 1 || l->gr->has_matmul || row_elems(l, v, s) == 1)
-        return false;
-    if (is_member(l, v) && !l->p->stored[v.i])
-        return false;
-    if (is_member(l, v))
-        w = view_stored(l->p, v);
-    else if (!view_between(l->g, base, v, &w))
-        return false;
-    return view_uniform(val_type(l->g, v), &w, s.spine, &stride) && stride == 1;
+    if (!is_member(l, v))
+        return view_between(l->g, base, v, w);
+    if (l->p->stored[v.i])
+        *w = view_stored(l->p, v);
+    return l->p->stored[v.i];
 }
 
-/* C-order strides over the free dims, which are those of one row unless rows lie inside; spine and outer dims get the
- * strides of the whole, see Tile. */
+/* Before which dim the rows of a partition come in v's tile: 0, the first, unless they are neighbours in HBM to what
+ * lies within them. Then they are neighbours on chip, too, and a DMA moves runs of rows; v's rank: of single elements.
+ */
+int
+rows_before(const Lower *l, Val v, Span s)
+{
+    View w;
+    int64_t stride, inner = 1;
+    const Type *t = val_type(l->g, v);
+    if (s.role != RO_row || l->per == 1 || l->gr->has_matmul || row_elems(l, v, s) == 1 || !view_of_rows(l, v, &w) ||
+        !view_uniform(t, &w, s.spine, &stride))
+        return 0;
+    int at = t->rank;
+    for (; inner < stride && at > 0; at--) {
+        if (!is_free_dim(s, at - 1) || t->dim[at - 1] == 1)
+            continue;
+        if (w.stride[at - 1] != inner)
+            return 0;
+        inner *= span_dim(l, t, s, at - 1);
+    }
+    bool outside = false;
+    for (int i = 0; i < at; i++)
+        outside |= is_free_dim(s, i) && t->dim[i] > 1;
+    return outside && inner == stride ? at : 0;
+}
+
+/* C-order strides over the free dims, and over the rows in their place among them; spine and outer dims get the strides
+ * of the whole, see Tile. */
 void
 tile_strides(const Lower *l, Val v, Span s, Tile *t)
 {
     const Type *ty = val_type(l->g, v);
-    bool inside = rows_inside(l, v, s);
-    int64_t n = inside ? l->per : 1, all = 1;
-    for (int i = ty->rank - 1; i >= 0; i--) {
-        t->stride[i] = is_free_dim(s, i) ? n : all;
-        n *= is_free_dim(s, i) ? span_dim(l, ty, s, i) : 1;
-        all *= ty->dim[i];
+    int64_t n = 1, all = 1;
+    int at = rows_before(l, v, s);
+    for (int i = ty->rank; i >= 0; i--) {
+        if (i == at) {
+            t->rstride = n;
+            n *= at > 0 ? l->per : 1;
+        }
+        if (i == 0)
+            break;
+        t->stride[i - 1] = is_free_dim(s, i - 1) ? n : all;
+        n *= is_free_dim(s, i - 1) ? span_dim(l, ty, s, i - 1) : 1;
+        all *= ty->dim[i - 1];
     }
-    t->rstride = inside ? 1 : n;
 }
 
 int
