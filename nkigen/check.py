@@ -460,6 +460,16 @@ def _logic(op: str, attrs: dict, x: list[Bound], value: Array) -> Bound:
     return Bound(value, free=free)
 
 
+def _bits(op: str, attrs: dict, x: list[Bound], value: Array) -> Bound:
+    """Nothing is known of bits of a number that is not sure."""
+    if all(b.exact for b in x):
+        return Bound(value)
+    free = _free(x, value.shape)
+    for lo, hi in (b.ends() for b in x):
+        free = _either(free, np.broadcast_to(lo != hi, value.shape))
+    return Bound(value, free=free)
+
+
 def _isnan(op: str, attrs: dict, x: list[Bound], value: Array) -> Bound:
     return Bound(value, free=x[0].free)
 
@@ -585,6 +595,8 @@ _RULES: dict[str, Callable[[str, dict, list[Bound], Array], Bound]] = {
     **dict.fromkeys(
         ["logical_not", "logical_and", "logical_or", "logical_xor"], _logic
     ),
+    **dict.fromkeys(["bitwise_and", "bitwise_or", "bitwise_xor", "invert"], _bits),
+    **dict.fromkeys(["left_shift", "right_shift", "shift_down"], _bits),
     "isnan": _isnan,
     "where": _where,
     "reduce_sum": _sum,

@@ -26,6 +26,7 @@ __all__ = [
     "rms_norm",
     "layer_norm",
     "round_cast",
+    "shift_down",
 ]
 
 SQRT_HALF = 0.7071067811865476
@@ -188,6 +189,21 @@ def round_cast(x: Any, dtype: Any) -> Any:
         result = out.astype(dtype)
     # the largest integer of 64 bits is no float64: what reaches it saturates
     return np.where(out >= float(info.max), info.max, result).astype(dtype)
+
+
+def shift_down(x: Any, n: Any) -> Any:
+    """Bits moved down as the hardware does it: zeros come in.
+
+    Example:
+        >>> shift_down(np.int32(-1), np.int32(28)).tolist()
+        15
+    """
+    x, n = np.broadcast_arrays(x, n)
+    bits = x.dtype.itemsize * 8
+    unsigned = np.dtype(f"u{x.dtype.itemsize}")
+    within = (n >= 0) & (n < bits)
+    places = np.where(within, n, 0).astype(unsigned)
+    return np.where(within, x.astype(unsigned) >> places, 0).astype(x.dtype)
 
 
 def resolve_loop(

@@ -142,6 +142,14 @@ needs_gpsimd(const Lower *l, const Op *op, Alu alu)
     return alu == ALU_power || (words && (alu == ALU_add || alu == ALU_subtract || alu == ALU_multiply));
 }
 
+/* Operands as they are, in integer tiles: no step that waits, no number in f32. */
+static bool
+takes_bits(Alu alu)
+{
+    return alu == ALU_bitwise_and || alu == ALU_bitwise_or || alu == ALU_bitwise_xor || alu == ALU_left_shift ||
+           alu == ALU_right_shift;
+}
+
 static Status
 emit_tensor_tensor(Lower *l, const Op *op, Alu alu)
 {
@@ -220,7 +228,7 @@ static Status
 lower_binary(Lower *l, const Op *op)
 {
     Alu alu = (Alu)selection[op->code].function;
-    if (needs_gpsimd(l, op, alu))
+    if (needs_gpsimd(l, op, alu) || takes_bits(alu))
         return emit_tensor_tensor(l, op, alu);
     for (int i = 1; i >= 0; i--) {
         Scal s;

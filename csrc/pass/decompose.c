@@ -160,6 +160,7 @@ static ExpandUnary *const unary[T_COUNT] = {
     [T_rint] = expand_rint,
     [T_trunc] = expand_trunc,
     [T_isnan] = expand_isnan,
+    [T_invert] = expand_invert,
 };
 static ExpandBinary *const binary[T_COUNT] = {
     [T_div] = expand_div,
@@ -167,6 +168,7 @@ static ExpandBinary *const binary[T_COUNT] = {
     [T_logaddexp] = expand_logaddexp,
     [T_floor_divide] = expand_floor_divide,
     [T_remainder] = expand_remainder,
+    [T_right_shift] = expand_right_shift,
 };
 
 static Val
@@ -239,7 +241,15 @@ static bool
 is_arithmetic(int op)
 {
     return op == T_add || op == T_sub || op == T_mul || op == T_neg || op == T_abs || op == T_square ||
-           op == T_floor_divide || op == T_remainder || op == T_power;
+           op == T_floor_divide || op == T_remainder || op == T_power || op == T_left_shift || op == T_invert;
+}
+
+/* Of numbers in words, the result is one of the small dtype again. */
+static bool
+is_bitwise(int op)
+{
+    return op == T_bitwise_and || op == T_bitwise_or || op == T_bitwise_xor || op == T_right_shift ||
+           op == T_shift_down;
 }
 
 static bool
@@ -271,12 +281,14 @@ expand_small(Expr *e, const Op *op, Val a, Val b, DType dt, Val *out)
         break;
     case T_floor_divide:
     case T_remainder:
+    case T_right_shift:
+    case T_invert:
         v = expand(e, op->code, a, b);
         break;
     default:
         v = x_binary(e, (TOp)op->code, a, b);
     }
-    *out = wrapped(e, v, dt);
+    *out = is_bitwise(op->code) ? x_rcast(e, v, dt) : wrapped(e, v, dt);
     return e->st;
 }
 
@@ -297,7 +309,11 @@ rewrite_op(const Rewrite *rw, OpId o, Val *out)
     if (op->code == T_cast)
         return expand_cast(g, op, a, out);
     Expr e = {.g = g, .loc = op->loc, .dt = (DType)t->dtype};
-    if (is_arithmetic(op->code) && is_small_int(e.dt)) {
+    if (op->code == T_matmul && !is_float(e.dt)) {
+        const Interval *of = rw->env;
+        return expand_int_matmul(&e, a, b, of[op_val(in, op, 0).i], of[op_val(in, op, 1).i], out);
+    }
+    if ((is_arithmetic(op->code) || is_bitwise(op->code)) && is_small_int(e.dt)) {
         TRY(expand_small(&e, op, a, b, e.dt, out));
         return rewrite_shaped(rw, op, *out, out);
     }

@@ -106,6 +106,13 @@ ExpandBinary expand_div, expand_floor_divide, expand_remainder;
 ExpandUnary expand_exp2, expand_expm1, expand_log2, expand_log10, expand_log1p, expand_sinh, expand_cosh, expand_cbrt;
 ExpandBinary expand_hypot, expand_logaddexp;
 
+/* int_product.c */
+Status expand_int_matmul(Expr *e, Val a, Val b, Interval ia, Interval ib, Val *out);
+
+/* expand_bits.c */
+ExpandUnary expand_invert;
+ExpandBinary expand_right_shift;
+
 /* expand_trig.c */
 ExpandUnary expand_sin, expand_cos, expand_tan, expand_arctan;
 

@@ -454,6 +454,18 @@ of_power(const Bounds *w)
     return is_float(w->dt) && w->a.lo > 0 ? (Interval){0, INFINITY, true, false} : anything(w->dt);
 }
 
+/* What is not negative takes away bits only. */
+static Interval
+of_common_bits(const Bounds *w)
+{
+    double most = INFINITY;
+    if (w->a.lo >= 0)
+        most = w->a.hi;
+    if (w->b.lo >= 0)
+        most = MIN(most, w->b.hi);
+    return isfinite(most) ? (Interval){0, most, false, false} : anything(w->dt);
+}
+
 static Interval
 of_op(const Bounds *w)
 {
@@ -474,6 +486,7 @@ of_op(const Bounds *w)
     case T_mul: return of_product(w, a, b, same);
     case T_div: return is_float(w->dt) ? of_quotient(w) : anything(w->dt);
     case T_power: return of_power(w);
+    case T_bitwise_and: return of_common_bits(w);
     case T_maximum: return of_extreme(w, true);
     case T_minimum: return of_extreme(w, false);
     case T_where: return of_all(w, 1);

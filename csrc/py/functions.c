@@ -277,12 +277,6 @@ reduce_ufunc(Session *s, PyObject *ufunc, TOp op, PyObject *const *args, Py_ssiz
     return r;
 }
 
-static bool
-is_bitwise(const char *name)
-{
-    return strncmp(name, "bitwise_", 8) == 0 || strcmp(name, "invert") == 0;
-}
-
 static PyObject *
 call_op(Session *s, TOp op, const char *name, PyObject *const *args, Py_ssize_t n)
 {
@@ -337,8 +331,6 @@ call_loop(Session *s, PyObject *ufunc, TOp op, const char *name, PyObject *const
         return call_function(s, FN_matmul, args, n, NULL);
     if (op != T_none)
         return call_op(s, op, name, args, n);
-    if (is_bitwise(name))
-        return traced_bitwise(s, name, args);
     if (strcmp(name, "divmod") == 0)
         return traced_divmod(s, args[0], args[1]);
     if (strcmp(name, "clip") == 0)

@@ -167,7 +167,6 @@ extern PyType_Spec traced_spec;
 /* operators.c */
 PyObject *traced_binary(Session *s, TOp op, PyObject *a, PyObject *b);
 PyObject *traced_unary(Session *s, TOp op, PyObject *a);
-PyObject *traced_bitwise(Session *s, const char *name, PyObject *const *args); /* by the ufunc's name */
 PyObject *traced_divmod(Session *s, PyObject *a, PyObject *b);
 PyObject *traced_result(Session *s, Status st, Val v); /* the value, or the exception of a failed builder call */
 int traced_operand(Session *s, const char *what, PyObject *o, Val *out); /* like operand_of, scalars as strong */

@@ -56,22 +56,12 @@ nb_matmul(PyObject *a, PyObject *b)
     return call_function(session_of_pair(a, b), FN_matmul, args, 2, NULL);
 }
 
-#define BITWISE(slot, name)                                                                                            \
-    static PyObject *slot(PyObject *a, PyObject *b)                                                                    \
-    {                                                                                                                  \
-        return traced_bitwise(session_of_pair(a, b), name, (PyObject *const[]){a, b});                                 \
-    }
-BITWISE(nb_and, "bitwise_and")
-BITWISE(nb_or, "bitwise_or")
-BITWISE(nb_xor, "bitwise_xor")
-BITWISE(nb_lshift, "left_shift")
-BITWISE(nb_rshift, "right_shift")
-
-static PyObject *
-nb_invert(PyObject *a)
-{
-    return traced_bitwise(((Traced *)a)->session, "invert", &a);
-}
+BINARY(nb_and, T_bitwise_and)
+BINARY(nb_or, T_bitwise_or)
+BINARY(nb_xor, T_bitwise_xor)
+BINARY(nb_lshift, T_left_shift)
+BINARY(nb_rshift, T_right_shift)
+UNARY(nb_invert, T_invert)
 
 static PyObject *
 nb_divmod(PyObject *a, PyObject *b)

@@ -228,6 +228,8 @@ t_unary(Graph *g, TOp op, Val a, LocId loc, Val *out)
     if (loop == DT_none)
         return fail(g->cx, ST_TYPE, loc, "NKI-2046 %s: operand of dtype %s is not supported", t_np_name(op),
                     dtypes[dt].name);
+    if (op == T_invert && loop == DT_bool)
+        op = T_logical_not;
     TRY(t_cast(g, a, loop, loc, &a));
     return t_emit(g, op, &a, 1, (AttrId){0}, loc, out);
 }
@@ -297,6 +299,22 @@ compare_np(Graph *g, TOp op, Val a, char wa, Val b, char wb, DType dt, LocId loc
     return t_binary(g, op, a, b, loc, out);
 }
 
+/* & | ^ are logical on bool; a shift of bools is one of i8. */
+static Status
+choose_bits(Graph *g, TOp *op, DType *dt, LocId loc)
+{
+    bool shift = *op == T_left_shift || *op == T_right_shift;
+    if (is_float(*dt))
+        return fail(g->cx, ST_TYPE, loc, "NKI-2060 %s: not defined for %s", t_np_name(*op), dtypes[*dt].name);
+    if (*dt != DT_bool)
+        return ST_OK;
+    if (shift)
+        *dt = DT_i8;
+    else
+        *op = *op == T_bitwise_and ? T_logical_and : *op == T_bitwise_or ? T_logical_or : T_logical_xor;
+    return ST_OK;
+}
+
 /* The op and dtype NumPy's loop uses for operands promoted to *dt. */
 static Status
 choose_loop(Graph *g, TOp *op, DType *dt, LocId loc)
@@ -314,6 +332,12 @@ choose_loop(Graph *g, TOp *op, DType *dt, LocId loc)
     case T_logaddexp:
         *dt = promote_unary(*op, *dt);
         return ST_OK;
+    case T_bitwise_and:
+    case T_bitwise_or:
+    case T_bitwise_xor:
+    case T_left_shift:
+    case T_right_shift:
+        return choose_bits(g, op, dt, loc);
     case T_floor_divide:
     case T_remainder:
     case T_power:

@@ -99,7 +99,9 @@ fold_binary_full(const Site *s, const Num *a, const Num *b)
     int64_t i;
     if (a->real && eval_binary(s->op, a->f, b->f, &y))
         return fold_real(s, y);
-    if (!a->real && eval_binary_int(s->op, a->i, b->i, dtypes[dt].kind == DK_uint, &i))
+    int64_t bits = dtypes[dt].bytes < 8 ? ((int64_t)1 << 8 * dtypes[dt].bytes) - 1 : -1;
+    int64_t left = s->op == T_shift_down ? a->i & bits : a->i;
+    if (!a->real && eval_binary_int(s->op, left, b->i, dtypes[dt].kind == DK_uint, &i))
         return fold_int(s, i);
     return ST_OK;
 }
@@ -114,11 +116,14 @@ fold_same(const Site *s, Val x)
     case T_minimum:
     case T_logical_and:
     case T_logical_or:
+    case T_bitwise_and:
+    case T_bitwise_or:
         *s->out = x;
         return ST_OK;
     case T_sub:
     case T_remainder:
     case T_logical_xor:
+    case T_bitwise_xor:
     case T_not_equal:
     case T_less:
     case T_greater:
@@ -180,7 +185,14 @@ fold_right_int(const Site *s, Val x, int64_t c)
     case T_add:
     case T_sub:
     case T_logical_xor:
+    case T_bitwise_or:
+    case T_bitwise_xor:
+    case T_left_shift:
+    case T_right_shift:
+    case T_shift_down:
         return c == 0 ? fold_to(s, x) : ST_OK;
+    case T_bitwise_and:
+        return c == 0 ? fold_int(s, 0) : ST_OK;
     case T_logical_or:
         return c == 0 ? fold_to(s, x) : fold_int(s, 1);
     case T_logical_and:

@@ -194,9 +194,6 @@ infer_matmul(Ctx *cx, const Graph *g, const Op *op, TyId *out)
     const Type *a = in_type(g, op, 0), *b = in_type(g, op, 1);
     char ta[MAX_SHAPE_TEXT], tb[MAX_SHAPE_TEXT];
     TRY(same_dtype(g, op, a, b));
-    if (a->dtype == DT_bool)
-        return fail(cx, ST_UNSUPPORTED, op->loc,
-                    "NKI-2011 matmul: bool operands are not supported; convert them with astype");
     if (a->rank == 0 || b->rank == 0)
         return fail(cx, ST_USER, op->loc, "NKI-2012 matmul: operands need at least one dimension, got %s @ %s",
                     shape_text(ta, a->rank, a->dim), shape_text(tb, b->rank, b->dim));

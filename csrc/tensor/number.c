@@ -149,6 +149,7 @@ eval_unary_int(TOp op, int64_t x, bool is_unsigned, int64_t *y)
     case T_square: *y = (int64_t)(u * u); return true;
     case T_reciprocal: *y = x == 1 || (x == -1 && !is_unsigned) ? x : 0; return x != 0;
     case T_logical_not: *y = !x; return true;
+    case T_invert: *y = ~x; return true;
     case T_isnan: *y = 0; return true;
     default: return false;
     }
@@ -230,6 +231,15 @@ eval_divmod_int(TOp op, int64_t a, int64_t b, bool is_unsigned, int64_t *y)
     return true;
 }
 
+/* Distances that are no bit leave the sign. */
+static int64_t
+shifted_down(int64_t a, uint64_t n, bool is_unsigned)
+{
+    if (is_unsigned || a >= 0)
+        return n < 64 ? (int64_t)((uint64_t)a >> n) : 0;
+    return n < 64 ? (int64_t)~(~(uint64_t)a >> n) : -1;
+}
+
 bool
 eval_binary_int(TOp op, int64_t a, int64_t b, bool is_unsigned, int64_t *y)
 {
@@ -252,6 +262,12 @@ eval_binary_int(TOp op, int64_t a, int64_t b, bool is_unsigned, int64_t *y)
     case T_logical_and: *y = a && b; return true;
     case T_logical_or: *y = a || b; return true;
     case T_logical_xor: *y = !a != !b; return true;
+    case T_bitwise_and: *y = a & b; return true;
+    case T_bitwise_or: *y = a | b; return true;
+    case T_bitwise_xor: *y = a ^ b; return true;
+    case T_left_shift: *y = ub < 64 ? (int64_t)(ua << ub) : 0; return true;
+    case T_right_shift: *y = shifted_down(a, ub, is_unsigned); return true;
+    case T_shift_down: *y = shifted_down(a, ub, true); return true; /* of a's bits alone */
     default: return false;
     }
 }

@@ -171,6 +171,8 @@ promote_unary(TOp op, DType a)
     case T_trunc:
     case T_isnan:
         return a;
+    case T_invert:
+        return is_float(a) ? DT_none : a;
     case T_logical_not:
         return DT_bool;
     default:

@@ -67,6 +67,16 @@ check_bool(const Graph *g, const Op *op)
 }
 
 static Status
+check_integer(const Graph *g, const Op *op)
+{
+    DType dt = val_dtype(g, op_val(g, op, 0));
+    if (!is_integer(dt))
+        return fail(g->cx, ST_TYPE, op->loc, "NKI-2059 %s: operands must be integers, got %s", op_def(g, op)->name,
+                    dtypes[dt].name);
+    return ST_OK;
+}
+
+static Status
 check_own(const Graph *g, const Op *op)
 {
     switch ((TOp)op->code) {
@@ -81,6 +91,14 @@ check_own(const Graph *g, const Op *op)
     case T_logical_or:
     case T_logical_xor:
         return check_bool(g, op);
+    case T_bitwise_and:
+    case T_bitwise_or:
+    case T_bitwise_xor:
+    case T_left_shift:
+    case T_right_shift:
+    case T_shift_down:
+    case T_invert:
+        return check_integer(g, op);
     default:
         return ST_OK;
     }

@@ -96,7 +96,7 @@ PRODUCTS = {
         ("ij,k->ik", A, V), (" i j , j k -> k i ", A, B.T.copy()), ("ijk,ljk->il", C, D), ("ij,ij->ij", A[:1].copy(), B)]]
         + [(lambda x, s=s: np.einsum(s, x), o) for s, o in [("ij->ji", A), ("ii", S), ("ii->i", S), ("ijk->k", C), ("ij->", A + 1), ("...ij->...ji", C), ("ba", A)]]
         + [(lambda x, y, z: np.einsum("ij,jk,kl->il", x, y, z), A, B.T.copy(), A), (lambda x, y: np.einsum(x, [0, 1], y, [2, 1], [0, 2]), A, B),
-           (lambda x, y, z: np.einsum("i,j,ij->", x, y, z, optimize=True), V[:5].copy(), V, A)],
+           (lambda x, y, z: np.einsum("i,j,ij->", x, y, z, optimize=True), V[:5].copy(), V, A), (lambda x, y: np.einsum("ij,ij->i", x, y), P, P), (lambda x, y: np.einsum("ij,kj->ik", x, y), I, I)],
     "norm": [(lambda x, o=o, a=a: np.linalg.norm(x, o, a), A) for o in (None, 1, 2, np.inf, -np.inf, 0, 3) for a in (0, -1)]
             + [(lambda x, o=o: np.linalg.norm(x, o), A) for o in (None, "fro", 1, -1, np.inf, -np.inf)]
             + [(lambda x: np.linalg.norm(x, axis=1, keepdims=True), A), (lambda x: np.linalg.norm(x, keepdims=True), C), (np.linalg.norm, I),

@@ -145,7 +145,6 @@ def test_functions(module, capsys):
         (lambda x: np.linalg.inv(x), "solve before the kernel"),
         (lambda x: np.fft.fft(x), "matrix of its factors"),
         (lambda x: np.power.accumulate(x), "accumulate"),
-        (lambda x: np.left_shift(x, 1), r"2\*\*n"),
         (lambda x: x.flat, "ravel"),
         (lambda x: np.interp(x, [0.0], [1.0]), "compose it"),
     ],

@@ -33,14 +33,17 @@ WHOLE = [0, 1, 2, 3, 5, -1, -2, -7, 100, 127, -128, 46341, 2**31 - 1, -(2**31)]
 RANGE = {"i8": (-128, 127), "u8": (0, 255), "i32": (-(2**31), 2**31 - 1), "u32": (0, 2**32 - 1)}
 FLOATS, INTS = ("f32", "f16", "bf16"), tuple(RANGE)
 ROWS = {row["name"]: row["class"] for row in _core.op_table("tensor")}
-FLOAT_UNARY = [n for n, c in ROWS.items() if c == "EW1" and n not in ("copy", "logical_not")] + [
+BITS = ["bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift", "shift_down"]
+FLOAT_UNARY = [n for n, c in ROWS.items() if c == "EW1" and n not in ("copy", "logical_not", "invert")] + [
     "isnan"
 ]
-INT_UNARY = ["neg", "positive", "abs", "sign", "square"]
+INT_UNARY = ["neg", "positive", "abs", "sign", "square", "invert"]
 FLOAT_BINARY = [
-    n for n, c in ROWS.items() if c in ("EW2", "CMP") and n != "isnan" and "logical" not in n
+    n
+    for n, c in ROWS.items()
+    if c in ("EW2", "CMP") and n != "isnan" and "logical" not in n and n not in BITS
 ]
-INT_BINARY = [n for n in FLOAT_BINARY if n not in ("div", "hypot", "logaddexp")]
+INT_BINARY = [n for n in FLOAT_BINARY if n not in ("div", "hypot", "logaddexp")] + BITS
 LOGICAL = [n for n in ROWS if n.startswith("logical_") and n != "logical_not"]
 COMPARE = [n for n, c in ROWS.items() if c == "CMP"]
 #: not of every value, or left to the device: the constants stay
