@@ -8,7 +8,7 @@
 
 #include "cost/timeline.h"
 
-#define MAX_ACCESS 8 /* entries of one region list */
+#define MAX_ACCESS 32 /* entries of one region list */
 
 /* When the access is done with the part of it that r overlaps. */
 static double

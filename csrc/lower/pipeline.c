@@ -43,8 +43,9 @@ pipeline_in(const Graph *lowered, const Graph *in, int most, Arena *a, Arena *sc
     TRY(source_init(in, lowered, a, &src));
     if (src.inside[0] == 0)
         return ST_OK;
-    return src.inside[0] <= MAX_NODES ? pipeline_whole(&src, most, &like, out)
-                                      : pipeline_nests(&src, most, a, scratch, out);
+    if (src.inside[0] <= MAX_NODES)
+        TRY(pipeline_whole(&src, most, &like, out));
+    return *out ? ST_OK : pipeline_nests(&src, most, a, scratch, out);
 }
 
 Status

@@ -68,6 +68,16 @@ typedef struct Source { /* a program that is put in order, and what is found out
     Gaps room[SP_COUNT]; /* all memory */
 } Source;
 
+typedef struct Hole { /* free bytes, and from when on */
+    int64_t lo, hi;
+    double since;
+} Hole;
+typedef struct Carry {        /* what a straight program leaves behind; time 0 is when its last load has ended */
+    VEC(Hole) hole[SP_COUNT]; /* ascending; the rest is free when all is done */
+    double clock[LN_COUNT];   /* when the queues are free */
+    double us;                /* when all is done */
+} Carry;
+
 typedef struct Straight {
     Source *src;
     const Graph *g;
@@ -75,6 +85,7 @@ typedef struct Straight {
     const Lags *lags;
     Arena *a, *scratch; /* scratch: of one schedule */
     const Gaps *room;   /* by space: where values may be placed */
+    const Carry *before; /* of the program that runs before it; NULL: nothing is known */
     VEC(Node) node;
     VEC(Touch) touch;
     VEC(Value) value;
@@ -98,6 +109,7 @@ typedef struct Order {   /* a schedule */
     uint8_t *engine;     /* by node: an index into its work */
     int64_t *addr;       /* by value; NULL: not placed yet */
     double us;           /* when all is done */
+    Carry *left;         /* NULL: not placed yet */
 } Order;
 
 /* pipeline_expand.c */
@@ -109,6 +121,10 @@ Status straight_expand_loop(Source *src, uint32_t loop, int64_t count, const Str
 Status straight_split(const Straight *in, double us, Straight *out);
 /* pipeline_link.c: users, edges */
 Status straight_link(Straight *s);
+/* pipeline_carry.c */
+void machine_carry(Machine *m, const Carry *before); /* a new one; NULL: nothing ran before */
+/* By space, the room of s with ages, ascending; neighbours may touch while they differ in age. */
+Status aged_room(const Straight *s, int space, Arena *a, Hole **out, uint32_t *n);
 /* pipeline_pool.c: the memory of a schedule in the making */
 #define MAX_ALIVE 4
 typedef struct Chunk { /* memory that is free from `at` on */

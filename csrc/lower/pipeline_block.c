@@ -8,6 +8,7 @@
  */
 #include "lower/pipeline_block.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- pieces of the block ---- */
@@ -126,10 +127,9 @@ idle_of(const Best *best)
 
 /* Marks early nodes, and the values that cross over; false: there are none, or no others. */
 static bool
-find_early(Block *b)
+find_early(Block *b, double until)
 {
     const Straight *m = b->best.s;
-    double until = idle_of(&b->best);
     uint32_t n = 0;
     for (uint32_t i = 0; i < m->node.n; i++) {
         b->early[i] = b->best.o.start[i] < until;
@@ -152,9 +152,11 @@ static Status
 place_crossing(Block *b, bool *ok)
 {
     const Straight *m = b->best.s;
-    for (int sp = 0; sp < SP_COUNT; sp++)
+    for (int sp = 0; sp < SP_COUNT; sp++) {
+        b->room[sp] = (Gaps){0};
         for (uint32_t i = 0; i < m->room[sp].gap.n; i++)
             VEC_PUSH(m->g->cx, m->a, &b->room[sp].gap, m->room[sp].gap.p[i]);
+    }
     *ok = true;
     for (uint32_t v = 0; v < m->value.n && *ok; v++)
         if (b->cross[v])
@@ -192,11 +194,15 @@ make_pieces(Block *b, bool *ok)
     return *ok ? order_piece(b, &s[2], &b->tail, ok) : ST_OK;
 }
 
-/* The block as one that overlaps with the next. *ok: it is. */
+/* The block as one that overlaps with the next by `until` us. *ok: it is. */
 static Status
-rotate(Block *b, bool *ok)
+rotate(Block *b, double until, bool *ok)
 {
-    *ok = b->count / b->size > 2 && find_early(b);
+    Ctx *cx = b->best.s->g->cx;
+    NEW(cx, b->best.s->a, b->early, b->best.s->node.n + 1);
+    NEW(cx, b->best.s->a, b->cross, b->best.s->value.n + 1);
+    NEW(cx, b->best.s->a, b->addr, b->best.s->value.n + 1);
+    *ok = b->count / b->size > 2 && find_early(b, until);
     if (*ok)
         TRY(place_crossing(b, ok));
     if (*ok)
@@ -265,6 +271,29 @@ price(const Block *b, const int64_t *addr, double *us)
     return st;
 }
 
+/* The fastest form: blocks one after the other, or overlapping by more or less. *ok: there is one. */
+static Status
+choose_form(Block *b, const int64_t *addr, bool *ok)
+{
+    static const double shares[] = {1, 0.5, 0.25};
+    Block form = *b;
+    double least = INFINITY, us = 0, idle = idle_of(&b->best);
+    bool fits;
+    *ok = false;
+    for (int k = -1; k < COUNT_OF(shares) && !(*ok && b->rotated); k++) {
+        form = (Block){.loop = b->loop, .var = b->var, .count = b->count, .size = b->size, .best = b->best};
+        TRY(k < 0 ? keep_whole(&form, &fits) : rotate(&form, idle * shares[k], &fits));
+        if (fits)
+            TRY(price(&form, addr, &us));
+        if (fits && us < least) {
+            least = us;
+            *b = form;
+            *ok = true;
+        }
+    }
+    return ST_OK;
+}
+
 Status
 block_make(Source *src, uint32_t loop, int64_t size, int most, const int64_t *addr, const Straight *like, Block *out,
            bool *ok)
@@ -278,21 +307,5 @@ block_make(Source *src, uint32_t loop, int64_t size, int most, const int64_t *ad
     TRY(order_find(whole, most, &out->best, ok));
     if (!*ok)
         return ST_OK;
-    const Straight *m = out->best.s;
-    NEW(cx, like->a, out->early, m->node.n + 1);
-    NEW(cx, like->a, out->cross, m->value.n + 1);
-    NEW(cx, like->a, out->addr, m->value.n + 1);
-    Block plain = *out;
-    bool rotated;
-    double us = 0, rotated_us = 0;
-    TRY(keep_whole(&plain, ok));
-    TRY(rotate(out, &rotated));
-    if (*ok && rotated) {
-        TRY(price(&plain, addr, &us));
-        TRY(price(out, addr, &rotated_us));
-    }
-    if (!rotated || (*ok && us <= rotated_us))
-        *out = plain;
-    *ok |= rotated;
-    return ST_OK;
+    return choose_form(out, addr, ok);
 }

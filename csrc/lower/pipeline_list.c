@@ -237,6 +237,8 @@ list_schedule(const Straight *s, const Limits *lim, const double *key, bool back
     NEW(s->g->cx, s->scratch, r.waits, s->node.n);
     TRY(pool_init(s, lim, backwards, &r.pool));
     machine_init(&r.m, s->hw);
+    if (!backwards)
+        machine_carry(&r.m, s->before);
     for (uint32_t i = 0; i < s->node.n; i++) {
         r.waits[i] = backwards ? s->node.p[i].nsucc : s->node.p[i].npred;
         if (r.waits[i] == 0)

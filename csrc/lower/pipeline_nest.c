@@ -14,7 +14,9 @@
 #define BODY_MOST 800   /* of an iteration that may be a block */
 #define BLOCK_NODES 320 /* worth having in a block, */
 #define BLOCK_TURNS 8   /* of at most so many iterations */
-#define ROUNDS 6        /* of leaving alone what has no room */
+#define LEAST_RUN 100   /* of straight code that is cut once more when it has no room */
+#define PSUM_WEIGHT 12  /* what a byte of PSUM is worth in bytes of SBUF */
+#define ROUNDS 8        /* of cutting and leaving alone what has no room */
 
 typedef enum LeafKind { LF_straight, LF_block, LF_asis, LF_loop, LF_end } LeafKind;
 typedef struct Leaf {
@@ -32,11 +34,15 @@ typedef struct Nest {
     int most;
     int64_t run; /* instructions of straight code */
     bool *asis;  /* by op */
+    bool *stop;  /* by op: no straight code goes on past it */
+    int64_t *across; /* by op: bytes on chip that are needed before it and from it on */
     VEC(Leaf) leaf;
     uint32_t *leaf_of, *tick; /* by op: its leaf; when it is: a leaf, or an op that is left as it is */
     uint32_t ticks;
     Live *live;
     int64_t *addr; /* by val: of outer buffers */
+    Carry before;  /* of the straight code just written, */
+    bool known;    /* if it was that */
 } Nest;
 
 /* ---- leaves ---- */
@@ -80,28 +86,42 @@ plan_loop(Nest *n, uint32_t o)
     return ST_OK;
 }
 
+static int64_t
+size_of(const Nest *n, uint32_t o)
+{
+    return n->src->end[o] ? n->src->inside[o] : is_instr(n->g, &n->g->ops.p[o]);
+}
+
+/* Where straight code from `from` on ends: of the places where about as much of it fits, the one that the least memory
+ * outlives. */
+static uint32_t
+run_end(const Nest *n, uint32_t from, uint32_t end)
+{
+    int64_t run = 0;
+    uint32_t best = from, o = from;
+    for (; o < end && run + size_of(n, o) <= n->run && !n->asis[o] && (o == from || !n->stop[o]); o = after(n, o)) {
+        if (o > from && run >= n->run / 3 && (best == from || n->across[o] <= n->across[best]))
+            best = o;
+        run += size_of(n, o);
+    }
+    bool whole = o == end || n->stop[o] || n->asis[o] || size_of(n, o) > n->run;
+    return whole || best == from || n->across[o] <= n->across[best] ? o : best;
+}
+
 static Status
 plan_range(Nest *n, uint32_t begin, uint32_t end)
 {
-    uint32_t from = begin, next;
-    int64_t run = 0;
-    for (uint32_t o = begin; o < end; o = next) {
-        int64_t size = n->src->end[o] ? n->src->inside[o] : is_instr(n->g, &n->g->ops.p[o]);
-        next = after(n, o);
-        if (run + size <= n->run && !n->asis[o]) {
-            run += size;
-            continue;
+    for (uint32_t o = begin; o < end;) {
+        uint32_t to = run_end(n, o, end);
+        if (to > o) {
+            TRY(add_leaf(n, LF_straight, o, to));
+        } else {
+            to = after(n, o);
+            TRY(n->src->end[o] ? plan_loop(n, o) : add_leaf(n, LF_asis, o, to));
         }
-        TRY(add_leaf(n, LF_straight, from, o));
-        from = o;
-        run = size;
-        if (size <= n->run && !n->asis[o])
-            continue;
-        TRY(n->src->end[o] ? plan_loop(n, o) : add_leaf(n, LF_asis, o, next));
-        from = next;
-        run = 0;
+        o = to;
     }
-    return add_leaf(n, LF_straight, from, end);
+    return ST_OK;
 }
 
 /* Which buffers more than one leaf touches. */
@@ -217,17 +237,35 @@ write_outer(const Nest *n, Emit *e, const Leaf *f)
     return ST_OK;
 }
 
+/* What a leaf leaves behind, for as long as the program is written. */
 static Status
-write_straight(const Nest *n, Emit *e, const Leaf *f, const Straight *like, bool *ok)
+keep_carry(Nest *n, const Carry *from)
+{
+    n->before = *from;
+    for (int sp = SP_sbuf; sp <= SP_psum; sp++) {
+        memset(&n->before.hole[sp], 0, sizeof(n->before.hole[sp]));
+        for (uint32_t i = 0; i < from->hole[sp].n; i++)
+            VEC_PUSH(n->cx, n->a, &n->before.hole[sp], from->hole[sp].p[i]);
+    }
+    n->known = true;
+    return ST_OK;
+}
+
+static Status
+write_straight(Nest *n, Emit *e, const Leaf *f, const Straight *like, bool *ok)
 {
     Straight s;
     Best best;
     TRY(write_outer(n, e, f));
     TRY(straight_expand(n->src, f->begin, f->end, like, &s));
+    s.before = n->known ? &n->before : NULL;
     if (s.node.n == 0)
         return ST_OK;
     TRY(order_find(&s, n->most, &best, ok));
-    return *ok ? straight_write(e, best.s, &best.o, NULL) : ST_OK;
+    if (!*ok)
+        return ST_OK;
+    TRY(keep_carry(n, best.o.left));
+    return straight_write(e, best.s, &best.o, NULL);
 }
 
 /* A divisor of the count when one is near. */
@@ -269,9 +307,10 @@ write_asis(const Nest *n, Emit *e, uint32_t begin, uint32_t end)
 }
 
 static Status
-write_leaf(const Nest *n, Emit *e, const Leaf *f, const Straight *like, bool *ok)
+write_leaf(Nest *n, Emit *e, const Leaf *f, const Straight *like, bool *ok)
 {
     const Op *op = &n->g->ops.p[f->begin];
+    n->known &= f->kind == LF_straight;
     switch (f->kind) {
     case LF_straight:
         return write_straight(n, e, f, like, ok);
@@ -288,12 +327,43 @@ write_leaf(const Nest *n, Emit *e, const Leaf *f, const Straight *like, bool *ok
     }
 }
 
-/* What a leaf is about is left as it is the next time. */
+/* A leaf for which there is no room is shorter the next time, or left as it is. */
 static void
-leave_asis(Nest *n, const Leaf *f)
+give_up(Nest *n, const Leaf *f)
 {
+    int64_t all = 0, run = 0;
+    uint32_t best = 0;
+    for (uint32_t o = f->begin; o < f->end; o = after(n, o))
+        all += size_of(n, o);
+    for (uint32_t o = f->begin; o < f->end; o = after(n, o)) {
+        if (run > all / 4 && run < all - all / 4 && (!best || n->across[o] < n->across[best]))
+            best = o;
+        run += size_of(n, o);
+    }
+    if (best && all >= LEAST_RUN && f->kind == LF_straight) {
+        n->stop[best] = true;
+        return;
+    }
     for (uint32_t o = f->begin; o < f->end; o = after(n, o))
         n->asis[o] = n->g->ops.p[o].code != K_buffer;
+}
+
+static Status
+find_across(Nest *n)
+{
+    const Graph *g = n->g;
+    NEW(n->cx, n->a, n->across, g->ops.n + 2);
+    for (uint32_t v = 1; v < g->vals.n; v++) {
+        const Type *ty = val_type(g, (Val){v});
+        if (ty->kind != TY_buffer || ty->space == SP_hbm || !n->live[v].last.i)
+            continue;
+        int64_t bytes = all_bytes(n, (Val){v}) * (ty->space == SP_psum ? PSUM_WEIGHT : 1);
+        n->across[MIN(g->vals.p[v].def.i, n->live[v].first.i) + 1] += bytes;
+        n->across[n->live[v].last.i + 1] -= bytes;
+    }
+    for (uint32_t o = 1; o < g->ops.n; o++)
+        n->across[o] += n->across[o - 1];
+    return ST_OK;
 }
 
 /* *failed: the leaf for which there is no room, or NULL */
@@ -302,6 +372,7 @@ write_leaves(Nest *n, Emit *e, const Leaf **failed)
 {
     Arena a;
     Status st = ST_OK;
+    n->known = false;
     arena_init(&a, &n->cx->mem);
     for (uint32_t i = 0; i < n->leaf.n && st == ST_OK && !*failed; i++) {
         const Leaf *f = &n->leaf.p[i];
@@ -327,7 +398,7 @@ write_program(Nest *n, Graph **out)
     TRY(emit_end(st, &e, out));
     if (!failed)
         return ST_OK;
-    leave_asis(n, failed);
+    give_up(n, failed);
     graph_free(*out);
     *out = NULL;
     return ST_OK;
@@ -339,10 +410,12 @@ nest_init(Source *src, int most, Arena *a, Arena *scratch, Nest *n)
     Ctx *cx = src->g->cx;
     *n = (Nest){.src = src, .g = src->g, .cx = cx, .a = a, .scratch = scratch, .most = most, .run = RUN_MOST};
     NEW(cx, a, n->asis, src->g->ops.n);
+    NEW(cx, a, n->stop, src->g->ops.n + 1);
     NEW(cx, a, n->leaf_of, src->g->ops.n);
     NEW(cx, a, n->tick, src->g->ops.n);
     NEW(cx, a, n->addr, src->g->vals.n);
-    return tile_liveness(src->g, a, &n->live);
+    TRY(tile_liveness(src->g, a, &n->live));
+    return find_across(n);
 }
 
 Status

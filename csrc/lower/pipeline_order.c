@@ -12,6 +12,8 @@
 #define CUT_US 2      /* DMAs of more are cut in pieces, */
 #define CUT_MOST 1.15 /* unless that makes so many times more instructions */
 #define ROUNDS 3      /* of justification: forwards with backwards between them */
+#define ROOMS 3       /* orders that need less and less memory */
+#define WAITING 1.04  /* times what an order takes when memory changes hands in no time */
 #define NEAR 1.01     /* times the busiest engine: no other order is worth looking for */
 
 typedef struct Try { /* one way to look for an order */
@@ -95,20 +97,25 @@ try_orders(const Straight *whole, const Straight *cut, int most, Best *best)
     return ST_OK;
 }
 
-/* Addresses; when the free memory is in pieces too small, an order that needs less of it. */
+/* Addresses; when the free memory is in pieces too small, or makes many wait, an order that needs less of it. */
 static Status
 place_best(Best *best, bool *ok)
 {
+    double alone = best->o.us;
+    Best trial = *best;
     TRY(place_values(best->s, &best->o, ok));
-    for (int i = 0; i < 3 && !*ok; i++) {
-        const Straight *s = best->s;
-        Limits lim = best->lim;
+    for (int i = 0; i < ROOMS && !(*ok && best->o.us < WAITING * alone); i++) {
+        bool fits;
+        Limits lim = trial.lim;
         lim.room[SP_sbuf] = lim.room[SP_sbuf] * 7 / 8 / PLACE_ALIGN * PLACE_ALIGN;
-        *best = (Best){0};
-        TRY(justify(s, &lim, best));
-        if (!best->s)
+        trial = (Best){0};
+        TRY(justify(best->s, &lim, &trial));
+        if (!trial.s)
             return ST_OK;
-        TRY(place_values(best->s, &best->o, ok));
+        TRY(place_values(trial.s, &trial.o, &fits));
+        if (fits && (!*ok || trial.o.us < best->o.us))
+            *best = trial;
+        *ok |= fits;
     }
     return ST_OK;
 }

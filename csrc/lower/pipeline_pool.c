@@ -43,6 +43,45 @@ add_profile(Pool *p, int space, uint32_t from, uint32_t to, int64_t bytes)
         at[k] += bytes;
 }
 
+#define MOST_CHUNKS 64
+
+/* Sorted by time; of many the two that are free first become one. */
+static Status
+give_bytes(Pool *p, int space, double at, int64_t bytes)
+{
+    uint32_t i;
+    VEC_PUSH(p->s->g->cx, p->s->scratch, &p->free[space], (Chunk){at, bytes});
+    Chunk *c = p->free[space].p;
+    for (i = p->free[space].n - 1; i > 0 && c[i - 1].at > at; i--)
+        c[i] = c[i - 1];
+    c[i] = (Chunk){at, bytes};
+    if (p->free[space].n <= MOST_CHUNKS)
+        return ST_OK;
+    c[1].bytes += c[0].bytes;
+    memmove(c, c + 1, sizeof(*c) * --p->free[space].n);
+    return ST_OK;
+}
+
+/* All that the limits allow, the part that is free last left out. */
+static Status
+init_free(Pool *p, int space)
+{
+    int64_t left = p->lim->room[space];
+    Hole *h;
+    uint32_t n;
+    if (p->back || !p->s->before)
+        return give_bytes(p, space, 0, left);
+    TRY(aged_room(p->s, space, p->s->scratch, &h, &n));
+    for (uint32_t i = 0; i < n; i++)
+        TRY(give_bytes(p, space, h[i].since, h[i].hi - h[i].lo));
+    for (uint32_t i = 0; i < p->free[space].n; i++) {
+        Chunk *c = &p->free[space].p[i];
+        c->bytes = MIN(c->bytes, left);
+        left -= c->bytes;
+    }
+    return ST_OK;
+}
+
 static Status
 init_profiles(Pool *p)
 {
@@ -50,7 +89,7 @@ init_profiles(Pool *p)
     for (int sp = SP_sbuf; sp <= SP_psum; sp++) {
         NEW(s->g->cx, s->scratch, p->profile[sp], s->node.n + 2);
         NEW(s->g->cx, s->scratch, p->peak[sp], s->node.n + 2);
-        VEC_PUSH(s->g->cx, s->scratch, &p->free[sp], (Chunk){0, p->lim->room[sp]});
+        TRY(init_free(p, sp));
     }
     for (uint32_t v = 0; v < s->value.n; v++) {
         const Value *x = &s->value.p[v];
@@ -207,18 +246,6 @@ take_bytes(Pool *p, int space, int64_t bytes)
     }
     p->free[space].n -= used;
     memmove(c, c + used, sizeof(*c) * p->free[space].n);
-}
-
-static Status
-give_bytes(Pool *p, int space, double at, int64_t bytes)
-{
-    uint32_t i;
-    VEC_PUSH(p->s->g->cx, p->s->scratch, &p->free[space], (Chunk){at, bytes});
-    Chunk *c = p->free[space].p;
-    for (i = p->free[space].n - 1; i > 0 && c[i - 1].at > at; i--)
-        c[i] = c[i - 1];
-    c[i] = (Chunk){at, bytes};
-    return ST_OK;
 }
 
 static void
