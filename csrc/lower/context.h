@@ -64,6 +64,16 @@ typedef struct Leaf { /* a value from HBM as an operand sees it; the same value 
     uint32_t lhs_epoch;
 } Leaf;
 
+typedef struct LeafWindow { /* what leaves that are shifted against each other have in common; see window.c */
+    TyId type;
+    Span span;
+    View view;      /* of the first that was seen */
+    int64_t lo, hi; /* elements before the first of them, and before the last */
+    int64_t leaves;
+    uint32_t epoch; /* of the tile */
+    Tile tile;
+} LeafWindow;
+
 typedef struct Lower {
     Ctx *cx;
     const Plan *p;
@@ -80,6 +90,7 @@ typedef struct Lower {
     OpId *user;        /* by val: the first of them */
     uint32_t *leaf_of; /* by val: its first leaf; 0: none */
     VEC(Leaf) leaves;  /* of this group; [0] is none */
+    VEC(LeafWindow) windows; /* of this group */
     bool *multiplied;  /* by val: an operand of a matmul of its own group, which takes operands of one dtype */
     Val *sum_of;       /* by val: the reduce_sum of this group that reads it */
     Tile *acc;         /* by val: accumulator of a reduction over the spine */
@@ -225,6 +236,10 @@ Status fill_tile(Lower *l, Val v, Span s, double value, Tile *out);
 Status store_tile(Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per);
 Status hbm_buffer(Lower *l, Val base, Val *buf);
 Status view_in_hbm(Lower *l, Val v, View *w, Val *buf);
+
+/* window.c */
+Status note_leaf(Lower *l, Val v, Span s); /* the group reads v, which it does not compute */
+Status leaf_in_window(Lower *l, Val v, Span s, Tile *out, bool *found);
 
 /* product.c */
 /* To [k mod 128][k / 128][n]; `step` elements from one 128 of k to the next. */

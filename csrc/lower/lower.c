@@ -22,7 +22,7 @@ note_sum(Lower *l, Val u, Val sum)
         l->sum_of[w.i] = sum;
 }
 
-static void
+static Status
 count_uses(Lower *l)
 {
     const Graph *g = l->g;
@@ -31,6 +31,8 @@ count_uses(Lower *l)
         const Op *op = graph_op(g, o);
         for (int i = 0; i < op->nin; i++) {
             Val u = op_val(g, op, i);
+            if (l->uses[u.i] == 0 && !is_member(l, u))
+                TRY(note_leaf(l, u, operand_span(l, op, i)));
             if (l->uses[u.i]++ == 0)
                 l->user[u.i] = o;
             bool sum = op->code == T_reduce_sum && l->p->span[op->out.i].role == RO_row && is_member(l, u);
@@ -38,6 +40,7 @@ count_uses(Lower *l)
                 note_sum(l, u, op->out);
         }
     }
+    return ST_OK;
 }
 
 /* Operands of products, and what those are other strides of. */
@@ -66,6 +69,7 @@ clear_uses(Lower *l)
         }
     }
     l->leaves.n = 1;
+    l->windows.n = 0;
 }
 
 static Status
@@ -263,7 +267,7 @@ lower_group(Lower *l)
     int64_t panel = gr->cols ? MIN(gr->panel, gr->cols) : 0;
     if (gr->moves)
         return lower_move(l, member(l, 0));
-    count_uses(l);
+    TRY(count_uses(l));
     mark_multiplied(l);
     TRY(loop_begin(l, gr->outer, &l->outer));
     TRY(lower_panels(l, 0, panel ? gr->cols / panel : 1, panel));

@@ -254,13 +254,17 @@ load_leaf(Lower *l, Val v, Span s, Node **out)
     uint32_t now = splat ? l->epoch : epoch_of(l, s);
     if (l->leaves.p[k].node.epoch != now) {
         Tile t;
-        if (splat)
+        bool shared;
+        TRY(leaf_in_window(l, v, s, &t, &shared));
+        if (shared)
+            ;
+        else if (splat)
             TRY(fill_tile(l, v, s, imm, &t));
         else if (s.role == RO_row)
             TRY(load_rows(l, v, s, &t));
         else
             TRY(load_free(l, v, s, &t));
-        bool single = l->leaves.p[k].next == 0 && l->leaf_of[v.i] == k && s.role == RO_row;
+        bool single = !shared && l->leaves.p[k].next == 0 && l->leaf_of[v.i] == k && s.role == RO_row;
         l->leaves.p[k].node = (Node){.epoch = now, .kind = N_tile, .tile = t, .own = single, .rotates = l->in_loop};
     }
     *out = &l->leaves.p[k].node;
