@@ -183,7 +183,8 @@ def test_a_plan_that_does_not_fit_is_refused_with_its_group_and_line():
 def same_again(fn, specs, target="trn2"):
     k = compiled(fn, specs, target=target)
     again = compiled(fn, specs, k.plan, target)
-    assert again.plan == k.plan
+    assert again.plan == k.plan == str(nkigen.parse(k.plan))
+    assert nkigen._core.run_pass("lower", k.plan, target) == str(k.stages["lower"])
     assert str(again.stages["allocate"]) == str(k.stages["allocate"])
     return k
 

@@ -124,12 +124,15 @@ Mat mat_of(const Graph *g, const Op *op, Range spine); /* the spine of its resul
 Status find_columns(Plan *p, Group *gr);    /* sets gr->cols and the spans' col; 0: none */
 void cut_columns(const Plan *p, Group *gr); /* panel and chunk, from the other decisions */
 
-/* check.c - what a plan must keep to, decided from its tensor program alone */
+/* fit.c - which spans a group can compute an op with */
 #define MAX_ROW_BYTES (96 * 1024) /* one value's row in one partition: two of them and their copies must fit SBUF */
 /* Bytes of one row of v in one partition. */
 int64_t row_bytes(const Graph *g, Val v, Span s);
 /* Why no group computes op with the span s, whatever its rows take; NULL: one may. */
 const char *span_misfit(const Plan *p, const Graph *g, const Op *op, Span s); /* p: its parts; NULL: none */
+const char *acc_misfit(const Graph *g, const Op *op, Span s);                 /* the same of an acc */
+
+/* check.c - what a plan must keep to, decided from its tensor program alone */
 /* Of a plan that was read, whose program is verified: an error with line and column. names: of values in the text;
  * NULL: as the program is printed. */
 Status plan_check(Plan *p, const Slice *names);
@@ -170,6 +173,8 @@ Status plan_open(Ctx *cx, const char *text, size_t n, PlanText *out); /* up to t
 /* The groups of a text, of g: out->g, or the same program. */
 Status plan_read(PlanText *pt, const Graph *g, Arena *a, Plan *out);
 Status plan_alloc(const Graph *g, Arena *a, Plan *p);       /* its arrays by op and by value */
+
+/* same.c */
 Status plan_of_program(const PlanText *pt, const Graph *g); /* an error at the first line that is not of g */
 
 /* Not computed: a parameter or a constant. */

@@ -27,6 +27,7 @@ NUMBERS = {
     "bufs": (1, 2, 3),
     "psum_width": (512, 1024, 2048),
     "psum_bufs": (1, 2),
+    "scalar_sums": (0, 1),
     "resident": (0, 4096, 65536),
     "panel": (512, 1024, 2048),
 }
