@@ -111,7 +111,7 @@ static Status
 make_plan(Compiled *c, const CompileOptions *opt, Plan **plan, Realized *done)
 {
     static const struct { int64_t row_bytes, max_ops; } limits[] = {
-        {0, 0}, {49152, 0}, {32768, 64}, {32768, 16}, {32768, 4}, {32768, 1}, {16384, 4}, {16384, 1}, {8192, 1},
+        {0, 0}, {49152, 0}, {32768, 64}, {32768, 16}, {32768, 4}, {32768, 1}, /* one op: four rows at most, which fit */
     };
     Status st = ST_LIMIT;
     for (int i = 0; i < COUNT_OF(limits) && st == ST_LIMIT; i++) {

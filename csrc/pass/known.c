@@ -32,13 +32,13 @@ bare(const Graph *g, Val v, bool through_casts)
     return v;
 }
 
-/* The operand that a product or a sum with a constant of at least `least` has beside it. */
+/* The operand that an op of two has beside a constant from 0 on; -0 is none: times it, 0 is -0. */
 static bool
-beside_constant(const Graph *g, Val v, double least, Val *other)
+beside_constant(const Graph *g, Val v, Val *other)
 {
     double c;
     for (int i = 0; i < 2; i++) {
-        if (is_splat(g, operand(g, v, i), &c) && c >= least) {
+        if (is_splat(g, operand(g, v, i), &c) && c >= 0 && !signbit(c)) {
             *other = operand(g, v, 1 - i);
             return true;
         }
@@ -68,11 +68,11 @@ is_never_negative(const Graph *g, Val v)
             break;
         case T_mul:
         case T_add:
-            if (!beside_constant(g, v, 0, &v))
+            if (!beside_constant(g, v, &v))
                 return false;
             break;
         case T_maximum:
-            return beside_constant(g, v, 0, &v);
+            return beside_constant(g, v, &v);
         default:
             return false;
         }
