@@ -110,7 +110,8 @@ fuse_last(Compiled *c, const CompileOptions *opt, Plan **out)
 static Status
 make_plan(Compiled *c, const CompileOptions *opt, Plan **plan, Realized *done)
 {
-    static const struct { int64_t row_bytes, max_ops; } limits[] = {
+    static const struct { int64_t row_bytes, max_ops;
+    } limits[] = {
         {0, 0}, {49152, 0}, {32768, 64}, {32768, 16}, {32768, 4}, {32768, 1}, /* one op: four rows at most, which fit */
     };
     Status st = ST_LIMIT;

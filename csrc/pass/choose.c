@@ -58,11 +58,9 @@ is_scattered(const Plan *p, const Group *gr)
             uint32_t home = p->group_of[g->vals.p[v.i].def.i];
             Val base = p->view_base[v.i].i ? p->view_base[v.i] : v;
             View w;
-            int64_t stride;
             if (e.role != RO_row || home == (uint32_t)(gr - p->groups.p) + 1 || !view_between(g, base, v, &w))
                 continue;
-            if (view_uniform(val_type(g, v), &w, e.spine, &stride) && stride == 1 &&
-                value_bytes(g, v, e) > dtypes[val_dtype(g, v)].bytes)
+            if (scatters_rows(g, v, &w, e))
                 return true;
         }
     }

@@ -219,7 +219,7 @@ trial_operand(const Fuse *f, Trial *t, Val u, Span e)
         base = op_val(g, val_def(g, base), 0);
     if (!is_source(g, base) && !is_reversal(g, base)) /* nor is a reversal ever read but from HBM */
         t->ns += HANDOVER_NS + 2 * hbm_ns(g, u);
-    if (e.role == RO_row && scatters_rows(g, u, e))
+    if (e.role == RO_row && scatters_rows(g, u, NULL, e))
         t->ns += (is_transposable(g, u, e) ? 1 : 15) * hbm_ns(g, u);
 }
 
@@ -240,7 +240,7 @@ static double
 try_span(const Fuse *f, const Op *op, Span s, int64_t rows)
 {
     Trial t = {.n = 0};
-    if (scatters_rows(f->g, op->out, s))
+    if (scatters_rows(f->g, op->out, NULL, s))
         t.ns += 15 * hbm_ns(f->g, op->out) + TAIL_NS;
     try_ops(f, op, s, rows, &t);
     return t.ns;

@@ -12,17 +12,6 @@
 #define PASSES 4            /* of a value put in order: read, written, and read again in long runs; and some doubt */
 #define BLOCK_NS 65.0       /* a block of 32 x 32 on the vector engine */
 
-/* A row tile whose partitions are neighbours in memory moves element by element. */
-bool
-scatters_rows(const Graph *g, Val v, Span s)
-{
-    const Type *t = val_type(g, v);
-    int64_t inner = 1;
-    for (int i = s.spine.hi; i < t->rank; i++)
-        inner *= t->dim[i];
-    return s.spine.lo < s.spine.hi && inner == 1 && free_elems(t, s) > 1;
-}
-
 /* The strides of op's result in what lies deepest below it. */
 static bool
 deepest_view(const Graph *g, const Op *op, View *out)
@@ -144,7 +133,7 @@ parts_are_long(const Plan *p, const Op *op, Span s)
 {
     const Graph *g = p->g;
     View w = view_identity(g, op->out);
-    if (op->code != T_concat || !scatters_rows(g, op->out, s) || excess_ns(p, op->out, &w, s, false) < HANDOVER_NS)
+    if (op->code != T_concat || !scatters_rows(g, op->out, &w, s) || excess_ns(p, op->out, &w, s, false) < HANDOVER_NS)
         return false;
     int64_t axis = attr_int(g->cx, op->attr, A_axis, 0), least = INT64_MAX;
     for (int i = 0; i < op->nin; i++)

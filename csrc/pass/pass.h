@@ -85,7 +85,6 @@ void divmod_unsigned(Expr *e, Val a, Val b, Val *quotient, Val *rest);
 bool has_tiling(const Graph *g, const Op *op, int64_t row_bytes); /* under the limits of CompileOptions */
 Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out);
 /* moves.c */
-bool scatters_rows(const Graph *g, Val v, Span s);
 bool moves_better(const Plan *p, const Op *op, Span s); /* by itself than as a group with that span */
 /* what a group with that span loses when it loads v through w as it is; less than 0: nothing */
 double load_excess_ns(const Plan *p, Val v, const View *w, Span s);

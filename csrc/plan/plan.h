@@ -197,6 +197,9 @@ bool view_step(const Graph *g, const Op *op, const View *from, View *to); /* op'
 /* v through layout ops from base; false: no strided form */
 bool view_between(const Graph *g, Val base, Val v, View *out);
 bool view_uniform(const Type *t, const View *w, Range r, int64_t *stride); /* the run r has one stride */
+/* v's rows are neighbours in memory, seen through w or stored by itself (NULL): a tile of them moves element by
+ * element, or in runs of many rows */
+bool scatters_rows(const Graph *g, Val v, const View *w, Span s);
 bool is_exact_cast(const Graph *g, const Op *op);
 uint32_t backward_axes(const Graph *g, const Op *op); /* along which a slice goes backwards, as a set */
 bool is_reversal(const Graph *g, Val v);              /* a slice with a negative step: no view */

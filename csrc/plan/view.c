@@ -182,3 +182,13 @@ view_uniform(const Type *t, const View *w, Range r, int64_t *stride)
 {
     return run_stride(t, w->stride, r.lo, r.hi, stride);
 }
+
+bool
+scatters_rows(const Graph *g, Val v, const View *w, Span s)
+{
+    const Type *t = val_type(g, v);
+    View whole = view_identity(g, v);
+    int64_t stride;
+    w = w ? w : &whole;
+    return s.spine.lo < s.spine.hi && view_uniform(t, w, s.spine, &stride) && stride == 1 && free_elems(t, s) > 1;
+}
