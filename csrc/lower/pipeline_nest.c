@@ -12,7 +12,7 @@
 
 #define RUN_MOST 800    /* instructions of straight code between loops */
 #define BODY_MOST 800   /* of an iteration that may be a block */
-#define BLOCK_NODES 320 /* worth having in a block, */
+#define BLOCK_NODES 500 /* worth having in a block, */
 #define BLOCK_TURNS 8   /* of at most so many iterations */
 #define LEAST_RUN 100   /* of straight code that is cut once more when it has no room */
 #define PSUM_WEIGHT 12  /* what a byte of PSUM is worth in bytes of SBUF */
