@@ -107,6 +107,10 @@ def _ordered_zeros(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return ~((x == 0) & (y == 0))
 
 
+def _signed(*args: np.ndarray) -> np.ndarray:
+    return ~np.isnan(_wide(args[-1])[0])
+
+
 def _exact(nin: int = 1, **more: Any) -> Bound:
     return Bound(0, 0, 0, nin=nin, **more)
 
@@ -118,6 +122,8 @@ def _spelled(f32: int, fn: Callable[..., Any], **more: Any) -> Bound:
 _OVERFLOW = (
     "NumPy's exp overflows below -88.7 and gives 0; the kernel has the true value"
 )
+
+_NAN_SIGN = "the sign of nan is not known: it counts as positive"
 
 #: op -> bound. Ops that only move, compare or select are exact.
 BOUNDS: dict[str, Bound] = {
@@ -143,6 +149,17 @@ BOUNDS: dict[str, Bound] = {
     "multiply": _exact(2),
     "maximum": _exact(2, where=_ordered_zeros, note="of 0 and -0 either"),
     "minimum": _exact(2, where=_ordered_zeros, note="of 0 and -0 either"),
+    "arcsin": Bound(3),
+    "arccos": Bound(3),
+    "arctan2": Bound(4, nin=2, where=_signed, note=_NAN_SIGN),
+    "copysign": _exact(2, where=_signed, note=_NAN_SIGN),
+    "signbit": _exact(where=_signed, note=_NAN_SIGN),
+    "heaviside": _exact(2),
+    "fmod": _exact(
+        2,
+        where=_quotient_below(2.0**46),
+        note="nan where the quotient is 2**46 or more, which f16 never is",
+    ),
     "fmax": _exact(2, where=_ordered_zeros, note="of 0 and -0 either"),
     "fmin": _exact(2, where=_ordered_zeros, note="of 0 and -0 either"),
     "divide": Bound(

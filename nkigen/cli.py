@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nkigen
-from nkigen import accuracy, bench, fuzz
+from nkigen import accuracy, bench, fuzz, names
 
 
 def parse_spec(text: str) -> tuple[tuple[int, ...], str]:
@@ -132,6 +132,11 @@ def make_parser() -> argparse.ArgumentParser:
     a = commands.add_parser("accuracy", help="measure every op against NumPy")
     accuracy.add_arguments(a)
     a.set_defaults(run=accuracy.run)
+    n = commands.add_parser(
+        "names", help="NumPy's names: what works in kernels, and how"
+    )
+    names.add_arguments(n)
+    n.set_defaults(run=names.run)
     v = commands.add_parser("version", help="print the version")
     v.set_defaults(run=version)
     return parser

@@ -359,6 +359,24 @@ def _dstack(tup: Any) -> Any:
     return np.concatenate([_atleast_3d(a) for a in tup], axis=2)
 
 
+@composes(np.meshgrid)
+def _meshgrid(
+    *xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy"
+) -> tuple[Any, ...]:
+    if indexing not in ("xy", "ij"):
+        raise here(
+            ShapeError(f"NKI-1620 meshgrid: indexing is 'xy' or 'ij', got {indexing!r}")
+        )
+    n = len(xi)
+    order = list(range(n))
+    if indexing == "xy" and n > 1:
+        order[:2] = [1, 0]
+    grids = [spread(a.reshape(-1), n, i) for a, i in zip(each(xi), order, strict=True)]
+    if sparse:
+        return tuple(grids)
+    return tuple(np.copy(g) for g in np.broadcast_arrays(*grids))
+
+
 @composes(np.append)
 def _append(arr: Any, values: Any, axis: Any = None) -> Any:
     arr, values = each([arr, values])

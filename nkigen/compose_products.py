@@ -14,7 +14,6 @@ from nkigen.compose import (
     each,
     here,
     scalar_of,
-    spread,
 )
 from nkigen.errors import DTypeError, ShapeError, UnsupportedError
 

@@ -468,38 +468,82 @@ def _without_nan(a: Any, identity: Any) -> Any:
 
 
 @composes(np.nansum)
-def _nansum(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
-    return np.sum(_without_nan(a, 0), axis=axis, dtype=dtype, keepdims=_flag(keepdims))
+def _nansum(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    keepdims: Any = False,
+    initial: Any = np._NoValue,
+    where: Any = True,
+) -> Any:
+    return _sum(_without_nan(a, 0), axis, dtype, keepdims, initial, _mask(where))
 
 
 @composes(np.nanprod)
-def _nanprod(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
-    return _prod(_without_nan(a, 1), axis, dtype, _flag(keepdims))
+def _nanprod(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    keepdims: Any = False,
+    initial: Any = np._NoValue,
+    where: Any = True,
+) -> Any:
+    return _prod(
+        _without_nan(a, 1), axis, dtype, _flag(keepdims), initial, _mask(where)
+    )
 
 
-def _nan_extreme(fn: Any, worst: float, a: Any, axis: Any, keepdims: Any) -> Any:
-    a, how = as_array(a), {"axis": axis, "keepdims": _flag(keepdims)}
-    if a.dtype.kind in "biu":
-        return fn(a, **how)
-    r = fn(_without_nan(a, worst), **how)
+def _mask(where: Any) -> Any:
+    return True if where is None or where is np._NoValue else where
+
+
+def _nan_extreme(
+    fn: Any, worst: float, a: Any, axis: Any, keepdims: Any, initial: Any, where: Any
+) -> Any:
+    """nan where there is nothing else; initial= is something."""
+    a = as_array(a)
+    x, how = _without_nan(a, worst), {"axis": axis, "keepdims": _flag(keepdims)}
+    if _has(initial):
+        return fn(x, initial=initial, where=_mask(where), **how)
+    if _mask(where) is not True or a.dtype.kind in "biu":
+        return fn(x, where=_mask(where), **how)
     none = np.all(np.isnan(a), **how)
-    return np.where(none, np.asarray(np.nan).astype(a.dtype), r)
+    return np.where(none, np.asarray(np.nan).astype(a.dtype), fn(x, **how))
 
 
 @composes(np.nanmax)
-def _nanmax(a: Any, axis: Any = None, keepdims: Any = False) -> Any:
-    return scalar_of(_nan_extreme(np.max, -np.inf, a, axis, keepdims))
+def _nanmax(
+    a: Any,
+    axis: Any = None,
+    keepdims: Any = False,
+    initial: Any = np._NoValue,
+    where: Any = True,
+) -> Any:
+    return scalar_of(_nan_extreme(np.max, -np.inf, a, axis, keepdims, initial, where))
 
 
 @composes(np.nanmin)
-def _nanmin(a: Any, axis: Any = None, keepdims: Any = False) -> Any:
-    return scalar_of(_nan_extreme(np.min, np.inf, a, axis, keepdims))
+def _nanmin(
+    a: Any,
+    axis: Any = None,
+    keepdims: Any = False,
+    initial: Any = np._NoValue,
+    where: Any = True,
+) -> Any:
+    return scalar_of(_nan_extreme(np.min, np.inf, a, axis, keepdims, initial, where))
 
 
 @composes(np.nanmean)
-def _nanmean(a: Any, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Any:
+def _nanmean(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    keepdims: Any = False,
+    *,
+    where: Any = True,
+) -> Any:
     a = as_array(a)
-    valid = True if a.dtype.kind in "biu" else ~np.isnan(a)
+    valid = _mask(where) if a.dtype.kind in "biu" else ~np.isnan(a) & _mask(where)
     return _mean(a, axis, dtype, keepdims, where=valid)
 
 
@@ -536,8 +580,8 @@ def _array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
 
 # ---- methods of ufuncs ----
 
-
-_ASSOCIATIVE = {
+#: ufuncs that are reduced as trees -> what changes nothing
+ASSOCIATIVE = {
     np.add: 0,
     np.multiply: 1,
     np.maximum: None,
@@ -556,11 +600,11 @@ _ASSOCIATIVE = {
 
 
 def _check_associative(ufunc: np.ufunc, method: str) -> None:
-    if ufunc not in _ASSOCIATIVE:
+    if ufunc not in ASSOCIATIVE:
         raise here(
             UnsupportedError(
                 f"NKI-1601 {ufunc.__name__}.{method} is not supported; one of "
-                f"{', '.join(u.__name__ for u in _ASSOCIATIVE)} is"
+                f"{', '.join(u.__name__ for u in ASSOCIATIVE)} is"
             )
         )
 
@@ -588,7 +632,7 @@ def _reduce(
     if ufunc is np.multiply:
         start = 1 if initial is np._NoValue else initial
         return _prod(a, axis, dtype, keepdims, start, where)
-    identity = _ASSOCIATIVE[ufunc]
+    identity = ASSOCIATIVE[ufunc]
     a = (
         np.astype(a, _method_dtype(ufunc, a, dtype))
         if a.dtype != np.bool_ or dtype

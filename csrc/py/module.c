@@ -168,6 +168,8 @@ static PyMethodDef core_methods[] = {
      "np_dtype($module, dtype, /)\n--\n\nThe NumPy dtype of a short name or of anything numpy.dtype takes."},
     {"op_table", core_op_table, METH_O,
      "op_table($module, dialect, /)\n--\n\nRows of the 'tensor' or 'tile' op table, a list of dicts."},
+    {"name_table", core_name_table, METH_NOARGS,
+     "name_table($module, /)\n--\n\nNumPy's names that are known, a list of (kind, name, signature or way)."},
     {"set_fail_after", core_set_fail_after, METH_O,
      "set_fail_after($module, n, /)\n--\n\nFor tests: in each new session the allocation after n more fails; negative: "
      "none."},

@@ -264,6 +264,9 @@ PyObject *operands_of_loop(Session *s, PyObject *ufunc, const char *name, PyObje
 PyObject *plain_operands(Session *s, const char *name, PyObject *const *args, Py_ssize_t n); /* new: no lists */
 PyObject *ops_module(State *st); /* nkigen.ops, imported when first needed; borrowed */
 
+/* names.c */
+PyObject *core_name_table(PyObject *module, PyObject *ignored);
+
 /* functions.c - NumPy's protocols and methods, table-driven from functions.def */
 int functions_init(State *st);
 PyObject *call_function(Session *s, int row, PyObject *const *args, Py_ssize_t n, PyObject *kwargs);

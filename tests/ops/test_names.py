@@ -82,6 +82,7 @@ LAYOUT = {
                         (lambda x, i: np.take_along_axis(x, i, None), X, np.array([4, 3, 0, 1], np.int32)), (lambda x, i: np.take_along_axis(x, i, 1), P, K)],
     "put_along_axis": [(written(lambda y, i: np.put_along_axis(y, i, 9, 1)), A, K), (written(lambda y, i, v: np.put_along_axis(y, i, v, 1)), I, K, K)],
     "fill_diagonal": [(written(lambda y: np.fill_diagonal(y, 7)), A)],
+    "meshgrid": [(lambda x, y: np.stack(np.meshgrid(x, y)), V, A[0].copy()), (lambda x, y: np.stack(np.meshgrid(x, y, indexing="ij")), V, A[0].copy()), (lambda x, y: np.meshgrid(x, y, sparse=True)[0] + x[0], V, V)],
     "joins": [(lambda x: np.column_stack([x, x[:, 0]]), A), (lambda x: np.dstack([x, x]), A), (lambda x: np.append(x, 2.0), A),
               (lambda x: np.append(x, x, axis=1), A), (lambda x: np.rollaxis(x, 2), C), (lambda x: np.atleast_3d(x), A)],
 }
@@ -124,7 +125,8 @@ REDUCTIONS = {
                  (lambda x: np.max(x, axis=0, initial=-1.0), E), (lambda x: np.var(x, axis=1, ddof=1, where=x < 2, keepdims=True), A),
                  (lambda x: np.std(x, 1, mean=np.mean(x, 1, keepdims=True)), A), (lambda x: np.add.reduce(x, 1, where=x > 0, initial=2.0), A),
                  (lambda x: np.maximum.reduce(x, axis=None, initial=1.0), A), (lambda x: np.mean(x, 1, where=x > 0), A.astype(np.float16))],
-    "nan": [(f, X[3:]) for f in (np.nansum, np.nanmax, np.nanmin)] + [(lambda x: np.nanmean(x, axis=0), np.array([[1, np.nan], [2, np.nan]], np.float32)), (np.nanmax, X), (np.nanprod, V)],
+    "nan": [(f, X[3:]) for f in (np.nansum, np.nanmax, np.nanmin)] + [(lambda x: np.nanmean(x, axis=0), np.array([[1, np.nan], [2, np.nan]], np.float32)), (np.nanmax, X), (np.nanprod, V),
+        (lambda x: np.nanmax(x, initial=-5.0, where=P), A), (lambda x: np.nanmean(x, 1, where=P), A), (lambda x: np.nansum(x, 0, initial=2.0), A), (lambda x: np.nanmin(x, 1), np.full((2, 3), np.nan, np.float32))],
     "ptp": [(lambda x: np.ptp(x, 1), A), (np.ptp, I), (lambda x: np.average(x, 1, weights=V), A), (lambda x: np.average(x), A)],
     "isclose": [(np.isclose, A, A * (1 + np.float32(1e-5))), (lambda x: np.isclose(x, x, equal_nan=True), X), (lambda x: np.allclose(x, x), A), (lambda x: np.array_equal(x, x), X)],
     "methods": [(np.multiply.outer, V, A), (np.subtract.outer, I, J), (np.maximum.outer, V, V), (lambda x: np.logical_xor.reduce(x, axis=1), P),

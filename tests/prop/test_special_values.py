@@ -40,6 +40,7 @@ def test_every_ufunc_of_floats_is_stated():
     rows = _core.op_table("tensor")
     found = {getattr(np, r["np"] or "", None) for r in rows}
     ufuncs = {f for f in found if isinstance(f, np.ufunc) and f.signature is None}
+    ufuncs = {f for f in ufuncs if any("f" in loop for loop in f.types)}
     exact = {f for f in ufuncs if np.result_type(f(*[1.0] * f.nin)) == bool} | {
         np.positive
     }
