@@ -39,6 +39,11 @@ typedef struct Mm {
     int64_t lhs_ktile; /* elements from one 128 rows of the contraction to the next */
 } Mm;
 
+typedef struct Fold { /* extremes of the rows of a tile: one per window of the product that they were read from */
+    Tile tile;
+    int64_t n;
+} Fold;
+
 typedef enum NodeKind { N_none, N_tile, N_lazy, N_mm } NodeKind;
 typedef struct Node { /* what is known of a value in the current row tile */
     uint32_t epoch;   /* valid when it is the current one */
@@ -51,6 +56,7 @@ typedef struct Node { /* what is known of a value in the current row tile */
     bool rev[2];
     Scal *scal; /* lazy: two of them */
     Tile tile;  /* the value, or what the lazy chain starts from */
+    Fold *fold; /* what extremes.c found on the way; or NULL */
     Mm *mm;     /* the matmul that the value is, or that the lazy chain starts from; else NULL */
 } Node;
 
@@ -92,6 +98,7 @@ typedef struct Lower {
     VEC(Leaf) leaves;  /* of this group; [0] is none */
     VEC(LeafWindow) windows; /* of this group */
     bool *multiplied;  /* by val: an operand of a matmul of its own group, which takes operands of one dtype */
+    Val *extreme_of;   /* by val: the reduce_max or reduce_min of this group that reads it */
     Val *sum_of;       /* by val: the reduce_sum of this group that reads it */
     Tile *acc;         /* by val: accumulator of a reduction over the spine */
     Tile *lhs;         /* by val: a computed row operand with the contraction on the partitions */
@@ -125,6 +132,7 @@ typedef struct Instr {
     int64_t count[MAX_RANK]; /* the index space: per dim of the result, spine and outer dims 1 */
     int rank, parts;
     int64_t per;  /* rows per partition */
+    int by_window; /* the operand that has one element per window of mm; 0: none */
     int trailing; /* tensor_reduce: how many index dims at the end are reduced (dst has stride 0 there) */
 } Instr;
 
@@ -218,6 +226,8 @@ void instr_arg(Instr *in, int i, const Tile *t);
 int64_t mm_width(const Lower *l, const Mm *mm);                      /* columns of one window */
 Affine at_offset(const Affine *at, const int64_t *stride, int rank); /* of the element at[] */
 
+uint32_t reduced_dims(const Graph *g, const Op *op); /* the axes of a reduction, as a set */
+
 /* instr.c */
 Status emit_flat(Lower *l, const Instr *in);                           /* no operand is a product */
 bool instr_loops_over(const Lower *l, const Instr *in, uint32_t dims); /* it takes a loop along any of these dims */
@@ -253,6 +263,11 @@ Status mm_windows(Lower *l, const Mm *mm, WindowFn *emit, void *env);
 /* read.c */
 Status emit_instr(Lower *l, Instr *in);
 
+/* extremes.c */
+/* Whether `in`, which writes v with the chain n, may find the extreme of its rows as well. */
+bool carries_extreme(const Lower *l, Val v, const Node *n, const Instr *in);
+Status emit_with_extreme(Lower *l, Val v, const Instr *in, Fold *out);
+
 /* values.c */
 Status new_tile(Lower *l, Val v, Tile *out); /* where v's rows go; into a concat when that is the only reader */
 Node *set_node(Lower *l, Val v, NodeKind kind);
@@ -285,7 +300,6 @@ Status settle(Lower *l, Val v, Node *n); /* v is the chain n; forced unless it m
 Status append_step(Lower *l, const Op *op, int data, Alu alu, const Scal *s, bool rev); /* operand `data`, then alu s */
 
 /* sums.c */
-uint32_t reduced_dims(const Graph *g, const Op *op); /* the axes of a reduction, as a set */
 Tile by_operand_dims(const Lower *l, const Op *op, const Tile *t);
 /* The reduce_sum that the instruction computing v can carry along: it sums all of each row. */
 bool carried_sum(const Lower *l, Val v, Val *sum);

@@ -35,6 +35,9 @@ count_uses(Lower *l)
                 TRY(note_leaf(l, u, operand_span(l, op, i)));
             if (l->uses[u.i]++ == 0)
                 l->user[u.i] = o;
+            bool extreme = op->code == T_reduce_max || op->code == T_reduce_min;
+            if (extreme && l->p->span[op->out.i].role == RO_row && is_member(l, u))
+                l->extreme_of[u.i] = op->out;
             bool sum = op->code == T_reduce_sum && l->p->span[op->out.i].role == RO_row && is_member(l, u);
             if (sum && l->sum_of[u.i].i == 0)
                 note_sum(l, u, op->out);
@@ -64,7 +67,7 @@ clear_uses(Lower *l)
             Val u = op_val(l->g, op, i);
             l->uses[u.i] = 0;
             l->multiplied[u.i] = false;
-            l->sum_of[u.i] = (Val){0};
+            l->sum_of[u.i] = l->extreme_of[u.i] = (Val){0};
             l->leaf_of[u.i] = 0;
         }
     }
@@ -327,6 +330,7 @@ lower_alloc(Lower *l)
     NEW(l->cx, l->a, l->leaf_of, nv);
     NEW(l->cx, l->a, l->multiplied, nv);
     NEW(l->cx, l->a, l->sum_of, nv);
+    NEW(l->cx, l->a, l->extreme_of, nv);
     NEW(l->cx, l->a, l->acc, nv);
     NEW(l->cx, l->a, l->lhs, nv);
     NEW(l->cx, l->a, l->lhs_epoch, nv);

@@ -222,3 +222,13 @@ at_offset(const Affine *at, const int64_t *stride, int rank)
         off = affine_add(off, affine_scale(at[i], stride[i]));
     return off;
 }
+
+uint32_t
+reduced_dims(const Graph *g, const Op *op)
+{
+    const int64_t *axes;
+    uint32_t set = 0;
+    for (int n = attr_ints(g->cx, op->attr, A_axes, &axes); n-- > 0;)
+        set |= 1u << axes[n];
+    return set;
+}

@@ -6,6 +6,16 @@
  */
 #include "lower/context.h"
 
+/* Which window begins at the column `at`, which is a multiple of their width. */
+static Affine
+window_index(Affine at, int64_t width)
+{
+    at.c /= width;
+    for (uint32_t i = 0; i < at.nterms; i++)
+        at.term[i].coef /= width;
+    return at;
+}
+
 static Status
 emit_window(void *env, Lower *l, Tile psum, const Affine *at, Affine row, int64_t width)
 {
@@ -23,6 +33,8 @@ emit_window(void *env, Lower *l, Tile psum, const Affine *at, Affine row, int64_
         t->off = affine_add(t->off, affine_scale(row, t->rstride));
         for (int i = 0; i < w.rank; i++)
             t->off = affine_add(t->off, affine_scale(at[i], t->stride[i]));
+        if (a > 0 && a == in->by_window)
+            t->off = affine_add(t->off, window_index(at[in->mm->m.col], mm_width(l, in->mm)));
     }
     return emit_flat(l, &w);
 }

@@ -198,6 +198,38 @@ reduced_tile(Lower *l, const Op *op, Tile *out)
     return ST_OK;
 }
 
+/* The extremes that were found when the operand was written; NULL: none. */
+static const Fold *
+fold_of(const Lower *l, const Op *op)
+{
+    Val v = op_val(l->g, op, 0);
+    const Node *n = &l->node[v.i];
+    bool current = is_member(l, v) && n->epoch == epoch_of(l, l->p->span[v.i]) && n->kind == N_tile;
+    return current && l->extreme_of[v.i].i == op->out.i ? n->fold : NULL;
+}
+
+/* What is left to reduce: the windows of each row. */
+static void
+finish_fold(const Lower *l, const Fold *fold, const Tile *dst, Instr *in)
+{
+    *in = (Instr){.op = K_tensor_reduce, .nargs = 2, .parts = l->parts, .per = l->per, .rank = 1, .trailing = 1};
+    in->count[0] = fold->n;
+    in->arg[0] = *dst;
+    in->arg[0].stride[0] = 0;
+    in->arg[1] = fold->tile;
+    in->arg[1].stride[0] = 1;
+}
+
+static Status
+negate(Lower *l, Instr *in)
+{
+    in->op = K_tensor_scalar;
+    in->nargs = 4;
+    in->at[in->nat++] = AT_INT(A_op0, ALU_multiply);
+    in->at[in->nat++] = AT_FLT(A_imm0, -1.0);
+    return emit_instr(l, in);
+}
+
 Status
 lower_reduce(Lower *l, const Op *op)
 {
@@ -215,6 +247,9 @@ lower_reduce(Lower *l, const Op *op)
     if (is_integer(dst.dt) && op->code == T_reduce_sum)
         return sum_integers(l, op, &src, &by_dims);
     reduce_space(l, op, &src, &by_dims, false, &in);
+    const Fold *fold = fold_of(l, op);
+    if (fold)
+        finish_fold(l, fold, &dst, &in);
     in.at[in.nat++] = AT_INT(A_op, kinds[op->code].alu);
     if (wants_negated(l, op)) {
         in.at[in.nat++] = AT_INT(A_negate, 1);
@@ -224,9 +259,11 @@ lower_reduce(Lower *l, const Op *op)
         return sum_on_scalar(l, &in, n->negated);
     if (reduced_elems(&in) > 1)
         return emit_reduce(l, &in);
+    in.trailing = in.nat = 0;
+    if (n->negated && fold)
+        return negate(l, &in);
     n->negated = false; /* nothing to reduce: a copy */
     in.op = K_tensor_copy;
-    in.trailing = in.nat = 0;
     return emit_instr(l, &in);
 }
 

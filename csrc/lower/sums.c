@@ -6,16 +6,6 @@
  */
 #include "lower/context.h"
 
-uint32_t
-reduced_dims(const Graph *g, const Op *op)
-{
-    const int64_t *axes;
-    uint32_t set = 0;
-    for (int n = attr_ints(g->cx, op->attr, A_axes, &axes); n-- > 0;)
-        set |= 1u << axes[n];
-    return set;
-}
-
 /* The result's tile with strides by the operand's dims: 0 along what is reduced. */
 Tile
 by_operand_dims(const Lower *l, const Op *op, const Tile *t)

@@ -92,7 +92,7 @@ put_base(Instr *in, int arg, const Node *n)
 }
 
 static Status
-emit_chain(Lower *l, Val v, const Node *n, const Tile *dst)
+emit_chain(Lower *l, Val v, const Node *n, const Tile *dst, Fold **fold)
 {
     Instr in = {.op = n->nops ? K_tensor_scalar : K_tensor_copy};
     instr_space(l, v, &in);
@@ -111,14 +111,17 @@ emit_chain(Lower *l, Val v, const Node *n, const Tile *dst)
         if (n->rev[1])
             in.at[in.nat++] = AT_INT(A_reverse1, 1);
     }
-    return emit_instr(l, &in);
+    if (!fold || !carries_extreme(l, v, n, &in))
+        return emit_instr(l, &in);
+    NEW(l->cx, l->a, *fold, 1);
+    return emit_with_extreme(l, v, &in, *fold);
 }
 
 Status
 copy_tile(Lower *l, Val v, const Tile *src, const Tile *dst)
 {
     Node n = {.kind = N_lazy, .tile = *src};
-    return emit_chain(l, v, &n, dst);
+    return emit_chain(l, v, &n, dst, NULL);
 }
 
 static bool
@@ -178,7 +181,7 @@ force(Lower *l, Val v, Node *n)
     if (n->kind == N_tile)
         return ST_OK;
     TRY(chain_tile(l, v, n, &dst));
-    TRY(emit_chain(l, v, n, &dst.tile));
+    TRY(emit_chain(l, v, n, &dst.tile, &dst.fold));
     dst.epoch = n->epoch;
     dst.negated = n->negated;
     *n = dst;
