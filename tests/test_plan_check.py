@@ -104,7 +104,14 @@ plan
   }
 """
 #: name -> ops and the plan's lines, to which the compiler adds the numbers
-PROGRAMS = {"rows": ROWS, "outer": OUTER, "product": PRODUCT, "chain": CHAIN, "parts": PARTS, "views": VIEWS}
+PROGRAMS = {
+    "rows": ROWS,
+    "outer": OUTER,
+    "product": PRODUCT,
+    "chain": CHAIN,
+    "parts": PARTS,
+    "views": VIEWS,
+}
 
 
 def text_of(name):
@@ -119,13 +126,18 @@ def test_as_they_stand_they_are_plans(name):
     program = nkigen.parse(text)
     assert str(program) == text and program.kind == "plan" and program.verify() == []
     rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal(shape).astype(np.float32) for _, _, shape in program.inputs]
+    arrays = [
+        rng.standard_normal(shape).astype(np.float32) for _, _, shape in program.inputs
+    ]
     tile = text
     for step in ("lower", "schedule", "allocate"):
         tile = _core.run_pass(step, tile, "trn2")
     tile = nkigen.parse(tile)
     assert tile.verify() == []
-    want, got = (r if isinstance(r, tuple) else (r,) for r in (program.run(*arrays), tile.run(*arrays)))
+    want, got = (
+        r if isinstance(r, tuple) else (r,)
+        for r in (program.run(*arrays), tile.run(*arrays))
+    )
     for a, b in zip(want, got, strict=True):
         assert np.allclose(a, b, rtol=1e-4, atol=1e-4)
 
@@ -160,7 +172,7 @@ EDITS = [
     ("views", r"return %5, %6", "return %5, %6, %4", "%4 is an output, which has a buffer of its own", "home=view %3"),
     ("views", r"home=view %x", "home=view %1", "%2 is no view of %1, which does not lie in HBM by itself", "home=view %1"),
     ("views", r"home=view %3", "home=view %x", "%4 is no view of %x: the ops between them", "home=view %x"),
-    ("parts", r"part %3 \+ 0", "part %2 + 0", "%1 is written into %2 only when that is a concat of it", "part %2"),
+    ("parts", r"part %3 \+ 0", "part %2 + 0", "%1 is written into %2 only when that is a concat or a reshape of it", "part %2"),
     ("parts", r"\+ 4096", "+ 4095", "%2 begins 4096 elements into %3, not 4095", "4095"),
     ("parts", r"  %3 = concat %1, %2  home=hbm\n", "", "%3 is not put together in HBM, so %1", "part %3 . 0"),
     ("parts", r"home=part %3 \+ 4096", "home=hbm", "no group moves %3, and %2 is not written into it", "  %3 = concat.*home"),
@@ -206,12 +218,16 @@ EDITS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name, old, new, message, line", EDITS, ids=[f"{e[0]}-{e[2][:40]}" for e in EDITS])
+@pytest.mark.parametrize(
+    "name, old, new, message, line", EDITS, ids=[f"{e[0]}-{e[2][:40]}" for e in EDITS]
+)
 def test_refused(name, old, new, message, line):
     text = text_of(name)
     everywhere = old == r"f32"
     plan = text.index("plan trn2")
-    head = bool(re.search(old, text[:plan])) and (everywhere or old.startswith(("return", "= exp", "exp %x : ")))
+    head = bool(re.search(old, text[:plan])) and (
+        everywhere or old.startswith(("return", "= exp", "exp %x : "))
+    )
     at = 0 if head or everywhere else plan
     edited = text[:at] + re.sub(old, new, text[at:], count=0 if everywhere else 1)
     if old == r"= exp":
@@ -228,16 +244,28 @@ def test_refused(name, old, new, message, line):
 def test_groups_in_another_order():
     text = text_of("rows")
     head, a, b, end = re.split(r"(?=^  group|^\}\n\Z)", text, flags=re.M)
-    swapped = head + b.replace("group 1", "group 0") + a.replace("group 0", "group 1") + end
-    with pytest.raises(nkigen.ParseError, match="%3 reads %1, which is complete only when group 1 is done") as e:
+    swapped = (
+        head + b.replace("group 1", "group 0") + a.replace("group 0", "group 1") + end
+    )
+    with pytest.raises(
+        nkigen.ParseError,
+        match="%3 reads %1, which is complete only when group 1 is done",
+    ) as e:
         nkigen.parse(swapped)
     assert "%3 = mul" in swapped.splitlines()[e.value.lineno - 1]
 
 
 def test_an_accumulator_is_read_in_a_later_group():
-    text = text_of("rows").replace("return %3, %4", "%5 = add %3, %4 : f32[256, 64]\n  return %5, %4")
-    inside = text.replace("acc [0,1)  home=hbm", "acc [0,1)  home=hbm\n    %5 = add %3, %4    row [0,1)  home=hbm")
-    with pytest.raises(nkigen.ParseError, match="%4 is complete only when this group is done"):
+    text = text_of("rows").replace(
+        "return %3, %4", "%5 = add %3, %4 : f32[256, 64]\n  return %5, %4"
+    )
+    inside = text.replace(
+        "acc [0,1)  home=hbm",
+        "acc [0,1)  home=hbm\n    %5 = add %3, %4    row [0,1)  home=hbm",
+    )
+    with pytest.raises(
+        nkigen.ParseError, match="%4 is complete only when this group is done"
+    ):
         nkigen.parse(inside)
     numbers = re.search(NUMBERS, text)[0]
     group = f"  group 2 rows=256 outer=1{numbers} {{\n    %5 = add %3, %4    row [0,1)  home=hbm\n  }}\n}}\n"
@@ -259,19 +287,34 @@ def test_an_accumulator_is_read_in_a_later_group():
             "reduce_sum: an operand without elements is no operand",
         ),
         (
-            ["%2 = full {shape=[6], dtype=f32, value=1.0} : f32[6]", "%1 = reshape %2 {shape=[2, 3]} : f32[2, 3]"],
+            [
+                "%2 = full {shape=[6], dtype=f32, value=1.0} : f32[6]",
+                "%1 = reshape %2 {shape=[2, 3]} : f32[2, 3]",
+            ],
             "group 0 rows=1 outer=1 {\n%1 = reshape %2    move  home=hbm\n}",
             "%2 is a number everywhere and is not moved",
         ),
         (
-            ["%2 = full {shape=[4], dtype=f32, value=1.0} : f32[4]", "%1 = matmul %2, %2 : f32[]"],
+            [
+                "%2 = full {shape=[4], dtype=f32, value=1.0} : f32[4]",
+                "%1 = matmul %2, %2 : f32[]",
+            ],
             "group 0 rows=1 outer=1 {\n%1 = matmul %2, %2    row  home=hbm\n}",
             "matmul: operands of products have rows and columns",
         ),
     ],
 )
 def test_what_the_tensor_passes_leave_out(ops, plan, message):
-    lines = ["tensor @f {", "%x = input {index=0} : f32[0, 4]", *ops, "return %1", "}", "plan trn2 {", plan, "}"]
+    lines = [
+        "tensor @f {",
+        "%x = input {index=0} : f32[0, 4]",
+        *ops,
+        "return %1",
+        "}",
+        "plan trn2 {",
+        plan,
+        "}",
+    ]
     with pytest.raises(nkigen.ParseError, match=message) as e:
         nkigen.parse("\n".join(lines))
     assert e.value.lineno and e.value.offset
@@ -298,17 +341,29 @@ def refused(plan, fn=softmax, spec=X):
 def test_a_plan_is_of_the_program_that_is_compiled():
     plan = nkigen.compile(softmax, X, cache=False).plan
     other = refused(plan, spec=((256, 128), "f32"))
-    assert "this line is not of the program that is compiled, which has `%x = input" in str(other)
+    assert (
+        "this line is not of the program that is compiled, which has `%x = input"
+        in str(other)
+    )
     assert other.lineno == 2
 
     def softmax2(x):
         return softmax(x)
 
     renamed = refused(plan, softmax2)
-    assert "it is of @softmax, what is compiled is @softmax2" in str(renamed) and renamed.lineno == 1
-    changed = refused(plan.replace("reduce_max", "reduce_min", 1).replace("    %1 = reduce_max", "    %1 = reduce_min"))
+    assert (
+        "it is of @softmax, what is compiled is @softmax2" in str(renamed)
+        and renamed.lineno == 1
+    )
+    changed = refused(
+        plan.replace("reduce_max", "reduce_min", 1).replace(
+            "    %1 = reduce_max", "    %1 = reduce_min"
+        )
+    )
     assert "which has `%1 = reduce_max %x {" in str(changed) and changed.lineno == 3
-    longer = refused(plan.replace("  return", "  %9 = exp %x : f32[256, 256]\n  return"))
+    longer = refused(
+        plan.replace("  return", "  %9 = exp %x : f32[256, 256]\n  return")
+    )
     assert "which has `return` here" in str(longer)
     lines = plan.splitlines(keepends=True)
     at = next(n for n, line in enumerate(lines) if "return" in line)
@@ -320,12 +375,19 @@ def test_a_plan_is_of_the_program_that_is_compiled():
 def test_a_plan_with_groups_begins_with_its_program():
     plan = nkigen.compile(softmax, X, cache=False).plan
     error = refused(plan[plan.index("plan trn2") :])
-    assert "a plan with groups begins with its tensor program" in str(error) and error.lineno == 2
+    assert (
+        "a plan with groups begins with its tensor program" in str(error)
+        and error.lineno == 2
+    )
 
 
 def test_a_plan_is_for_its_target():
-    plan = nkigen.compile(softmax, X, cache=False).plan.replace("plan trn2", "plan trn1")
-    assert "expected `plan trn2 {`, the target that is compiled for, not trn1" in str(refused(plan))
+    plan = nkigen.compile(softmax, X, cache=False).plan.replace(
+        "plan trn2", "plan trn1"
+    )
+    assert "expected `plan trn2 {`, the target that is compiled for, not trn1" in str(
+        refused(plan)
+    )
 
 
 def test_groups_without_numbers_get_them_from_the_compiler():
@@ -343,7 +405,11 @@ def test_a_plan_runs_like_every_stage():
     k = nkigen.compile(softmax, X, check="every-pass", cache=False)
     x = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
     stage, parsed = k.stages["plan"], nkigen.parse(k.plan)
-    assert parsed == stage and hash(parsed) == hash(stage) and repr(parsed) == "<Program 'parsed', plan>"
+    assert (
+        parsed == stage
+        and hash(parsed) == hash(stage)
+        and repr(parsed) == "<Program 'parsed', plan>"
+    )
     assert parsed.inputs == k.tile_ir.inputs and parsed.ops == k.stages["tilable"].ops
     for got in (k.run_stage("plan", x), stage.run(x), parsed.run(x)):
         assert np.allclose(got, softmax(x), rtol=1e-5)
@@ -361,9 +427,17 @@ def test_a_plan_names_values_as_its_program_does():
     """Printing numbers them anew; a text that somebody wrote need not be in that order."""
     text = text_of("rows")
     renamed = re.sub(r"%([1-4])", lambda m: f"%{m[1]}7", text).replace("%17", "%first")
-    assert str(nkigen.parse(renamed)) == str(nkigen.parse(text.replace("%1", "%first"))) != text
+    assert (
+        str(nkigen.parse(renamed))
+        == str(nkigen.parse(text.replace("%1", "%first")))
+        != text
+    )
     with pytest.raises(nkigen.ParseError, match="%37 reads %first, which has no home"):
-        nkigen.parse(renamed.replace("%first = exp %x    row [0,1)  home=hbm", "%first = exp %x    row [0,1)"))
+        nkigen.parse(
+            renamed.replace(
+                "%first = exp %x    row [0,1)  home=hbm", "%first = exp %x    row [0,1)"
+            )
+        )
 
 
 def test_the_plan_in_the_docs_is_one():
@@ -371,4 +445,9 @@ def test_the_plan_in_the_docs_is_one():
     page = (Path(__file__).parents[1] / "docs" / "plans.md").read_text(encoding="utf-8")
     plan = re.sub(NUMBERS, "", re.search(r"```\n(tensor .*?)```", page, re.S)[1])
     assert str(nkigen.parse(plan)) == plan
-    assert nkigen.parse(_core.run_pass("lower", _core.run_pass("plan", plan, "trn2"), "trn2")).kind == "tile"
+    assert (
+        nkigen.parse(
+            _core.run_pass("lower", _core.run_pass("plan", plan, "trn2"), "trn2")
+        ).kind
+        == "tile"
+    )

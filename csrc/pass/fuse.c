@@ -461,12 +461,32 @@ found_move(Fuse *f, OpId o)
     return ST_OK;
 }
 
+/* A result that is a reshape of what another group computes is that, in the same order: it is written there. b: what
+ * the reshape would do by itself. */
+static bool
+is_written_reshaped(Fuse *f, const Op *op, const Best *b)
+{
+    const Graph *g = f->g;
+    if (op->code != T_reshape || !f->d[op->out.i].output || f->plan->part_of[op->out.i].i)
+        return false;
+    Val u = op_val(g, op, 0);
+    Span e = operand_edge(g, op, 0, b->span);
+    if ((b->ns >= 0 && e.role == RO_row && is_feasible(f, val_def(g, u), e)) || !writes_part(f, u, op->out, 0))
+        return false;
+    demand_before(f, u, f->d[op->out.i].group);
+    f->d[u.i].stored = true;
+    f->plan->stored[op->out.i] = true;
+    return true;
+}
+
 static Status
 found_group(Fuse *f, OpId o)
 {
     const Op *op = graph_op(f->g, o);
     const Demand *d = &f->d[op->out.i];
     Best b = best_span(f, op);
+    if (is_written_reshaped(f, op, &b))
+        return ST_OK;
     if (b.ns < 0 ? may_move(f->g, op) : moves_better(f->plan, op, b.span))
         return found_move(f, o);
     if (b.ns < 0)

@@ -160,9 +160,10 @@ check_part(const Check *c, OpId o)
     if (op->code == T_concat)
         for (; i < op->nin && op_val(c->g, op, i).i != v.i; i++)
             at += val_type(c->g, op_val(c->g, op, i))->dim[axis] * w.stride[axis];
-    if (op->code != T_concat || i == op->nin || c->uses[v.i] != 1)
+    bool reshaped = op->code == T_reshape && op_val(c->g, op, 0).i == v.i && p->part_of[whole.i].i == 0;
+    if ((op->code != T_concat && !reshaped) || i == op->nin || c->uses[v.i] != 1)
         return REFUSE(c, o, home,
-                      "NKI-4519 plan: %s is written into %s only when that is a concat of it that alone "
+                      "NKI-4519 plan: %s is written into %s only when that is a concat or a reshape of it that alone "
                       "reads it",
                       name_of(c, v), name_of(c, whole));
     if (at != p->part_at[v.i])
@@ -175,12 +176,13 @@ check_part(const Check *c, OpId o)
     return ST_OK;
 }
 
-/* A concat that no group computes: all its parts are written in place. */
+/* A concat, or a reshape, that no group computes: all its parts are written in place. */
 static Status
 check_assembled(const Check *c, OpId o)
 {
     const Op *op = graph_op(c->g, o);
-    if (op->code != T_concat)
+    bool reshaped = op->code == T_reshape && c->p->part_of[op_val(c->g, op, 0).i].i == op->out.i;
+    if (op->code != T_concat && !reshaped)
         return REFUSE(c, o, home, "NKI-4522 plan: %s is computed by no group", name_of(c, op->out));
     for (int i = 0; i < op->nin; i++) {
         Val u = op_val(c->g, op, i);

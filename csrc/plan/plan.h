@@ -89,8 +89,8 @@ typedef struct Plan {
     Span *span;         /* by val: in the group that computes it */
     uint8_t *stored;    /* by val: lives in HBM when its group is done (output or read by another group) */
     Val *view_base;     /* by val: a layout op's result that is a view of this stored value; 0: not a view */
-    Val *part_of;       /* by val: the concat assembled in HBM that it is written into; 0: none */
-    int64_t *part_at;   /* by val: the elements of that concat before it */
+    Val *part_of;       /* by val: the concat or reshape in HBM that it is written into; 0: none */
+    int64_t *part_at;   /* by val: the elements of that value before it */
     Spot *spot;         /* by op: in the text that the plan was read from; NULL: the compiler's own */
     int32_t line;       /* of that text, where the plan begins behind its program */
 } Plan;

@@ -21,12 +21,15 @@ view_identity(const Graph *g, Val v)
 View
 view_stored(const Plan *p, Val v)
 {
-    View w;
     int64_t off = 0;
-    Val root = v;
-    for (; p->part_of[root.i].i; root = p->part_of[root.i])
+    Val root = v, dense = v; /* a part has the rank and the strides of a concat; a reshape is the last of a chain */
+    while (p->part_of[root.i].i) {
         off += p->part_at[root.i];
-    w = view_identity(p->g, root); /* a part has the rank and the strides of the whole */
+        root = p->part_of[root.i];
+        dense = val_def(p->g, root)->code == T_concat ? root : dense;
+    }
+    View w = view_identity(p->g, dense);
+    w.base = root;
     w.off = off;
     return w;
 }
