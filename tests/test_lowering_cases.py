@@ -205,9 +205,9 @@ def test_words(fn, target):
     compare(kernel(x, y), as_tuple(fn(x, y)))
 
 
-def test_integer_products_are_refused():
-    with pytest.raises(nkigen.errors.UnsupportedError, match="matmul: the tensor engine multiplies floats"):
-        nkigen.compile(lambda x, y: x @ y, ((4, 8), "i32"), ((8, 4), "i32"))
+def test_integer_products_are_exact():
+    x = np.array([[3, -5, 46341], [2**31 - 1, 7, -(2**31)]], np.int32)
+    assert np.array_equal(run(lambda x, y: x @ y, (x, x.T), "trn2")(x, x.T), x @ x.T)
 
 
 def test_infinities_and_nans_flow():
