@@ -52,7 +52,7 @@ FIRST = {
         "tests/test_lowering_cases.py",
     ],
     "cost": ["tests/test_cost_instr.py", "tests/test_cost.py", "tests/golden"],
-    "plan": ["tests/golden", "tests/passes", "tests/test_lowering_cases.py", "tests/ops/test_ops.py"],
+    "plan": ["tests/golden", "tests/test_plan_check.py", "tests/test_plan_text.py", "tests/passes", "tests/test_lowering_cases.py", "tests/ops/test_ops.py"],
     "lower": ["tests/golden", "tests/passes", "tests/test_lowering_cases.py", "tests/ops/test_ops.py"],
     "pass": ["tests/golden", "tests/passes", "tests/test_lowering_cases.py", "tests/ops/test_ops.py"],
     "eval": ["tests/ops/test_tile_ops.py", "tests/golden", "tests/prop/test_ranges.py"],
