@@ -57,7 +57,7 @@ FIRST = {
     "pass": ["tests/golden", "tests/passes", "tests/test_lowering_cases.py", "tests/ops/test_ops.py"],
     "eval": ["tests/ops/test_tile_ops.py", "tests/golden", "tests/prop/test_ranges.py"],
     "emit": ["tests/golden", "tests/test_emit_nki.py"],
-    "driver": ["tests/golden", "tests/passes", "tests/test_call_arguments.py"],
+    "driver": ["tests/test_plan_limits.py", "tests/golden", "tests/passes", "tests/test_call_arguments.py"],
     "py": ["tests/errors", "tests/ext/test_leaks.py", "tests/ext/test_cells.py", "tests/golden", "tests/ops"],
 }
 #: not of the C code, or of its text, or minutes long
