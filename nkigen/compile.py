@@ -347,7 +347,11 @@ def compile(
     fn, call, given = bind(fn, arrays_or_specs, _by_name(fn, named, params))
     specs = [_spec_at(path, g) for path, g in zip(call.paths, given)]
     session, results = trace_graph(fn, call, specs, name, given)
-    session = _compiled(session, (target, narrow, plan, optimize), cache)
+    try:
+        session = _compiled(session, (target, narrow, plan, optimize), cache)
+    except NkigenError as e:
+        _quote_line(e, plan or "")
+        raise
     kernel = Kernel(session, name, target, call, results)
     if check != "off":
         _check_boundaries(kernel)
@@ -383,9 +387,10 @@ def _spec_at(path: str, given: Any) -> Spec:
 
 
 def parse(text: str) -> _core.Program:
-    """The Program that a text says: tensor or tile IR, as str(program) prints it.
+    """The Program that a text says, as str(program) prints it: tensor or tile IR, a plan.
 
-    Raises ParseError with `lineno`, `offset` and the line's `text`.
+    A plan is checked: what can be read can be carried out. Raises ParseError with
+    `lineno`, `offset` and the line's `text`.
 
     Example:
         >>> body = "%x = input {index=0} : f32[4]\\n  return %x"
@@ -396,10 +401,15 @@ def parse(text: str) -> _core.Program:
     try:
         return _core.parse(text)
     except ParseError as e:
-        lines = text.splitlines()
-        if e.lineno and e.lineno <= len(lines):
-            e.text = lines[e.lineno - 1]
+        _quote_line(e, text)
         raise
+
+
+def _quote_line(error: NkigenError, text: str) -> None:
+    """An error at a line of IR text, which no file has, shows the line."""
+    lines = text.split("\n")
+    if error.filename is None and error.lineno and error.lineno <= len(lines):
+        error.text = lines[error.lineno - 1]
 
 
 def clear_cache() -> None:

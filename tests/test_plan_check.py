@@ -381,6 +381,12 @@ def test_a_plan_with_groups_begins_with_its_program():
     )
 
 
+def test_an_error_shows_the_line_of_the_plan():
+    plan = nkigen.compile(softmax, X, cache=False).plan
+    error = refused(plan.replace("home=hbm", "home=ram"))
+    assert error.text in plan.replace("home=hbm", "home=ram").splitlines() and "home=ram" in str(error)
+
+
 def test_a_plan_is_for_its_target():
     plan = nkigen.compile(softmax, X, cache=False).plan.replace(
         "plan trn2", "plan trn1"

@@ -161,9 +161,9 @@ Status plan_print(const Plan *p, uint32_t max, bool brief, Text *t); /* of its p
 
 /* read.c - a plan from its text */
 typedef struct PlanText {
-    Graph *g;  /* the program that it begins with; NULL: it holds limits only */
+    Graph *g;     /* the program that it begins with; NULL: it holds limits only */
     Slice *names; /* of its values, in the text */
-    Scan body; /* what is left to read */
+    Scan body;    /* what is left to read */
     int target;
     int first_line, return_line, line; /* of the program, of its end, of the plan */
     int64_t row_bytes, max_ops;
@@ -172,7 +172,7 @@ Status plan_begin(PlanText *pt);                                      /* the fir
 Status plan_open(Ctx *cx, const char *text, size_t n, PlanText *out); /* up to the groups; the caller frees out->g */
 /* The groups of a text, of g: out->g, or the same program. */
 Status plan_read(PlanText *pt, const Graph *g, Arena *a, Plan *out);
-Status plan_alloc(const Graph *g, Arena *a, Plan *p);       /* its arrays by op and by value */
+Status plan_alloc(const Graph *g, Arena *a, Plan *p); /* its arrays by op and by value */
 
 /* same.c */
 Status plan_of_program(const PlanText *pt, const Graph *g); /* an error at the first line that is not of g */

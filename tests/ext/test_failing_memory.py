@@ -59,7 +59,8 @@ def planned(fn, *args):
 
     def job():
         k = nkigen.compile(fn, *args, cache=False, plan=plan(), check="off")
-        return k.cost.instruction_count
+        read = nkigen.parse(plan())
+        return k.cost.instruction_count, read.verify(), str(read), _core.run_pass("lower", plan(), "trn2")
 
     return job
 
