@@ -254,7 +254,13 @@ class Session:
     def finish(self, outputs: tuple[TracedArray | np.ndarray, ...], /) -> None: ...
     def close(self, /) -> None: ...
     def compile(
-        self, target: str, narrow: str, plan: str | None, optimize: str = ..., /
+        self,
+        target: str,
+        narrow: str,
+        plan: str | None,
+        optimize: str = ...,
+        verify: bool = ...,
+        /,
     ) -> None: ...
 
 def parse(text: str, /) -> Program: ...

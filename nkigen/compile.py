@@ -311,7 +311,7 @@ def compile(
     target: "trn1", "trn2" or "trn3".
     check: "off"; "boundaries" verifies the program against the hardware's rules;
         "every-pass" also verifies, prints, parses back and runs every stage and
-        compares it with the first.
+        compares it with the first, and verifies every candidate of the search.
     cache: reuse the result for an equal traced graph, target and options.
     narrow: 64-bit dtypes that the hardware lacks: "warn" computes in 32 bits and says
         so (NarrowingWarning), "error" refuses.
@@ -347,8 +347,9 @@ def compile(
     fn, call, given = bind(fn, arrays_or_specs, _by_name(fn, named, params))
     specs = [_spec_at(path, g) for path, g in zip(call.paths, given)]
     session, results = trace_graph(fn, call, specs, name, given)
+    options = (target, narrow, plan, optimize, check == "every-pass")
     try:
-        session = _compiled(session, (target, narrow, plan, optimize), cache)
+        session = _compiled(session, options, cache)
     except NkigenError as e:
         _quote_line(e, plan or "")
         raise
@@ -423,7 +424,9 @@ def clear_cache() -> None:
 
 
 def _compiled(
-    session: _core.Session, options: tuple[str, str, str | None, str], cache: bool
+    session: _core.Session,
+    options: tuple[str, str, str | None, str, bool],
+    cache: bool,
 ) -> _core.Session:
     key = (session.program.digest(), *options) if cache else None
     if key is not None:

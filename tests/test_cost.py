@@ -195,13 +195,13 @@ def test_broadcast_reads_count_every_time():
 
 
 def test_cost_of_compiled_kernels_is_linear_in_text():
-    def chain(n):
+    def chain(n):  # with one plan for all n
         def fn(x):
             for _ in range(n):
                 x = x * 0.5 + 1.0
             return x
 
-        return nkigen.compile(fn, ((128, 512), "f32"), check="off")
+        return nkigen.compile(fn, ((128, 512), "f32"), check="off", optimize="fast")
 
     one, two = chain(50).cost, chain(100).cost
     assert 1 < two.time_us / one.time_us < 2.2

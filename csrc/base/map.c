@@ -26,11 +26,13 @@ hash_bytes(const void *p, size_t n, uint64_t seed)
 {
     const unsigned char *s = p;
     uint64_t h = hash_int(n, seed), h1 = ~h, tail = 0;
+    bool two = n >= 16;
     for (; n >= 16; n -= 16, s += 16) { /* two chains, for the latency of the multiplication */
         h = mix(h, load64(s));
         h1 = mix(h1, load64(s + 8));
     }
-    h = hash_int(h1, h);
+    if (two) /* else h1 is still ~h, and what came before would cancel out */
+        h = hash_int(h1, h);
     if (n >= 8) {
         h = mix(h, load64(s));
         s += 8;

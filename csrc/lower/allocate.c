@@ -114,7 +114,8 @@ allocate(Allocator *al, const CompileOptions *opt)
     for (uint32_t v = 0; v < in->vals.n; v++)
         al->addr[v] = -1;
     TRY(tile_liveness(in, a, &al->live));
-    VEC_PUSH(al->cx, a, &al->pool[SP_sbuf].gap, (Stretch){0, (int64_t)hw->sbuf_usable / PLACE_ALIGN * PLACE_ALIGN});
+    int64_t room = (int64_t)hw->sbuf_usable - opt->sbuf_taken;
+    VEC_PUSH(al->cx, a, &al->pool[SP_sbuf].gap, (Stretch){0, room / PLACE_ALIGN * PLACE_ALIGN});
     VEC_PUSH(al->cx, a, &al->pool[SP_psum].gap, (Stretch){0, (int64_t)hw->psum_bytes});
     return assign(al);
 }

@@ -91,6 +91,7 @@ typedef struct Lower {
     Arena *a;          /* scratch */
     Node *node;        /* by val */
     Val *hbm;          /* by val: its buffer in HBM */
+    VEC(Val) in_hbm;   /* those that have one of the kind tile */
     uint32_t *uses;    /* by val: uses by ops of its own group */
     uint32_t *left;    /* by val: of these, how many are still to come in the current pass over the members */
     OpId *user;        /* by val: the first of them */
@@ -320,6 +321,11 @@ Status acc_end(Lower *l, const Op *op);
 Status lower_matmul(Lower *l, const Op *op);
 Status mm_prepare(Lower *l, const Op *op);                  /* its row operand, ahead of the column loop */
 Status mm_preload(Lower *l, const Op *op, int64_t *budget); /* keep the full operand on chip if it fits */
+
+/* lower.c */
+Status lower_alloc(Lower *l); /* the tables by val and op */
+Status lower_group(Lower *l);
+void forget_uses(Lower *l); /* by the members of the group */
 
 /* move.c */
 Status lower_move(Lower *l, const Op *op); /* the member of a group that moves elements within HBM */

@@ -40,6 +40,7 @@ hbm_buffer(Lower *l, Val base, Val *buf)
         else
             TRY(k_buffer(l->out, SP_hbm, BK_scratch, (DType)t->dtype, t->rank, t->dim, 1, -1, NULL, op->loc,
                          &l->hbm[base.i]));
+        VEC_PUSH(l->cx, l->a, &l->in_hbm, base);
     }
     *buf = l->hbm[base.i];
     return ST_OK;

@@ -58,8 +58,8 @@ mark_multiplied(Lower *l)
     }
 }
 
-static void
-clear_uses(Lower *l)
+void
+forget_uses(Lower *l)
 {
     for (uint32_t k = 0; k < l->gr->n; k++) {
         const Op *op = graph_op(l->g, l->p->member.p[l->gr->first + k]);
@@ -71,8 +71,6 @@ clear_uses(Lower *l)
             l->leaf_of[u.i] = 0;
         }
     }
-    l->leaves.n = 1;
-    l->windows.n = 0;
 }
 
 static Status
@@ -237,6 +235,8 @@ lower_panel(Lower *l)
     int64_t blocks = rest / 128, rows = rest % 128;
     l->parts = row_lanes(gr, l->hw);
     l->per = 1;
+    l->chunk0 = affine_const(0);
+    l->chunk_cols = l->panel_cols;
     TRY(lower_preamble(l, full + (blocks > 0) + (rows > 0) > 1));
     TRY(lower_tiles(l, 0, full, 128, gr->per_tile));
     TRY(lower_tiles(l, full * block, blocks > 0, 128, blocks));
@@ -263,7 +263,7 @@ lower_panels(Lower *l, int64_t start, int64_t count, int64_t cols)
     return loop_end_of(l, count);
 }
 
-static Status
+Status
 lower_group(Lower *l)
 {
     const Group *gr = l->gr;
@@ -277,7 +277,9 @@ lower_group(Lower *l)
     if (panel)
         TRY(lower_panels(l, gr->cols / panel * panel, 1, gr->cols % panel));
     TRY(loop_end_of(l, gr->outer));
-    clear_uses(l);
+    forget_uses(l);
+    l->leaves.n = 1;
+    l->windows.n = 0;
     return ST_OK;
 }
 
@@ -318,7 +320,7 @@ lower_storage(Lower *l)
     return ST_OK;
 }
 
-static Status
+Status
 lower_alloc(Lower *l)
 {
     uint32_t nv = l->g->vals.n, no = l->g->ops.n;

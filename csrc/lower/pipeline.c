@@ -2,13 +2,12 @@
  *
  * in:   a lowered program, and the same one with engines
  * out:  the same instructions in another order, with addresses; nothing when none was found
- * rule: same results, bit for bit. A program of up to MAX_NODES instructions loses its loops. In a longer one, long
+ * rule: same results, bit for bit. A program of up to STRAIGHT_MOST instructions loses its loops. In a longer one, long
  * loops run over blocks of iterations (pipeline_nest.c), and its text does not grow with the data.
  */
 #include "lower/pipeline.h"
 
-#define MAX_NODES 2000
-#define MAX_OPS 8000 /* longer texts are left as they are */
+#define QUICK_TRIES 2
 #define DEFAULT_TRIES 3
 #define SEARCH_TRIES 12
 
@@ -34,16 +33,17 @@ pipeline_whole(Source *src, int most, const Straight *like, Graph **out)
 }
 
 static Status
-pipeline_in(const Graph *lowered, const Graph *in, int most, Arena *a, Arena *scratch, Graph **out)
+pipeline_in(const Graph *lowered, const Graph *in, const CompileOptions *opt, Arena *a, Arena *scratch, Graph **out)
 {
+    int most = opt->quick ? QUICK_TRIES : opt->optimize == OPT_search ? SEARCH_TRIES : DEFAULT_TRIES;
     Source src;
     Straight like = {.a = a, .scratch = scratch, .room = src.room};
-    if (in->ops.n > MAX_OPS)
+    if (in->ops.n > ORDERED_MOST)
         return ST_OK;
-    TRY(source_init(in, lowered, a, &src));
+    TRY(source_init(in, lowered, opt, a, &src));
     if (src.inside[0] == 0)
         return ST_OK;
-    if (src.inside[0] <= MAX_NODES)
+    if (src.inside[0] <= STRAIGHT_MOST)
         TRY(pipeline_whole(&src, most, &like, out));
     return *out ? ST_OK : pipeline_nests(&src, most, a, scratch, out);
 }
@@ -57,8 +57,7 @@ pipeline_tile(const Graph *lowered, const Graph *scheduled, const CompileOptions
         return ST_OK;
     arena_init(&a, &scheduled->cx->mem);
     arena_init(&scratch, &scheduled->cx->mem);
-    Status st =
-        pipeline_in(lowered, scheduled, opt->optimize == OPT_search ? SEARCH_TRIES : DEFAULT_TRIES, &a, &scratch, out);
+    Status st = pipeline_in(lowered, scheduled, opt, &a, &scratch, out);
     arena_free(&a);
     arena_free(&scratch);
     return st;

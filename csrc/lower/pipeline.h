@@ -66,6 +66,7 @@ typedef struct Source { /* a program that is put in order, and what is found out
     uint32_t *cur, *kin, *stamp; /* by val: its Value at the moment, its kin, and in which straight program */
     uint32_t stamps;
     Gaps room[SP_COUNT]; /* all memory */
+    bool quick;          /* orders are not improved */
 } Source;
 
 typedef struct Hole { /* free bytes, and from when on */
@@ -113,7 +114,7 @@ typedef struct Order {   /* a schedule */
 } Order;
 
 /* pipeline_expand.c */
-Status source_init(const Graph *g, const Graph *lowered, Arena *a, Source *out);
+Status source_init(const Graph *g, const Graph *lowered, const CompileOptions *opt, Arena *a, Source *out);
 /* Ops [begin, end) of the program, or the first `count` iterations of a loop. `like` has the arenas and the room. */
 Status straight_expand(Source *src, uint32_t begin, uint32_t end, const Straight *like, Straight *out);
 Status straight_expand_loop(Source *src, uint32_t loop, int64_t count, const Straight *like, Straight *out);

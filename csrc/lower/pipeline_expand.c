@@ -55,11 +55,12 @@ find_ordered(Source *s)
 }
 
 Status
-source_init(const Graph *g, const Graph *lowered, Arena *a, Source *out)
+source_init(const Graph *g, const Graph *lowered, const CompileOptions *opt, Arena *a, Source *out)
 {
     Ctx *cx = g->cx;
     uint32_t *stack;
-    *out = (Source){.g = g, .lowered = lowered, .hw = hw_get(g->target)};
+    *out = (Source){.g = g, .lowered = lowered, .hw = hw_get(g->target), .quick = opt->quick};
+    int64_t room = (int64_t)out->hw->sbuf_usable - opt->sbuf_taken;
     lags_of(out->hw, &out->lags);
     NEW(cx, a, stack, MAX_NEST + 2);
     NEW(cx, a, out->end, g->ops.n + 1);
@@ -72,7 +73,7 @@ source_init(const Graph *g, const Graph *lowered, Arena *a, Source *out)
     NEW(cx, a, out->cur, g->vals.n);
     NEW(cx, a, out->kin, g->vals.n);
     NEW(cx, a, out->stamp, g->vals.n);
-    VEC_PUSH(cx, a, &out->room[SP_sbuf].gap, (Stretch){0, (int64_t)out->hw->sbuf_usable / PLACE_ALIGN * PLACE_ALIGN});
+    VEC_PUSH(cx, a, &out->room[SP_sbuf].gap, (Stretch){0, room / PLACE_ALIGN * PLACE_ALIGN});
     VEC_PUSH(cx, a, &out->room[SP_psum].gap, (Stretch){0, (int64_t)out->hw->psum_bytes});
     count_nodes(out, stack);
     find_ordered(out);

@@ -60,7 +60,7 @@ justify(const Straight *s, const Limits *lim, Best *best)
         double us = fore.us + INSTR_US * s->node.n;
         if (ok && (!best->s || us < best->us - 1e-9))
             *best = (Best){s, fore, *lim, us};
-        if (!ok || round == ROUNDS || is_good(best))
+        if (!ok || round == (s->src->quick ? 1 : ROUNDS) || is_good(best))
             return ST_OK;
         Limits fixed = *lim;
         fixed.choose = false;
@@ -131,7 +131,7 @@ order_find(const Straight *whole, int most, Best *best, bool *ok)
     *ok = false;
     TRY(straight_split(s, CUT_US, cut));
     TRY(straight_link(s));
-    bool pays = cut->node.n > s->node.n && cut->node.n < CUT_MOST * s->node.n;
+    bool pays = !s->src->quick && cut->node.n > s->node.n && cut->node.n < CUT_MOST * s->node.n;
     if (pays)
         TRY(straight_link(cut));
     TRY(try_orders(s, pays ? cut : NULL, most, best));

@@ -2,20 +2,26 @@
  *
  * in:   the groups that fuse has formed
  * out:  the decisions of every group; the lowered, scheduled and allocated program for them
- * rule: decisions only change speed, never meaning. A first guess comes from sizes; while the program is small enough
- *       to try, candidates are lowered and priced, group by group; of the about fastest the one with the fewest
- *       instructions is kept. A plan that does not fit is cut down until it does: smaller tiles, single copies, then
- *       smaller groups (in the driver).
+ * rule: decisions only change speed, never meaning. A first guess comes from sizes; each group is then searched alone
+ *       (search.c), equal groups once. Work is bounded for the program as a whole, and shared by its groups.
  */
-#include "lower/lower.h"
 #include "pass/pass.h"
+#include "pass/search.h"
 
 #define MIN_TILES 4      /* row tiles of a large group, so that loads overlap with compute */
+#define SMALL_TILE 2048  /* bytes in a partition: smaller tiles are mostly the start of instructions */
 #define WORK_BYTES 53248 /* SBUF left for tiles when full matmul operands stay on chip */
-#define TRY_MEMBERS 400  /* trying is for programs up to this size: each try costs about 0.3 us per op and member */
-#define TRY_GROUPS 8
-#define DMA_SHARE 0.1
-#define ABOUT 1.03    /* as fast as the fastest: the model is no more exact than that */
+#define LOOP_TRIES 40    /* candidates of a kind of group, as they are lowered */
+typedef struct Effort {  /* work of a search, about in microseconds (price.h) */
+    int64_t loops;       /* for a kind of group, as it is lowered, */
+    int orders;          /* and for so many times of putting it in order */
+    int64_t program;     /* all kinds together */
+} Effort;
+static const Effort efforts[] = {
+    [OPT_fast] = {2000, 0, 20000},
+    [OPT_default] = {16000, 3, 150000},
+    [OPT_search] = {64000, 12, 2000000},
+};
 
 static int64_t
 value_bytes(const Graph *g, Val v, Span s)
@@ -71,7 +77,8 @@ is_scattered(const Plan *p, const Group *gr)
 static int64_t
 rows_for(int64_t rows, int64_t row_bytes, int64_t tile_bytes)
 {
-    int64_t most = MAX(1, MIN(tile_bytes / row_bytes, rows / 128 / MIN_TILES));
+    int64_t few = MAX(rows / 128 / MIN_TILES, MIN(rows / 128, SMALL_TILE / row_bytes));
+    int64_t most = MAX(1, MIN(tile_bytes / row_bytes, few));
     for (int64_t r = most; r > most / 2; r--)
         if (rows % (128 * r) == 0)
             return r;
@@ -93,27 +100,6 @@ first_guess(const Plan *p, const Hw *hw, Group *gr)
         per = all >= INSIDE_ROWS ? all : 1;
     }
     gr->per_tile = (int32_t)per;
-}
-
-/* One step smaller; false when there is none. */
-static bool
-cut_down(Group *gr)
-{
-    if (!gr->in_place)
-        gr->in_place = true;
-    else if (gr->per_tile > 1)
-        gr->per_tile /= 2;
-    else if (gr->psum_bufs > 1)
-        gr->psum_bufs = 1;
-    else if (gr->resident > 0)
-        gr->resident = gr->resident > 65536 ? gr->resident / 2 : 0;
-    else if (gr->bufs > 1)
-        gr->bufs = 1;
-    else if (gr->psum_width > 512)
-        gr->psum_width = 512;
-    else
-        return false;
-    return true;
 }
 
 void
@@ -140,147 +126,134 @@ realize(const Plan *p, const CompileOptions *opt, Realized *out)
     return st;
 }
 
-typedef struct Price { /* of a program */
-    double us; /* modelled time, and a little for each instruction and for DMA time hidden behind compute; < 0: it
-                * does not fit */
-    int64_t instr;
-} Price;
+/* ---- group by group ---- */
+typedef struct Known { /* a group that has been searched */
+    uint32_t k;        /* the first of its kind */
+    int64_t copies;    /* how many are of its kind */
+    Group first, gr;   /* as sizes suggest, and as chosen */
+    Price price;
+    bool fits; /* with gr */
+} Known;
 
-static Status
-price(const Plan *p, const CompileOptions *opt, Price *out)
-{
-    Realized r;
-    Cost *c;
-    *out = (Price){.us = -1};
-    NEW(p->g->cx, &p->g->cx->scratch, c, 1);
-    Status st = realize(p, opt, &r);
-    if (st == ST_OK)
-        st = cost_program(r.stage[2], c);
-    if (st == ST_OK)
-        *out =
-            (Price){c->time_us + INSTR_US * (double)c->instr_total + DMA_SHARE * c->engine_us[EN_dma], c->instr_total};
-    realized_free(&r);
-    return st == ST_LIMIT ? ST_OK : st;
-}
-
-#define MAX_CANDIDATES 16
-typedef struct Search {
+typedef struct Choice {
     Plan *p;
     const CompileOptions *opt;
-    Group tried[MAX_CANDIDATES];
-    Price price[MAX_CANDIDATES];
-    int n;
-} Search;
+    Pricer pr;
+    Map map;          /* keys to places in known */
+    VEC(Known) known; /* [0] is none */
+    uint32_t *which;  /* by group: its place in known */
+    int64_t instr;    /* executed by all of them */
+    int64_t ops;      /* of their text */
+    int64_t check;    /* work up to which groups are looked at */
+    bool complete;    /* all were */
+    bool prices;      /* groups are searched, too */
+} Choice;
 
-static Status
-consider(Search *s, Group *slot, Group gr)
+static bool
+same_key(const void *env, uint32_t id)
 {
-    *slot = gr;
-    cut_columns(s->p, slot);
-    s->tried[s->n] = *slot;
-    return price(s->p, s->opt, &s->price[s->n++]);
+    (void)env;
+    (void)id;
+    return true; /* the hash is the key */
 }
 
-/* The candidate with the fewest instructions among those about as fast as the fastest. */
-static int
-choose(const Search *s)
+/* Decisions with which a group of a new kind fits; what it costs then, as long as the program may be a short one. */
+static Status
+settle(Choice *c, Known *new)
 {
-    int best = 0;
-    double least = -1;
-    for (int i = 0; i < s->n; i++)
-        if (s->price[i].us >= 0 && (least < 0 || s->price[i].us < least))
-            least = s->price[i].us;
-    for (int i = 1; i < s->n; i++) {
-        const Price *a = &s->price[i], *b = &s->price[best];
-        bool good = a->us >= 0 && a->us <= least * ABOUT, worse = b->us < 0 || b->us > least * ABOUT;
-        if (good && (worse || a->instr < b->instr || (a->instr == b->instr && a->us < b->us)))
-            best = i;
-    }
-    return best;
+    c->complete = c->complete && c->pr.work <= c->check;
+    if (c->pr.work > c->check)
+        return ST_OK;
+    TRY(fit_group(&c->pr, new->k, 0, &new->gr, &new->price));
+    new->fits = true;
+    if (!efforts[c->opt->optimize].orders || c->ops + new->price.ops > ORDERED_MOST)
+        return ST_OK;
+    return price_group(&c->pr, new->k, &new->gr, 0, PRICE_loops, &new->price);
 }
 
-/* Try the neighbours of a group's decisions: tile size with and without overwriting, then the PSUM window. */
 static Status
-improve(Plan *p, const CompileOptions *opt, Group *slot)
+settle_all(Choice *c)
 {
-    static const int32_t widths[] = {512, 1024, 2048};
-    Search s = {.p = p, .opt = opt};
-    int64_t rows = MAX(slot->rows / 128, 1);
-    Group first = *slot;
-    int32_t per = first.per_tile, pers[] = {per, per > 1 ? per / 2 : 0, per * 2};
-    if (is_scattered(p, slot))
-        pers[2] = per > 1; /* through a transpose */
-    for (int k = 0; k < 6; k++) {
-        Group gr = first;
-        gr.per_tile = pers[k / 2];
-        gr.in_place = k % 2;
-        if (gr.per_tile > 0 && gr.per_tile <= rows)
-            TRY(consider(&s, slot, gr));
+    Arena *a = &c->pr.keep;
+    Ctx *cx = c->p->g->cx;
+    VEC_PUSH(cx, a, &c->known, (Known){0});
+    for (uint32_t k = 0; k < c->p->groups.n; k++) {
+        uint64_t key = group_key(&c->pr, k);
+        uint32_t at = map_find(&c->map, key, same_key, NULL);
+        if (at == 0) {
+            Known new = {.k = k, .first = c->p->groups.p[k], .gr = c->p->groups.p[k]};
+            TRY(settle(c, &new));
+            VEC_PUSH(cx, a, &c->known, new);
+            at = c->known.n - 1;
+            TRY(map_insert(cx, a, &c->map, key, at));
+        }
+        c->which[k] = at;
+        c->known.p[at].copies++;
+        c->instr += c->known.p[at].price.instr;
+        c->ops += c->known.p[at].price.ops;
     }
-    first = s.tried[choose(&s)];
-    for (int k = 0; k < COUNT_OF(widths) && first.has_matmul; k++) {
-        Group gr = first;
-        gr.psum_width = widths[k];
-        if (widths[k] != first.psum_width)
-            TRY(consider(&s, slot, gr));
-    }
-    *slot = s.tried[choose(&s)];
     return ST_OK;
 }
 
-static bool
-is_worth_trying(const Plan *p)
+static Status
+improve(Choice *c, uint32_t place)
 {
-    return p->member.n <= TRY_MEMBERS && p->groups.n <= TRY_GROUPS;
+    Known *kn = &c->known.p[place];
+    int64_t own = kn->copies * kn->price.instr, once = (FIT_WORK + TIME_WORK) * kn->price.ops;
+    const Effort *e = &efforts[c->opt->optimize];
+    Bounds b = {.copies = kn->copies, .others = c->instr - own, .work = MIN(LOOP_TRIES * once, e->loops)};
+    b.orders = e->orders && c->ops <= ORDERED_MOST;
+    if (b.orders)
+        b.work += e->orders * order_work(&kn->price);
+    b.work = MIN(b.work, (e->program - c->pr.work) / (c->known.n - place));
+    if (kn->gr.moves || !kn->fits || b.work < once)
+        return ST_OK;
+    TRY(search_group(&c->pr, kn->k, &b, &kn->first, &kn->gr, &kn->price));
+    c->instr = b.others + kn->copies * kn->price.instr;
+    return ST_OK;
 }
 
-/* Which groups have no room, by group. Each has all of it to itself: nothing on chip outlives its group. */
 static Status
-find_over(const Plan *p, const CompileOptions *opt, bool *over)
+choose_all(Choice *c)
 {
-    Ctx *cx = p->g->cx;
-    Graph *code = NULL;
-    OpId *first;
-    bool *missed;
-    NEW(cx, &cx->scratch, first, p->groups.n);
-    Status st = pass_lower(p, opt, first, &code);
-    bool lowered = st == ST_OK;
-    if (lowered)
-        st = allocate_misses(code, opt, &cx->scratch, &missed);
-    for (uint32_t k = 0; k < p->groups.n; k++) {
-        uint32_t end = k + 1 < p->groups.n ? first[k + 1].i : code ? code->ops.n : 0;
-        over[k] = !lowered && first[k].i && (k + 1 == p->groups.n || !first[k + 1].i); /* the one that failed */
-        for (uint32_t o = first[k].i; st == ST_OK && o < end; o++)
-            over[k] |= missed[o];
+    NEW(c->p->g->cx, &c->pr.keep, c->which, c->p->groups.n);
+    TRY(settle_all(c));
+    for (uint32_t i = 1; i < c->known.n && c->prices; i++)
+        TRY(improve(c, i));
+    for (uint32_t k = 0; k < c->p->groups.n; k++) {
+        Group *gr = &c->p->groups.p[k], made = c->known.p[c->which[k]].gr;
+        made.first = gr->first;
+        *gr = made;
     }
-    if (code)
-        graph_free(code);
-    return !lowered && st == ST_LIMIT ? ST_OK : st;
+    return ST_OK;
 }
 
-/* Cut down the groups that do not fit until all do. */
+/* *complete: every group is known to fit. all: find that out whatever it takes, and nothing else. */
 static Status
-fit(Plan *p, const CompileOptions *opt, Realized *out)
+choose_groups(Plan *p, const CompileOptions *opt, bool all, bool *complete)
 {
-    bool *over;
-    NEW(p->g->cx, &p->g->cx->scratch, over, p->groups.n);
-    for (;;) {
-        Status st = realize(p, opt, out);
-        bool smaller = false;
-        if (st != ST_LIMIT)
-            return st;
-        TRY(find_over(p, opt, over));
-        for (uint32_t k = 0; k < p->groups.n; k++) {
-            if (!over[k])
-                continue;
-            if (!cut_down(&p->groups.p[k]))
-                return st;
-            smaller = true;
-            cut_columns(p, &p->groups.p[k]);
-        }
-        if (!smaller)
-            return st;
-    }
+    Choice c = {.p = p, .opt = opt, .prices = !all, .complete = true};
+    c.check = all ? INT64_MAX : efforts[opt->optimize].program;
+    Status st = pricer_init(&c.pr, p, opt);
+    if (st == ST_OK)
+        st = choose_all(&c);
+    *complete = c.complete;
+    pricer_free(&c.pr);
+    arena_reset(&p->g->cx->scratch);
+    return st;
+}
+
+/* Of very many kinds of groups some are not looked at until the program turns out not to fit. */
+static Status
+choose_and_realize(Plan *p, const CompileOptions *opt, Realized *out)
+{
+    bool complete;
+    TRY(choose_groups(p, opt, false, &complete));
+    Status st = realize(p, opt, out);
+    if (st != ST_LIMIT || complete)
+        return st;
+    TRY(choose_groups(p, opt, true, &complete));
+    return realize(p, opt, out);
 }
 
 /* Why a forced plan does not fit: the first group with which the program up to it has no room. */
@@ -326,16 +299,13 @@ Status
 pass_plan(Plan *p, const CompileOptions *opt, Realized *best)
 {
     const Hw *hw = hw_get(opt->target);
+    uint8_t *seen;
     if (p->groups.n && is_decided(&p->groups.p[0]))
         return force(p, opt, best);
+    NEW(p->g->cx, &p->g->cx->scratch, seen, p->g->vals.n);
     for (uint32_t k = 0; k < p->groups.n; k++) {
-        TRY(find_columns(p, &p->groups.p[k]));
+        find_columns(p, &p->groups.p[k], seen);
         first_guess(p, hw, &p->groups.p[k]);
     }
-    if (!opt->plan && is_worth_trying(p)) {
-        for (uint32_t k = 0; k < p->groups.n; k++)
-            if (!p->groups.p[k].moves)
-                TRY(improve(p, opt, &p->groups.p[k]));
-    }
-    return fit(p, opt, best);
+    return choose_and_realize(p, opt, best);
 }

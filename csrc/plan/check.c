@@ -17,6 +17,7 @@ typedef struct Check {
     uint32_t *place; /* by op: its number among the members */
     bool *output;    /* by val */
     const Slice *names;
+    uint8_t *seen;   /* by val, for find_columns */
 } Check;
 
 #define REFUSE(c, o, where, ...)                                                                                       \
@@ -450,7 +451,7 @@ check_columns(Check *c, Group *gr)
     if (!any)
         return ST_OK;
     if (cols > 0)
-        TRY(find_columns(p, gr));
+        find_columns(p, gr, c->seen);
     if (gr->cols != cols)
         return REFUSE_GROUP(c, gr, "NKI-4549 plan: cols=%lld, but this group has %lld columns", (long long)cols,
                             (long long)gr->cols);
@@ -471,6 +472,7 @@ check_alloc(Check *c)
     NEW(c->cx, a, c->ready, c->g->vals.n);
     NEW(c->cx, a, c->uses, c->g->vals.n);
     NEW(c->cx, a, c->output, c->g->vals.n);
+    NEW(c->cx, a, c->seen, c->g->vals.n);
     NEW(c->cx, a, c->place, c->g->ops.n);
     for (uint32_t m = 0; m < c->p->member.n; m++)
         c->place[c->p->member.p[m].i] = m;

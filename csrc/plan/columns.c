@@ -75,24 +75,32 @@ spread_columns(Columns *c, const Group *gr, const Op *op)
     return true;
 }
 
-Status
-find_columns(Plan *p, Group *gr)
+static void
+forget(Columns *c, const Group *gr, bool found)
 {
-    Columns c = {.p = p};
+    Plan *p = c->p;
+    for (uint32_t k = 0; k < gr->n; k++) {
+        const Op *op = graph_op(p->g, p->member.p[gr->first + k]);
+        c->seen[op->out.i] = 0;
+        for (int i = 0; i < op->nin; i++)
+            c->seen[op_val(p->g, op, i).i] = 0;
+        if (!found)
+            p->span[op->out.i].col = (Range){0, 0};
+    }
+}
+
+void
+find_columns(Plan *p, Group *gr, uint8_t *seen)
+{
+    Columns c = {.p = p, .seen = seen};
     gr->cols = 0;
     if (!gr->has_matmul)
-        return ST_OK;
-    NEW(p->g->cx, &p->g->cx->scratch, c.seen, p->g->vals.n);
+        return;
     bool ok = true;
     for (uint32_t k = gr->n; ok && k-- > 0;)
         ok = spread_columns(&c, gr, graph_op(p->g, p->member.p[gr->first + k]));
-    if (ok) {
-        gr->cols = c.size;
-        return ST_OK;
-    }
-    for (uint32_t k = 0; k < gr->n; k++)
-        p->span[graph_op(p->g, p->member.p[gr->first + k])->out.i].col = (Range){0, 0};
-    return ST_OK;
+    gr->cols = ok ? c.size : 0;
+    forget(&c, gr, ok);
 }
 
 /* Bytes per partition and column of the full operands that have the group's columns. */

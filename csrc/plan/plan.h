@@ -121,7 +121,8 @@ typedef struct Mat {
 Mat mat_of(const Graph *g, const Op *op, Range spine); /* the spine of its result */
 
 /* columns.c */
-Status find_columns(Plan *p, Group *gr);    /* sets gr->cols and the spans' col; 0: none */
+/* Sets gr->cols and the spans' col; 0: none. seen: zeros by val, and again on return. */
+void find_columns(Plan *p, Group *gr, uint8_t *seen);
 void cut_columns(const Plan *p, Group *gr); /* panel and chunk, from the other decisions */
 
 /* fit.c - which spans a group can compute an op with */

@@ -345,9 +345,10 @@ session_compile(PyObject *self, PyObject *args)
     Session *s = (Session *)self;
     CompileOptions opt = {0};
     const char *target, *narrow, *optimize = "default";
+    int verify = 0;
     Status st;
 
-    if (!PyArg_ParseTuple(args, "ssz|s:compile", &target, &narrow, &opt.plan, &optimize))
+    if (!PyArg_ParseTuple(args, "ssz|sp:compile", &target, &narrow, &opt.plan, &optimize, &verify))
         return NULL;
     opt.target = target_from_name(target, strlen(target));
     if (opt.target < 0)
@@ -355,6 +356,7 @@ session_compile(PyObject *self, PyObject *args)
     opt.optimize = strcmp(optimize, "fast") == 0     ? OPT_fast
                    : strcmp(optimize, "search") == 0 ? OPT_search
                                                      : OPT_default;
+    opt.verify = verify != 0;
     opt.narrow = strcmp(narrow, "error") == 0 ? NARROW_error : NARROW_warn;
     if (s->open || !s->graph || s->has_compiled)
         return raise_plain(s->st, E_Trace, "NKI-1063 a session compiles once, after finish()");
@@ -445,7 +447,8 @@ static PyMethodDef session_methods[] = {
      "owner."},
     {"close", session_close, METH_NOARGS, "close($self, /)\n--\n\nEnd the trace without results."},
     {"compile", session_compile, METH_VARARGS,
-     "compile($self, target, narrow, plan, optimize=\"default\", /)\n--\n\nRun the pipeline; once per session."},
+     "compile($self, target, narrow, plan, optimize=\"default\", verify=False, /)\n--\n\nRun the pipeline; once per "
+     "session."},
     {NULL, NULL, 0, NULL},
 };
 
