@@ -304,6 +304,7 @@ EXACT = [
     "-{x}", "np.abs({x})", "{x} * {c}", "{x} + {c}", "{c} - {x}", "{x} - {c}",
     "np.maximum({x}, {c})", "np.minimum({c}, {x})", "np.clip({x}, -1, 2)", "{x} * {x}",
     "np.square({x})", "np.sign({x})", "np.positive({x})", "{x} * {d}({c})",
+    "np.copysign({x}, {c})",
     "{x} + {d}({c})", "{d}({c}) - {x}", "np.maximum({x}, {d}({c}))",
     "{x} + np.arange({x}.shape[-1], dtype={d})", "{x} * np.ones({x}.shape, {d})",
 ]  # fmt: skip
@@ -319,11 +320,13 @@ FUNCTIONS = [
     "np.log1p(np.abs({x}))", "np.arctan({x})", "np.expm1({x})", "{x} / 3", "{x} / {c}",
     "{c} / (np.abs({x}) + 1)", "{x} / (1 + np.exp(-{x}))", "np.reciprocal({x})",
     "{x} ** 2", "{x} ** 3", "np.abs({x}) ** 0.5", "np.log({x})", "np.sqrt({x})",
+    "np.arctan2({x}, {c})",
 ]  # fmt: skip
 WAVES = ["np.sin({x})", "np.cos({x})"]
 INTEGER = [
     "-{x}", "np.abs({x})", "{x} % 5", "{x} // 3", "{x} % -3", "{x} // -2", "{x} * 7",
     "{x} + 100", "{x} * -4",
+    "{x} & 6", "{x} | 5", "{x} ^ 9", "~{x}", "{x} << 2", "{x} >> 1",
     "{x} ** 2", "{x} ** 3", "np.minimum({x}, 9)", "np.maximum({x}, 3)", "np.sign({x})",
     "{x} > 2", "{x} == 1", "{x} * {x}", "{x} + {x}", "{x} - {d}(3)", "{x} * 0.5",
     "{x} + 1.5", "{x} * np.arange({x}.shape[-1], dtype=i32)",
