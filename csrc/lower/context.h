@@ -36,7 +36,8 @@ typedef struct Mm {
     bool steps; /* both operands come in steps of the contraction */
     Tile rhs;   /* full operand computed by this group: stride[] by result batch dim; buf 0: it is in HBM */
     int64_t rhs_col, rhs_ktile;
-    int64_t lhs_ktile; /* elements from one 128 rows of the contraction to the next */
+    int64_t lhs_ktile; /* elements from one 128 rows of the contraction to the next, */
+    int64_t lhs_row;   /* and from one row to the next */
 } Mm;
 
 typedef struct Fold { /* extremes of the rows of a tile: one per window of the product that they were read from */
@@ -80,6 +81,12 @@ typedef struct LeafWindow { /* what leaves that are shifted against each other h
     Tile tile;
 } LeafWindow;
 
+typedef struct Chip {   /* a value's home: row r in lane r % 128, slot r / 128; see home.c */
+    Val v, buf;         /* buf 0: not begun */
+    int64_t rows, post; /* elements of the value from one row to the next */
+    int64_t slot;       /* elements of a row */
+} Chip;
+
 typedef struct Lower {
     Ctx *cx;
     const Plan *p;
@@ -92,6 +99,9 @@ typedef struct Lower {
     Node *node;        /* by val */
     Val *hbm;          /* by val: its buffer in HBM */
     VEC(Val) in_hbm;   /* those that have one of the kind tile */
+    Chip *chip;        /* by val: its home */
+    VEC(Val) chips;    /* that have begun */
+    bool *refused;     /* by val: its home cannot serve; NULL: that is an error */
     uint32_t *uses;    /* by val: uses by ops of its own group */
     uint32_t *left;    /* by val: of these, how many are still to come in the current pass over the members */
     OpId *user;        /* by val: the first of them */
@@ -155,6 +165,13 @@ typedef struct Full {
     DType dt;
     int64_t k, ks, cs;
 } Full;
+typedef struct InHome { /* a matrix in a home, as it stands */
+    Val buf;
+    Affine off;
+    int64_t slot; /* elements from 128 of what lies on the lanes to the next: k, or n when turned */
+    int64_t step; /* and along the other */
+    bool turned;
+} InHome;
 typedef struct Turn { /* a matrix [row][k] on chip, rows on the partitions, becomes [k mod 128][k / 128][row] */
     Val src;
     Affine from;
@@ -233,8 +250,18 @@ uint32_t reduced_dims(const Graph *g, const Op *op); /* the axes of a reduction,
 Status emit_flat(Lower *l, const Instr *in);                           /* no operand is a product */
 bool instr_loops_over(const Lower *l, const Instr *in, uint32_t dims); /* it takes a loop along any of these dims */
 
+/* home.c */
+const Chip *chip_of(const Lower *l, Val buf);                                     /* NULL: that is no home */
+bool home_rows(const Lower *l, Val v, const View *w, Val buf, Span s, Tile *out); /* the current row tile in place */
+bool home_matrix(const Lower *l, const Matrix *m, InHome *out);
+bool home_stride(const Lower *l, Val buf, int64_t elems, int64_t *out); /* false: from row to row */
+Status transfer(Lower *l, const Ref *dst, const Ref *src); /* a DMA; either side may be in a home, or both */
+Status refuse_home(Lower *l, Val buf);                     /* it cannot be read or written as somebody wants it */
+Status home_declare(Lower *l, Val v);
+
 /* turn.c */
 Status turn(Lower *l, const Turn *t);
+Status turn_exact(Lower *l, const Turn *t); /* for k up to 128, of any bits */
 /* m, with ks 1, from HBM; to: where it goes (dst, to, step, rs). */
 Status load_turned(Lower *l, const Matrix *m, const Turn *to, TurnBy by);
 
@@ -244,6 +271,7 @@ Status plain_tile(Lower *l, Val v, Span s, int bufs, Tile *out);        /* of th
 Status load_rows(Lower *l, Val v, Span s, Tile *out);                   /* the current row tile */
 Status load_free(Lower *l, Val v, Span s, Tile *out);                   /* what all rows share, to every partition */
 Status fill_tile(Lower *l, Val v, Span s, double value, Tile *out);
+bool home_tile(const Lower *l, Val v, Tile *out);
 Status store_tile(Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per);
 Status hbm_buffer(Lower *l, Val base, Val *buf);
 Status view_in_hbm(Lower *l, Val v, View *w, Val *buf);

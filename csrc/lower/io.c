@@ -52,6 +52,10 @@ view_in_hbm(Lower *l, Val v, View *w, Val *buf)
     Val base = l->p->view_base[v.i].i ? l->p->view_base[v.i] : v;
     if (!view_between(l->g, base, v, w))
         return fail(l->cx, ST_BUG, l->loc, "NKI-4002 lower: a view that fusion accepted has no strided form");
+    if (l->chip[base.i].buf.i) {
+        *buf = l->chip[base.i].buf;
+        return ST_OK;
+    }
     return hbm_buffer(l, base, buf);
 }
 
@@ -119,11 +123,39 @@ wants_transpose(const Ref *src, const Ref *dst)
     return s->ndim == 2 && s->dim[0].stride == 1 && s->dim[0].count > 1 && s->dim[1].stride != 1 && d->ndim == 1;
 }
 
+/* Rows that lie along the slots of a home, one after the other in a lane: turned 128 lanes at a time. */
+static Status
+turn_lanes(Lower *l, const Ref *dst, const InHome *home, int64_t rows, int64_t others)
+{
+    for (int64_t done = 0; done < others; done += PE) {
+        int lanes = (int)MIN(PE, others - done);
+        Affine from = affine_add(home->off, affine_const(done / PE * home->slot));
+        Affine to = affine_add(dst->ap.off, affine_const(done * dst->ap.dim[0].stride));
+        Turn t = {.src = home->buf, .from = from, .k = rows, .ks = home->step, .rows = lanes};
+        t.dst = dst->buf;
+        t.to = to;
+        t.rs = dst->ap.dim[0].stride;
+        Ref d = *dst, s = {.buf = home->buf, .ap = {.off = from, .nparts = lanes, .ndim = 1, .dim = {{rows, t.ks}}}};
+        d.ap.off = to;
+        d.ap.dim[0].count = lanes;
+        TRY(l->hw->dma_transpose ? dma(l, K_dma_transpose, &d, &s) : turn_exact(l, &t));
+    }
+    return ST_OK;
+}
+
 static Status
 load_transposed(Lower *l, const Ref *dst, const Ref *src, DType dt)
 {
     ApDim rows = src->ap.dim[0], other = src->ap.dim[1];
     bool equal = val_dtype(l->out, src->buf) == dt;
+    if (chip_of(l, src->buf)) {
+        InHome home;
+        Matrix at = {
+            .buf = src->buf, .off = src->ap.off, .k = rows.count, .ks = 1, .n = other.count, .ns = other.stride};
+        if (home_matrix(l, &at, &home) && home.turned && equal && dtypes[dt].bytes > 1)
+            return turn_lanes(l, dst, &home, rows.count, other.count);
+        return transfer(l, dst, src);
+    }
     if (l->hw->dma_transpose && equal && (dtypes[dt].bytes == 4 || dtypes[dt].bytes == 2)) {
         Ref turned = *src;
         turned.ap.dim[0] = other;
@@ -166,7 +198,7 @@ move_rows(Lower *l, Val v, const View *w, Val buf, Span s, const Tile *t, int pa
         hbm.ap.off = from;
         chip.ap.off = to;
     }
-    TRY(dma(l, K_dma_copy, load ? &chip : &hbm, load ? &hbm : &chip));
+    TRY(transfer(l, load ? &chip : &hbm, load ? &hbm : &chip));
     while (loops > 0)
         TRY(loop_end_of(l, turns[--loops]));
     return ST_OK;
@@ -178,6 +210,8 @@ load_rows(Lower *l, Val v, Span s, Tile *out)
     View w;
     Val buf;
     TRY(view_in_hbm(l, v, &w, &buf));
+    if (home_rows(l, v, &w, buf, s, out))
+        return ST_OK;
     TRY(plain_tile(l, v, s, l->in_loop ? l->gr->bufs : 1, out));
     Ref src = hbm_rows(l, v, &w, buf, s, 0, l->parts, l->per);
     Ref dst = chip_rows(l, v, out, s, 0, l->parts, l->per);
@@ -197,7 +231,7 @@ spread(Lower *l, const Ref *row, DType dt, int64_t elems, int parts, Tile *out)
     TRY(new_buffer(l, SP_sbuf, dt, quads * 32, elems, 1, &seed));
     TRY(loop_begin(l, quads, &q));
     Ref dst = {.buf = seed, .ap = {.part = affine_scale(q, 32), .nparts = 1, .ndim = 1, .dim = {{elems, 1}}}};
-    TRY(dma(l, K_dma_copy, &dst, row));
+    TRY(transfer(l, &dst, row));
     TRY(loop_end_of(l, quads));
     TRY(new_buffer(l, SP_sbuf, dt, quads * 32, elems, 1, &out->buf));
     Ref all = {.buf = seed, .ap = {.nparts = quads * 32, .ndim = 1, .dim = {{elems, 1}}}};
@@ -218,12 +252,12 @@ load_free(Lower *l, Val v, Span s, Tile *out)
     tile_strides(l, v, s, out);
     out->rstride = 0;
     Ref src = hbm_rows(l, v, &w, buf, s, 0, 1, 1);
-    if (parts > 1 && elems * dtypes[out->dt].bytes > TINY_BYTES)
+    if (parts > 1 && (elems * dtypes[out->dt].bytes > TINY_BYTES || chip_of(l, buf)))
         return spread(l, &src, out->dt, elems, parts, out);
     src.ap.dim[0] = (ApDim){parts, 0};
     TRY(new_buffer(l, SP_sbuf, out->dt, parts, elems, 1, &out->buf));
     Ref dst = chip_rows(l, v, out, s, 0, parts, 1);
-    return dma(l, K_dma_copy, &dst, &src);
+    return transfer(l, &dst, &src);
 }
 
 Status
@@ -235,12 +269,26 @@ fill_tile(Lower *l, Val v, Span s, double value, Tile *out)
     return emit(l, K_memset, &dst, 1, &at, 1);
 }
 
-/* A stored value's row tile goes to its own buffer, which is an output's or scratch. */
+/* Where the current row tile of a stored value is to be written, if it lives in SBUF and as it stands there. */
+bool
+home_tile(const Lower *l, Val v, Tile *out)
+{
+    View w = view_stored(l->p, v);
+    Val home = l->chip[w.base.i].buf;
+    return l->p->stored[v.i] && home.i && home_rows(l, v, &w, home, l->p->span[v.i], out);
+}
+
+/* A stored value's row tile goes home, and to its own buffer in HBM, which is an output's or scratch. */
 Status
 store_tile(Lower *l, Val v, const Tile *t, Span s, int parts, int64_t per)
 {
     Val buf;
     View w = view_stored(l->p, v);
+    Val home = l->chip[w.base.i].buf;
+    if (home.i && t->buf.i != home.i)
+        TRY(move_rows(l, v, &w, home, s, t, parts, per, false));
+    if (home.i && l->hbm[w.base.i].i == 0)
+        return ST_OK; /* nobody outside wants it */
     TRY(hbm_buffer(l, w.base, &buf));
     return move_rows(l, v, &w, buf, s, t, parts, per, false);
 }

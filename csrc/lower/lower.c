@@ -263,11 +263,69 @@ lower_panels(Lower *l, int64_t start, int64_t count, int64_t cols)
     return loop_end_of(l, count);
 }
 
+/* What is only multiplied may go over the tensor engine; all else by DMA, or in blocks on the vector engine. */
+static Status
+load_home_turned(Lower *l, const Matrix *m, const Chip *h)
+{
+    DType dt = val_dtype(l->out, h->buf);
+    if (dtypes[dt].bytes == 1)
+        return refuse_home(l, h->buf);
+    if (l->hw->dma_transpose || (l->p->home[h->v.i].multiplied && is_float(dt)))
+        return load_matrix(l, m, h->buf, affine_const(0), h->slot);
+    for (int64_t k = 0; k < m->k; k += PE) {
+        Matrix lanes = *m;
+        Turn t = {.dst = h->buf, .to = affine_const(k / PE * h->slot), .step = h->slot, .rs = 1};
+        lanes.off = affine_const(k);
+        lanes.k = MIN(PE, m->k - k);
+        TRY(load_turned(l, &lanes, &t, TURN_exact));
+    }
+    return ST_OK;
+}
+
+/* Parameters and constants that live on chip from here on are loaded: with rows that lie apart in memory as they are,
+ * and turned when their rows are neighbours there. */
+static Status
+load_home(Lower *l, Val v)
+{
+    Val hbm;
+    const Type *t = val_type(l->g, v);
+    int64_t n = type_numel(t);
+    TRY(hbm_buffer(l, v, &hbm));
+    TRY(home_declare(l, v));
+    const Chip *h = &l->chip[v.i];
+    if (h->post == 1 && h->slot > 1) {
+        Matrix m = {.buf = hbm, .off = affine_const(0), .k = h->rows, .ks = 1, .n = n / h->rows, .ns = h->rows};
+        return load_home_turned(l, &m, h);
+    }
+    Ref all = {.buf = hbm, .ap = {.off = affine_const(0), .ndim = 1, .dim = {{n, 1}}}}, home = all;
+    home.buf = h->buf;
+    return transfer(l, &home, &all);
+}
+
+static Status
+begin_homes(Lower *l)
+{
+    for (uint32_t k = 0; k < l->gr->n; k++) {
+        const Op *op = member(l, k);
+        Val root = view_stored(l->p, op->out).base;
+        l->loc = op->loc;
+        if (l->p->stored[op->out.i] && l->p->home[root.i].chip)
+            TRY(home_declare(l, root));
+        for (int i = 0; i < op->nin; i++) {
+            Val v = view_root(l->p, op_val(l->g, op, i));
+            if (is_source(l->g, v) && l->p->home[v.i].chip && l->chip[v.i].buf.i == 0)
+                TRY(load_home(l, v));
+        }
+    }
+    return ST_OK;
+}
+
 Status
 lower_group(Lower *l)
 {
     const Group *gr = l->gr;
     int64_t panel = gr->cols ? MIN(gr->panel, gr->cols) : 0;
+    TRY(begin_homes(l));
     if (gr->moves)
         return lower_move(l, member(l, 0));
     TRY(count_uses(l));
@@ -314,7 +372,10 @@ lower_storage(Lower *l)
     FOR_OPS(l->g, o) {
         const Op *op = graph_op(l->g, o);
         Val buf;
-        if (op->nout && (op->code == T_const || (l->p->stored[op->out.i] && l->p->part_of[op->out.i].i == 0)))
+        bool stored = op->nout && l->p->stored[op->out.i] && l->p->part_of[op->out.i].i == 0;
+        if (stored && l->p->home[op->out.i].chip)
+            continue; /* begins with its group */
+        if (op->nout && (op->code == T_const || stored))
             TRY(hbm_buffer(l, op->out, &buf));
     }
     return ST_OK;
@@ -326,6 +387,7 @@ lower_alloc(Lower *l)
     uint32_t nv = l->g->vals.n, no = l->g->ops.n;
     NEW(l->cx, l->a, l->node, nv);
     NEW(l->cx, l->a, l->hbm, nv);
+    NEW(l->cx, l->a, l->chip, nv);
     NEW(l->cx, l->a, l->uses, nv);
     NEW(l->cx, l->a, l->left, nv);
     NEW(l->cx, l->a, l->user, nv);
@@ -342,10 +404,11 @@ lower_alloc(Lower *l)
     return ST_OK;
 }
 
-Status
-pass_lower(const Plan *p, const CompileOptions *opt, OpId *first, Graph **out)
+static Status
+lower_plan(const Plan *p, const CompileOptions *opt, OpId *first, bool *refused, Graph **out)
 {
     Lower l = {.cx = p->g->cx, .p = p, .g = p->g, .hw = hw_get(opt->target), .a = &p->g->cx->scratch, .epoch = 1};
+    l.refused = refused;
     TRY(graph_new(l.cx, &tile_dialect, str_get(l.cx, p->g->name), out));
     l.out = *out;
     l.out->target = (uint8_t)opt->target;
@@ -360,4 +423,20 @@ pass_lower(const Plan *p, const CompileOptions *opt, OpId *first, Graph **out)
         TRY(lower_group(&l));
     }
     return ST_OK;
+}
+
+Status
+pass_lower(const Plan *p, const CompileOptions *opt, OpId *first, Graph **out)
+{
+    return lower_plan(p, opt, first, NULL, out);
+}
+
+Status
+lower_refusals(const Plan *p, const CompileOptions *opt, bool *refused)
+{
+    Graph *code = NULL;
+    Status st = lower_plan(p, opt, NULL, refused, &code);
+    if (code)
+        graph_free(code);
+    return st;
 }

@@ -16,6 +16,8 @@ Status pass_lower(const Plan *p, const CompileOptions *opt, OpId *first, Graph *
 typedef struct Lower Lower;
 Status lower_begin(const Plan *p, const CompileOptions *opt, Arena *a, Lower **out);
 Status lower_alone(Lower *l, uint32_t k, const Group *gr, Graph **out);
+/* by val: its home in SBUF cannot serve somebody who reads or writes it there */
+Status lower_refusals(const Plan *p, const CompileOptions *opt, bool *refused);
 Status pass_schedule(const Graph *in, const CompileOptions *opt, Graph **out);
 /* ST_LIMIT when it does not fit; the caller plans again with smaller tiles */
 Status pass_allocate(const Graph *in, const CompileOptions *opt, Graph **out);

@@ -123,16 +123,19 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
             elems = CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
     if (f.buf.i == 0 || batch_count(l, &mm, &f) != 1 || bytes > *budget)
         return ST_OK;
+    Affine at[MAX_RANK];
+    for (int i = 0; i < MAX_RANK; i++)
+        at[i] = affine_const(0);
+    Affine col = has_cols(l->p->span[op->out.i]) ? l->panel0 : affine_const(0);
+    Matrix m = columns_in_hbm(l, &mm, &f, at, col, width);
+    InHome home;
+    if (val_dtype(l->out, f.buf) == f.dt && home_matrix(l, &m, &home) && !home.turned)
+        return ST_OK; /* it is there already */
     *budget -= bytes;
     Tile *t = &l->resident[mm.op.i];
     *t = (Tile){.dt = f.dt};
     TRY(new_buffer(l, SP_sbuf, f.dt, (int)MIN(f.k, PE), elems, 1, &t->buf));
-    Affine at[MAX_RANK];
-    for (int i = 0; i < MAX_RANK; i++)
-        at[i] = affine_const(0);
     t->stride[0] = width; /* from one 128 rows of the contraction to the next */
-    Affine col = has_cols(l->p->span[op->out.i]) ? l->panel0 : affine_const(0);
-    Matrix m = columns_in_hbm(l, &mm, &f, at, col, width);
     return load_matrix(l, &m, t->buf, affine_const(0), width);
 }
 
@@ -153,9 +156,37 @@ transposed_member(Lower *l, const Rows *r, Tile *out)
     return ST_OK;
 }
 
+/* The row operand in its home, with the contraction on the lanes as it stands. */
+static Status
+home_lhs(Lower *l, const Rows *r, Tile *out, int64_t *ktile, int64_t *row_step, bool *found)
+{
+    const Type *t = val_type(l->g, r->v);
+    Affine at[MAX_RANK];
+    Matrix m;
+    InHome home;
+    View w;
+    Val buf;
+    for (int i = 0; i < MAX_RANK; i++)
+        at[i] = affine_const(0);
+    TRY(rows_in_hbm(l, r, at, affine_const(0), &m));
+    TRY(view_in_hbm(l, r->v, &w, &buf));
+    m.n = l->per > 1 ? l->per * PE : m.n;
+    *found = home_matrix(l, &m, &home) && !home.turned && val_dtype(l->out, m.buf) == val_dtype(l->g, r->v);
+    *out = (Tile){.buf = home.buf, .off = home.off, .dt = val_dtype(l->g, r->v)};
+    for (int i = 0; *found && i < t->rank; i++) {
+        if (is_free_dim(r->span, i) && i != r->kdim && t->dim[i] > 1)
+            *found = home_stride(l, m.buf, w.stride[i], &out->stride[i]);
+    }
+    if (*found) {
+        *ktile = home.slot;
+        *row_step = home.step;
+    }
+    return ST_OK;
+}
+
 /* The row operand with its contraction on the partitions; shared by all matmuls that read the same value. */
 static Status
-row_operand(Lower *l, const Op *op, const Mm *mm, Tile *out)
+row_operand(Lower *l, const Op *op, Mm *mm, Tile *out)
 {
     Val v = mm->m.row;
     Rows r = {v, mm->row_span, mm->m.row_k};
@@ -169,10 +200,22 @@ row_operand(Lower *l, const Op *op, const Mm *mm, Tile *out)
         return transpose_lhs(l, &r, &src, out);
     }
     uint32_t k;
+    bool lives_here = l->chip[view_root(l->p, v).i].buf.i != 0, found = false;
+    if (lives_here)
+        TRY(home_lhs(l, &r, out, &mm->lhs_ktile, &mm->lhs_row, &found));
+    if (found)
+        return ST_OK;
     TRY(find_leaf(l, v, r.span, &k));
     if (l->leaves.p[k].lhs_epoch != l->tile_epoch) {
         Tile t;
-        TRY(load_lhs(l, &r, &t));
+        if (lives_here) {
+            Node *n;
+            TRY(load_leaf(l, v, r.span, &n));
+            Tile rows = n->tile;
+            TRY(transpose_lhs(l, &r, &rows, &t));
+        } else {
+            TRY(load_lhs(l, &r, &t));
+        }
         l->leaves.p[k].lhs = t;
         l->leaves.p[k].lhs_epoch = l->tile_epoch;
     }
@@ -225,10 +268,11 @@ lower_matmul(Lower *l, const Op *op)
     Tile lhs = {0};
     if (is_member(l, mm->m.full))
         TRY(computed_full(l, op, mm));
+    mm->lhs_ktile = l->per * PE;
+    mm->lhs_row = 1;
     if (!mm->steps)
         TRY(row_operand(l, op, mm, &lhs));
     mm->lhs = lhs;
-    mm->lhs_ktile = l->per * PE;
     for (int i = 0; i < MAX_RANK; i++)
         mm->lhs.stride[i] = 0;
     for (int i = 0; i < rt->rank - 2; i++) /* batch dims, by the result's */

@@ -36,7 +36,7 @@ run_move(Lower *l, const Move *m)
     Ref dst = moved_ref(&m->dst, m, m->dims.to, loops), src = moved_ref(&m->src, m, m->dims.from, loops);
     dst.ap.off = to;
     src.ap.off = from;
-    TRY(dma(l, K_dma_copy, &dst, &src));
+    TRY(transfer(l, &dst, &src));
     for (int i = loops; i-- > 0;)
         TRY(loop_end_of(l, m->dims.count[i]));
     return ST_OK;
@@ -79,13 +79,13 @@ fill_source(Lower *l, double value, DType dt, Move *m)
 
 /* Dims of t, v's or the result's: from its view `from` (none: a constant) to `at` elements into the result. */
 static Status
-move_value(Lower *l, const Op *op, Val v, const Type *t, const View *from, Val buf, int64_t at)
+move_to(Lower *l, const Op *op, Val v, const Type *t, const View *from, Val buf, int64_t at, Val dst)
 {
     View to = view_stored(l->p, op->out);
     Move m = {.dims = {.n = 0}};
     double imm;
     bool splat = is_splat(l->g, v, &imm);
-    TRY(hbm_buffer(l, to.base, &m.dst.buf));
+    m.dst.buf = dst;
     m.dst.ap.off = affine_const(to.off + at);
     for (int i = 0; i < t->rank; i++)
         strided_add(&m.dims, t->dim[i], to.stride[i], splat ? to.stride[i] : from->stride[i]);
@@ -99,6 +99,19 @@ move_value(Lower *l, const Op *op, Val v, const Type *t, const View *from, Val b
         if (m.dims.from[i] < 0)
             return move_reversed(l, &m, (DType)t->dtype);
     return splat ? run_move(l, &m) : move_strided(l, &m, (DType)t->dtype);
+}
+
+/* To where it lives, in SBUF or HBM; a result that lives in SBUF goes to both. */
+static Status
+move_value(Lower *l, const Op *op, Val v, const Type *t, const View *from, Val buf, int64_t at)
+{
+    Val hbm, base = view_stored(l->p, op->out).base, home = l->chip[base.i].buf;
+    if (home.i)
+        TRY(move_to(l, op, v, t, from, buf, at, home));
+    if (home.i && l->hbm[base.i].i == 0)
+        return ST_OK;
+    TRY(hbm_buffer(l, base, &hbm));
+    return move_to(l, op, v, t, from, buf, at, hbm);
 }
 
 static Status

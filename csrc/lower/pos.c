@@ -127,8 +127,8 @@ rows_before(const Lower *l, Val v, Span s)
     View w;
     int64_t stride, inner = 1;
     const Type *t = val_type(l->g, v);
-    if (s.role != RO_row || l->per == 1 || l->gr->has_matmul || row_elems(l, v, s) == 1 || !view_of_rows(l, v, &w) ||
-        !view_uniform(t, &w, s.spine, &stride))
+    if (s.role != RO_row || l->per == 1 || row_map(l->gr, l->hw, l->per).lane == 1 || row_elems(l, v, s) == 1 ||
+        !view_of_rows(l, v, &w) || !view_uniform(t, &w, s.spine, &stride))
         return 0;
     int at = t->rank;
     for (; inner < stride && at > 0; at--) {

@@ -9,12 +9,58 @@
 #define UNROLL_K 2
 #define STEP_K 4096 /* rows of a contraction that does not fit as a whole */
 
+/* A matrix whose columns are the lanes of a home, to [k mod 128][k / 128][n]. */
+static Status
+turn_home(Lower *l, const Matrix *m, const InHome *home, Val dst, Affine dst0, int64_t step)
+{
+    int64_t full = m->n / PE;
+    Turn t = {.src = home->buf, .from = home->off, .k = m->k, .ks = home->step, .rows = PE};
+    Affine b;
+    t.dst = dst;
+    t.to = dst0;
+    t.step = step;
+    t.rs = 1;
+    if (full > 0) {
+        Turn each = t;
+        TRY(loop_begin(l, full, &b));
+        each.from = affine_add(t.from, affine_scale(b, home->slot));
+        each.to = affine_add(t.to, affine_scale(b, PE));
+        TRY(turn(l, &each));
+        TRY(loop_end_of(l, full));
+    }
+    t.rows = (int)(m->n % PE);
+    t.from = affine_add(t.from, affine_const(full * home->slot));
+    t.to = affine_add(t.to, affine_const(full * PE));
+    return t.rows ? turn(l, &t) : ST_OK;
+}
+
+/* From wherever in its home a matrix lies, element by element along the contraction. */
+static Status
+copy_home(Lower *l, const Matrix *m, Val dst, Affine dst0, int64_t step)
+{
+    for (int64_t k = 0; k < m->k; k += PE) {
+        int64_t lanes = MIN(PE, m->k - k);
+        Ref d = {.buf = dst, .ap = {.off = affine_add(dst0, affine_const(k / PE * step)), .nparts = (int32_t)lanes}};
+        Ref s = {.buf = m->buf, .ap = {.off = affine_add(m->off, affine_const(k * m->ks)), .ndim = 2}};
+        d.ap.dim[d.ap.ndim++] = (ApDim){m->n, 1};
+        s.ap.dim[0] = (ApDim){lanes, m->ks};
+        s.ap.dim[1] = (ApDim){m->n, m->ns};
+        TRY(transfer(l, &d, &s));
+    }
+    return ST_OK;
+}
+
 /* To [k mod 128][k / 128][n]: one DMA for the whole 128-row steps of the contraction, one for the rest; turned on the
  * way when the contraction is what lies contiguous. `step` elements lie between the 128-row steps of dst. */
 Status
 load_matrix(Lower *l, const Matrix *m, Val dst, Affine dst0, int64_t step)
 {
     DType dt = val_dtype(l->out, dst);
+    InHome home;
+    if (chip_of(l, m->buf)) {
+        bool turns = home_matrix(l, m, &home) && home.turned && dtypes[val_dtype(l->out, m->buf)].bytes > 1;
+        return turns ? turn_home(l, m, &home, dst, dst0, step) : copy_home(l, m, dst, dst0, step);
+    }
     bool transpose = m->ks == 1 && (m->ns != 1 || m->n == 1) && m->k > 1;
     if (transpose && (!l->hw->dma_transpose || dtypes[dt].bytes == 1 || val_dtype(l->out, m->buf) != dt)) {
         Turn t = {.dst = dst, .to = dst0, .step = step, .rs = 1};
@@ -37,7 +83,7 @@ load_matrix(Lower *l, const Matrix *m, Val dst, Affine dst0, int64_t step)
         if (steps > 1)
             s.ap.dim[s.ap.ndim++] = (ApDim){steps, PE * m->ks};
         s.ap.dim[s.ap.ndim++] = transpose ? lane : other;
-        TRY(dma(l, transpose ? K_dma_transpose : K_dma_copy, &d, &s));
+        TRY(transpose ? dma(l, K_dma_transpose, &d, &s) : transfer(l, &d, &s));
     }
     return ST_OK;
 }
@@ -230,6 +276,11 @@ window_columns(Lower *l, const Mm *mm, const Full *f, const Affine *at, Affine c
     }
     out->step = width;
     Matrix m = columns_in_hbm(l, mm, f, at, cols ? affine_add(in_panel, l->panel0) : in_panel, width);
+    InHome home;
+    if (f->buf.i && val_dtype(l->out, f->buf) == f->dt && home_matrix(l, &m, &home) && !home.turned) {
+        *out = (Panel){home.buf, home.off, home.slot, home.step};
+        return ST_OK;
+    }
     TRY(new_buffer(l, SP_sbuf, f->dt, (int)MIN(f->k, PE), CEIL_DIV(f->k, PE) * width, l->gr->bufs, &out->buf));
     return f->buf.i ? load_matrix(l, &m, out->buf, affine_const(0), width) : fill_full(l, mm, f, out->buf, width);
 }
@@ -254,8 +305,8 @@ run_windows(Lower *l, const Mm *mm, const Full *f, Affine *at, const Window *w, 
         Matrix m = columns_in_hbm(l, mm, f, at, from, w->width);
         TRY(multiply_steps(l, mm, &m, at, row, psum));
     } else {
-        Affine off = affine_add(at_offset(at, mm->lhs.stride, res->rank), affine_scale(row, PE));
-        Panel lhs = {mm->lhs.buf, off, mm->lhs_ktile, 1};
+        Affine off = affine_add(at_offset(at, mm->lhs.stride, res->rank), affine_scale(row, PE * mm->lhs_row));
+        Panel lhs = {mm->lhs.buf, affine_add(mm->lhs.off, off), mm->lhs_ktile, mm->lhs_row};
         TRY(multiply(l, &lhs, &rhs, mm->m.k, false, w->width, psum));
     }
     Tile p = {.buf = psum, .dt = DT_f32, .psum = true};

@@ -109,7 +109,7 @@ move_rows(Lower *l, const Piece *p, Ref hbm, const int64_t *far, Ref chip, bool 
         chip.ap.part = affine_add(chip.ap.part, affine_scale(at, rows));
         rows *= t->lanes;
     }
-    TRY(dma(l, K_dma_copy, load ? &chip : &hbm, load ? &hbm : &chip));
+    TRY(transfer(l, load ? &chip : &hbm, load ? &hbm : &chip));
     for (int i = p->m->n; i-- > 0;)
         if (i != p->b->row)
             TRY(loop_end_of(l, p->part[i].lanes));

@@ -70,7 +70,7 @@ load_backwards(Lower *l, const Flip *t, Affine at, int64_t rows, Ref *out)
     last = affine_add(last, affine_const(t->m.dims.count[t->row] - lanes));
     Ref src = flip_rows(t, &t->m.src, t->m.dims.from, last, lanes);
     Ref dst = rows_on_chip(t, out->buf, affine_scale(q, SHUFFLE_LANES), lanes);
-    TRY(dma(l, K_dma_copy, &dst, &src));
+    TRY(transfer(l, &dst, &src));
     return loop_end_of(l, quads);
 }
 
@@ -79,7 +79,7 @@ load_forwards(Lower *l, const Flip *t, Affine at, int64_t rows, Ref *out)
 {
     Ref src = flip_rows(t, &t->m.src, t->m.dims.from, at, rows);
     TRY(new_rows(l, t, at, rows, out));
-    return dma(l, K_dma_copy, out, &src);
+    return transfer(l, out, &src);
 }
 
 /* A row as [before][digit][after], the digit the other way round in another buffer; the rows as well when `shuffles`.
@@ -133,7 +133,7 @@ turn_tile(Lower *l, const Flip *t, Affine at, int64_t rows)
     TRY(turn_within(l, t, at, &now));
     now = rows_on_chip(t, now.buf, affine_const(0), rows);
     Ref dst = flip_rows(t, &t->m.dst, t->m.dims.to, at, rows);
-    return dma(l, K_dma_copy, &dst, &now);
+    return transfer(l, &dst, &now);
 }
 
 static Status

@@ -61,7 +61,7 @@ turn(Lower *l, const Turn *t)
 }
 
 /* The same for at most 128 columns, on the vector engine. */
-static Status
+Status
 turn_exact(Lower *l, const Turn *t)
 {
     AttrItem vector = AT_INT(A_engine, EN_vector);
@@ -127,7 +127,7 @@ load_blocks(Lower *l, const Load *d, Affine row0, int64_t blocks, int64_t rows)
         dst.ap.dim[dst.ap.ndim++] = (ApDim){blocks, d->k};
     }
     src.ap.dim[src.ap.ndim++] = dst.ap.dim[dst.ap.ndim++] = (ApDim){d->k, 1};
-    TRY(dma(l, K_dma_copy, &dst, &src));
+    TRY(transfer(l, &dst, &src));
     TRY(loop_begin(l, blocks, &b));
     t.from = affine_scale(b, d->k);
     t.to = affine_add(t.to, affine_scale(affine_add(row0, affine_scale(b, PE)), t.rs));

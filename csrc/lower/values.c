@@ -34,6 +34,8 @@ new_tile(Lower *l, Val v, Tile *out)
 {
     int64_t at;
     const Op *c = only_concat(l, v, &at);
+    if (home_tile(l, written_as(l, v), out))
+        return ST_OK;
     if (!c)
         return plain_tile(l, v, l->p->span[v.i], stored_bufs(l, v), out);
     Node *n = &l->node[c->out.i];
@@ -151,8 +153,9 @@ can_hold(const Lower *l, Val v, const Node *n)
 {
     int64_t at;
     bool calm = n->rotates || !l->p->stored[written_as(l, v).i] || !l->in_loop;
-    return l->gr->in_place && n->own && calm && !n->mm && n->tile.dt == tile_dtype(l, v, l->p->span[v.i]) &&
-           !only_concat(l, v, &at);
+    Tile home;
+    return l->gr->in_place && n->own && calm && !n->mm && !home_tile(l, written_as(l, v), &home) &&
+           n->tile.dt == tile_dtype(l, v, l->p->span[v.i]) && !only_concat(l, v, &at);
 }
 
 static Status
@@ -267,7 +270,8 @@ load_leaf(Lower *l, Val v, Span s, Node **out)
             TRY(load_rows(l, v, s, &t));
         else
             TRY(load_free(l, v, s, &t));
-        bool single = !shared && l->leaves.p[k].next == 0 && l->leaf_of[v.i] == k && s.role == RO_row;
+        bool alone = !shared && !chip_of(l, t.buf) && l->leaves.p[k].next == 0 && l->leaf_of[v.i] == k;
+        bool single = alone && s.role == RO_row;
         l->leaves.p[k].node = (Node){.epoch = now, .kind = N_tile, .tile = t, .own = single, .rotates = l->in_loop};
     }
     *out = &l->leaves.p[k].node;
@@ -334,6 +338,12 @@ Status
 store_row(Lower *l, Val v)
 {
     Node *n = &l->node[v.i];
+    Tile home;
     TRY(force(l, v, n));
+    if (home_tile(l, v, &home) && n->tile.buf.i != home.buf.i) {
+        TRY(copy_tile(l, v, &n->tile, &home));
+        n->tile = home;
+        n->own = false;
+    }
     return store_tile(l, v, &n->tile, l->p->span[v.i], l->parts, l->per);
 }

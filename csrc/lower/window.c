@@ -108,9 +108,10 @@ leaf_in_window(Lower *l, Val v, Span s, Tile *out, bool *found)
     LeafWindow *x = NULL;
     int64_t row_stride;
     *found = false;
-    if (l->windows.n && s.role == RO_row && !has_cols(s) && leaf_view(l, v, &w))
+    bool apart_rows = l->per > 1 && row_map(l->gr, l->hw, l->per).slot != 1;
+    if (l->windows.n && s.role == RO_row && !has_cols(s) && !apart_rows && leaf_view(l, v, &w))
         x = find_window(l, v, &w, s);
-    if (!x || x->leaves < 2)
+    if (!x || x->leaves < 2 || l->chip[w.base.i].buf.i)
         return ST_OK;
     const Type *t = val_type(l->g, v);
     view_uniform(t, &w, s.spine, &row_stride);

@@ -111,9 +111,9 @@ realized_free(Realized *r)
     *r = (Realized){{0}};
 }
 
-/* Lower, schedule and allocate the plan as it stands. On failure nothing is left. */
-static Status
-realize(const Plan *p, const CompileOptions *opt, Realized *out)
+/* Lower, schedule and allocate. */
+Status
+plan_realize(const Plan *p, const CompileOptions *opt, Realized *out)
 {
     *out = (Realized){{0}};
     Status st = pass_lower(p, opt, NULL, &out->stage[0]);
@@ -249,11 +249,11 @@ choose_and_realize(Plan *p, const CompileOptions *opt, Realized *out)
 {
     bool complete;
     TRY(choose_groups(p, opt, false, &complete));
-    Status st = realize(p, opt, out);
+    Status st = plan_realize(p, opt, out);
     if (st != ST_LIMIT || complete)
         return st;
     TRY(choose_groups(p, opt, true, &complete));
-    return realize(p, opt, out);
+    return plan_realize(p, opt, out);
 }
 
 /* Why a forced plan does not fit: the first group with which the program up to it has no room. */
@@ -266,7 +266,7 @@ blame(const Plan *p, const CompileOptions *opt)
     Status st = ST_LIMIT;
     while (st == ST_LIMIT && fits + 1 < fails) {
         part.groups.n = fits + (fails - fits) / 2;
-        st = realize(&part, opt, &r);
+        st = plan_realize(&part, opt, &r);
         realized_free(&r);
         if (st == ST_OK)
             fits = part.groups.n;
@@ -276,7 +276,7 @@ blame(const Plan *p, const CompileOptions *opt)
     }
     TRY(st == ST_LIMIT ? ST_OK : st);
     part.groups.n = fails;
-    st = realize(&part, opt, &r); /* says for how many bytes there was no room */
+    st = plan_realize(&part, opt, &r); /* says for how many bytes there was no room */
     realized_free(&r);
     if (st != ST_LIMIT || fails == 0)
         return st;
@@ -291,7 +291,7 @@ blame(const Plan *p, const CompileOptions *opt)
 static Status
 force(const Plan *p, const CompileOptions *opt, Realized *out)
 {
-    Status st = realize(p, opt, out);
+    Status st = plan_realize(p, opt, out);
     return st == ST_LIMIT ? blame(p, opt) : st;
 }
 
@@ -307,5 +307,6 @@ pass_plan(Plan *p, const CompileOptions *opt, Realized *best)
         find_columns(p, &p->groups.p[k], seen);
         first_guess(p, hw, &p->groups.p[k]);
     }
-    return choose_and_realize(p, opt, best);
+    TRY(choose_and_realize(p, opt, best));
+    return plan_keep(p, opt, best);
 }

@@ -88,11 +88,18 @@ Status pass_fuse(const Graph *g, const CompileOptions *opt, Arena *a, Plan *out)
 bool moves_better(const Plan *p, const Op *op, Span s); /* by itself than as a group with that span */
 /* what a group with that span loses when it loads v through w as it is; less than 0: nothing */
 double load_excess_ns(const Plan *p, Val v, const View *w, Span s);
+/* handover.c: what lives in SBUF between groups, `most` bytes per partition of it at a time */
+Status choose_homes(Plan *p, const CompileOptions *opt, int64_t most, bool *any);
+Status drop_home(Plan *p, uint32_t group, bool *dropped); /* that of least gain in a group which has no room */
 /* choose.c: fills the decisions; lowers and prices a few candidates when the program is small enough to try */
 typedef struct Realized {
     Graph *stage[3];
 } Realized; /* a plan carried out: lowered, scheduled, allocated */
 Status pass_plan(Plan *p, const CompileOptions *opt, Realized *best);
+Status plan_realize(const Plan *p, const CompileOptions *opt,
+                    Realized *out); /* as it stands; on failure nothing is left */
+/* keep.c: the same with what groups hand over in SBUF, when that is about as fast */
+Status plan_keep(Plan *p, const CompileOptions *opt, Realized *best);
 void realized_free(Realized *r); /* all stages that are there */
 
 /* reroll.c - for emitted source: neighbouring copies of the same code become loops; buffers lose their addresses */

@@ -210,6 +210,19 @@ check_member_home(const Check *c, OpId o)
     return ST_OK;
 }
 
+/* Rows of a home are dims of its value. */
+static Status
+check_chip(const Check *c, OpId o)
+{
+    Val v = graph_op(c->g, o)->out;
+    if (c->p->home[v.i].chip && (home_bytes(c->g, v, c->p->home[v.i].rows) < 0 || val_def(c->g, v)->code == T_full))
+        return REFUSE(c, o, home,
+                      "NKI-4553 plan: %s does not live in SBUF with these rows: one has up to %d elements, "
+                      "and numbers are not stored",
+                      name_of(c, v), HOME_SLOT);
+    return ST_OK;
+}
+
 /* When each value is there, and whether what is said of where it lives can be. */
 static Status
 check_homes(Check *c)
@@ -217,6 +230,8 @@ check_homes(Check *c)
     const Plan *p = c->p;
     FOR_OPS(c->g, o) {
         const Op *op = graph_op(c->g, o);
+        if (op->nout)
+            TRY(check_chip(c, o));
         if (op->nout == 0 || is_source(c->g, op->out))
             continue;
         Val v = op->out;
@@ -492,5 +507,5 @@ plan_check(Plan *p, const Slice *names)
         TRY(check_member(&c, p->member.p[m]));
     for (uint32_t k = 0; k < p->groups.n; k++)
         TRY(check_columns(&c, &p->groups.p[k]));
-    return ST_OK;
+    return homes_settle(p);
 }

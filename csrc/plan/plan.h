@@ -48,6 +48,8 @@ typedef struct Group {
     int32_t psum_bufs;    /* copies of it, so that the next product may begin while this one is read */
     int64_t cols;         /* size of the column dim; 0: the group has none */
     int64_t panel, chunk; /* columns per panel (outermost loop, full operands stay for it) and per chunk (innermost) */
+    bool blocked;         /* rows lie 128 apart in a partition, as in homes in SBUF, even without a matmul */
+    int64_t homes;        /* SBUF bytes per partition that values living there take while the group runs */
     int64_t resident;     /* SBUF bytes per partition for full matmul operands that stay for the whole group */
     int32_t line, col;    /* in the text that the group is from; 0: the compiler's own */
 } Group;
@@ -66,7 +68,7 @@ typedef struct RowMap {
 static inline RowMap
 row_map(const Group *gr, const Hw *hw, int64_t per)
 {
-    return gr->has_matmul ? (RowMap){1, (int64_t)hw->pmax} : (RowMap){per, 1};
+    return gr->has_matmul || gr->blocked ? (RowMap){1, (int64_t)hw->pmax} : (RowMap){per, 1};
 }
 /* Partitions of a full row tile. */
 static inline int
@@ -79,6 +81,13 @@ typedef struct Spot {             /* where a text says something of an op */
     int32_t line, at, span, home; /* columns: its name, its span, its home */
 } Spot;
 
+typedef struct Home { /* of a value between groups: in SBUF instead of HBM */
+    bool chip;
+    Range rows;      /* dims of which row r lies in lane r % 128, slot r / 128; none: all of it is in one lane */
+    bool multiplied; /* only products read it; set by homes_settle */
+    double gain;     /* the planner's: bytes of HBM that it saves, per byte of SBUF and group */
+} Home;
+
 typedef struct Plan {
     const Graph *g; /* the decomposed tensor graph it is about */
     int target;
@@ -88,6 +97,7 @@ typedef struct Plan {
     uint32_t *group_of; /* by op: 1 + index of its group; 0: source, dead, or a view of a materialised value */
     Span *span;         /* by val: in the group that computes it */
     uint8_t *stored;    /* by val: lives in HBM when its group is done (output or read by another group) */
+    Home *home;         /* by val: of those stored, and of sources that several groups read */
     Val *view_base;     /* by val: a layout op's result that is a view of this stored value; 0: not a view */
     Val *part_of;       /* by val: the concat or reshape in HBM that it is written into; 0: none */
     int64_t *part_at;   /* by val: the elements of that value before it */
@@ -124,6 +134,15 @@ Mat mat_of(const Graph *g, const Op *op, Range spine); /* the spine of its resul
 /* Sets gr->cols and the spans' col; 0: none. seen: zeros by val, and again on return. */
 void find_columns(Plan *p, Group *gr, uint8_t *seen);
 void cut_columns(const Plan *p, Group *gr); /* panel and chunk, from the other decisions */
+
+/* homes.c - values that live in SBUF between groups */
+enum { HOME_LANES = 128, HOME_SLOT = 32767, HOME_ALIGN = 64 }; /* HOME_SLOT: elements that a pattern steps over */
+typedef struct Stay {                                          /* groups [first, last); last 0: none */
+    uint32_t first, last;
+} Stay;
+Status home_lives(const Plan *p, Arena *a, Stay **out); /* by value: what computes it, or loads it, to who reads it */
+int64_t home_bytes(const Graph *g, Val v, Range rows);  /* per partition; less than 0: there is no such home */
+Status homes_settle(Plan *p);                           /* of every group: blocked and homes, once p->home stands */
 
 /* fit.c - which spans a group can compute an op with */
 #define MAX_ROW_BYTES (96 * 1024) /* one value's row in one partition: two of them and their copies must fit SBUF */
@@ -177,6 +196,13 @@ Status plan_alloc(const Graph *g, Arena *a, Plan *p); /* its arrays by op and by
 
 /* same.c */
 Status plan_of_program(const PlanText *pt, const Graph *g); /* an error at the first line that is not of g */
+
+/* What holds v between groups when it is a view. */
+static inline Val
+view_root(const Plan *p, Val v)
+{
+    return p->view_base[v.i].i ? p->view_base[v.i] : v;
+}
 
 /* Not computed: a parameter or a constant. */
 static inline bool

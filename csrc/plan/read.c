@@ -210,8 +210,6 @@ read_definition(Reader *r, OpId *out)
     TRY(need_value(r, &v));
     const Graph *g = r->p->g;
     Spot *spot = &r->p->spot[g->vals.p[v.i].def.i];
-    if (is_source(g, v))
-        return SCAN_FAIL(sc, at, "NKI-4508 plan: nothing computes a parameter or a constant");
     if (spot->line)
         return SCAN_FAIL(sc, at, "NKI-4509 plan: this value is in line %d already", spot->line);
     *out = g->vals.p[v.i].def;
@@ -267,7 +265,17 @@ read_span(Reader *r, OpId o)
     return ST_OK;
 }
 
-/* `home=hbm`, `home=view %x`, `home=part %4 + 128` */
+/* The dims of which a row lies in a lane, if any: `sbuf [0,1)` */
+static Status
+read_chip(Reader *r, Val v)
+{
+    Home *home = &r->p->home[v.i];
+    home->chip = true;
+    r->p->stored[v.i] = !is_source(r->p->g, v);
+    return scan_peek(r->sc, '[') ? need_range(r->sc, val_type(r->p->g, v), &home->rows) : ST_OK;
+}
+
+/* `home=hbm`, `home=sbuf [0,1)`, `home=view %x`, `home=part %4 + 128` */
 static Status
 read_home(Reader *r, OpId o)
 {
@@ -280,11 +288,17 @@ read_home(Reader *r, OpId o)
         return scan_expected(sc, "home=");
     TRY(scan_need(sc, '='));
     Slice w = scan_word(sc);
+    if (slice_is(w, "sbuf"))
+        return read_chip(r, (Val){v});
+    if (is_source(p->g, (Val){v})) {
+        sc->p = w.p;
+        return scan_expected(sc, "sbuf, for a parameter or a constant");
+    }
     if (slice_is(w, "view"))
         return need_value(r, &p->view_base[v]);
     if (!slice_is(w, "hbm") && !slice_is(w, "part")) {
         sc->p = w.p;
-        return scan_expected(sc, "hbm, view or part");
+        return scan_expected(sc, "hbm, sbuf, view or part");
     }
     p->stored[v] = true;
     if (slice_is(w, "hbm"))
@@ -312,7 +326,11 @@ static Status
 read_member(Reader *r, Group *gr)
 {
     OpId o;
+    scan_blanks(r->sc);
+    const char *at = r->sc->p;
     TRY(read_definition(r, &o));
+    if (is_source(r->p->g, graph_op(r->p->g, o)->out))
+        return SCAN_FAIL(r->sc, at, "NKI-4508 plan: nothing computes a parameter or a constant");
     TRY(read_span(r, o));
     if (scan_peek(r->sc, 'h'))
         TRY(read_home(r, o));
@@ -419,6 +437,7 @@ plan_alloc(const Graph *g, Arena *a, Plan *p)
     NEW(g->cx, a, p->group_of, g->ops.n);
     NEW(g->cx, a, p->span, g->vals.n);
     NEW(g->cx, a, p->stored, g->vals.n);
+    NEW(g->cx, a, p->home, g->vals.n);
     NEW(g->cx, a, p->view_base, g->vals.n);
     NEW(g->cx, a, p->part_of, g->vals.n);
     NEW(g->cx, a, p->part_at, g->vals.n);

@@ -93,7 +93,10 @@ static void
 put_home(const Lines *l, Val v)
 {
     const Plan *p = l->p;
-    if (p->view_base[v.i].i) {
+    if (p->home[v.i].chip) {
+        text_puts(l->t, "  home=sbuf");
+        put_range(l, "", p->home[v.i].rows);
+    } else if (p->view_base[v.i].i) {
         text_puts(l->t, "  home=view ");
         put_val(l, p->view_base[v.i]);
     } else if (p->part_of[v.i].i) {
@@ -125,7 +128,9 @@ bool
 is_loose(const Plan *p, OpId o)
 {
     const Op *op = graph_op(p->g, o);
-    return op->nout > 0 && p->group_of[o.i] == 0 && (p->view_base[op->out.i].i || p->stored[op->out.i]);
+    if (op->nout == 0 || p->group_of[o.i])
+        return false;
+    return p->view_base[op->out.i].i || p->stored[op->out.i] || p->home[op->out.i].chip;
 }
 
 /* At most *left lines. */
