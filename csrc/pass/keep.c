@@ -12,17 +12,30 @@
 
 #define KEEP_WORK 53248   /* SBUF left for the tiles of groups, twice: loaded and stored while others are computed */
 #define KEEP_MEMBERS 8000 /* of larger programs nothing is kept: every trial lowers all of them */
-#define HOME_WORTH 1.03   /* modelled time that bytes of HBM are worth */
+#define BYTES_WORTH 0.4 /* modelled time, as a share, that all bytes of HBM are worth, */
+#define MOST_WORTH 0.15 /* and that any are */
 #define DMA_SHARE 0.1
 
+typedef struct Price {
+    double us, bytes;
+} Price;
+
 static Status
-price_of(const Realized *r, Ctx *cx, double *us)
+price_of(const Realized *r, Ctx *cx, Price *out)
 {
     Cost *c;
     NEW(cx, &cx->scratch, c, 1);
     TRY(cost_program(r->stage[2], c));
-    *us = c->time_us + INSTR_US * (double)c->instr_total + DMA_SHARE * c->engine_us[EN_dma];
+    out->us = c->time_us + INSTR_US * (double)c->instr_total + DMA_SHARE * c->engine_us[EN_dma];
+    out->bytes = (double)(c->hbm_read + c->hbm_write);
     return ST_OK;
+}
+
+static bool
+is_worth(const Price *kept, const Price *apart)
+{
+    double saved = apart->bytes > 0 ? 1 - kept->bytes / apart->bytes : 0;
+    return kept->us <= apart->us * (1 + MIN(BYTES_WORTH * saved, MOST_WORTH));
 }
 
 /* One step smaller; false when there is none. */
@@ -114,7 +127,7 @@ decide_beside(Plan *p, const Hw *hw, Group *gr)
     if (gr->has_matmul)
         gr->resident = MAX(MIN(gr->resident, (int64_t)hw->sbuf_usable - KEEP_WORK - gr->homes), 0);
     else if (gr->blocked)
-        gr->per_tile = (int32_t)MAX(MIN((int64_t)gr->per_tile, gr->rows / 128), 1);
+        gr->per_tile = 1; /* rows of a home lie 128 apart: more of them are as many runs */
     cut_columns(p, gr);
 }
 
@@ -125,7 +138,7 @@ plan_keep(Plan *p, const CompileOptions *opt, Realized *best)
     Ctx *cx = p->g->cx;
     Realized homes;
     Group *groups;
-    double apart, kept = 0;
+    Price apart, kept = {0};
     bool any;
     if (p->groups.n < 2 || p->member.n > KEEP_MEMBERS)
         return ST_OK;
@@ -140,7 +153,7 @@ plan_keep(Plan *p, const CompileOptions *opt, Realized *best)
     Status st = fit(p, opt, &homes);
     if (st == ST_OK)
         TRY(price_of(&homes, cx, &kept));
-    if (st == ST_OK && kept <= apart * HOME_WORTH) {
+    if (st == ST_OK && is_worth(&kept, &apart)) {
         realized_free(best);
         *best = homes;
         return ST_OK;
