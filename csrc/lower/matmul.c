@@ -110,6 +110,33 @@ describe(const Lower *l, const Op *op, Mm *mm)
     mm->steps = in_hbm && plain && mm->m.k * dtypes[mm->m.dt].bytes > LONG_CONTRACTION;
 }
 
+/* All matrices of the full operand, to [k mod 128][matrix][k / 128][column]. Fills in the strides by the result's dims.
+ */
+static Status
+load_batches(Lower *l, const Mm *mm, const Full *f, Affine col, Tile *t)
+{
+    int shift = val_type(l->g, mm->v)->rank - f->t->rank;
+    int64_t n = CEIL_DIV(f->k, PE) * t->rstride;
+    Affine at[MAX_RANK], to = affine_const(0);
+    for (int i = f->t->rank - 3; i >= 0; i--)
+        if (!in_range(mm->full_span.outer, i) && f->t->dim[i] > 1) {
+            t->stride[i + shift] = n;
+            n *= f->t->dim[i];
+        }
+    for (int i = 0; i < MAX_RANK; i++) {
+        at[i] = affine_const(0);
+        if (t->stride[i])
+            TRY(loop_begin(l, f->t->dim[i - shift], &at[i]));
+        to = affine_add(to, affine_scale(at[i], t->stride[i]));
+    }
+    Matrix m = columns_in_hbm(l, mm, f, at, col, t->rstride);
+    TRY(load_matrix(l, &m, t->buf, to, t->rstride));
+    for (int i = MAX_RANK - 1; i >= 0; i--)
+        if (t->stride[i])
+            TRY(loop_end_of(l, f->t->dim[i - shift]));
+    return ST_OK;
+}
+
 Status
 mm_preload(Lower *l, const Op *op, int64_t *budget)
 {
@@ -120,8 +147,8 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
         return ST_OK;
     TRY(full_operand(l, &mm, &f));
     int64_t width = has_cols(l->p->span[op->out.i]) ? l->panel_cols : f.t->dim[mm.m.full_c],
-            elems = CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
-    if (f.buf.i == 0 || batch_count(l, &mm, &f) != 1 || bytes > *budget)
+            elems = batch_count(l, &mm, &f) * CEIL_DIV(f.k, PE) * width, bytes = elems * dtypes[f.dt].bytes;
+    if (f.buf.i == 0 || bytes > *budget || (batch_count(l, &mm, &f) > 1 && chip_of(l, f.buf)))
         return ST_OK;
     Affine at[MAX_RANK];
     for (int i = 0; i < MAX_RANK; i++)
@@ -135,8 +162,8 @@ mm_preload(Lower *l, const Op *op, int64_t *budget)
     Tile *t = &l->resident[mm.op.i];
     *t = (Tile){.dt = f.dt};
     TRY(new_buffer(l, SP_sbuf, f.dt, (int)MIN(f.k, PE), elems, 1, &t->buf));
-    t->stride[0] = width; /* from one 128 rows of the contraction to the next */
-    return load_matrix(l, &m, t->buf, affine_const(0), width);
+    t->rstride = width; /* from one 128 rows of the contraction to the next */
+    return load_batches(l, &mm, &f, col, t);
 }
 
 /* The value's tile, with its contraction on the partitions, in the dtype that the tensor engine is to see. */

@@ -271,7 +271,8 @@ window_columns(Lower *l, const Mm *mm, const Full *f, const Affine *at, Affine c
         return ST_OK;
     }
     if (resident->buf.i) {
-        *out = (Panel){resident->buf, in_panel, resident->stride[0], 1};
+        Affine of = at_offset(at, resident->stride, val_type(l->g, mm->v)->rank);
+        *out = (Panel){resident->buf, affine_add(of, in_panel), resident->rstride, 1};
         return ST_OK;
     }
     out->step = width;
