@@ -102,30 +102,6 @@ first_guess(const Plan *p, const Hw *hw, Group *gr)
     gr->per_tile = (int32_t)per;
 }
 
-void
-realized_free(Realized *r)
-{
-    for (int i = 0; i < COUNT_OF(r->stage); i++)
-        if (r->stage[i])
-            graph_free(r->stage[i]);
-    *r = (Realized){{0}};
-}
-
-/* Lower, schedule and allocate. */
-Status
-plan_realize(const Plan *p, const CompileOptions *opt, Realized *out)
-{
-    *out = (Realized){{0}};
-    Status st = pass_lower(p, opt, NULL, &out->stage[0]);
-    if (st == ST_OK)
-        st = pass_schedule(out->stage[0], opt, &out->stage[1]);
-    if (st == ST_OK)
-        st = pass_allocate(out->stage[1], opt, &out->stage[2]);
-    if (st != ST_OK)
-        realized_free(out);
-    return st;
-}
-
 /* ---- group by group ---- */
 typedef struct Known { /* a group that has been searched */
     uint32_t k;        /* the first of its kind */
@@ -308,5 +284,5 @@ pass_plan(Plan *p, const CompileOptions *opt, Realized *best)
         first_guess(p, hw, &p->groups.p[k]);
     }
     TRY(choose_and_realize(p, opt, best));
-    return plan_keep(p, opt, best);
+    return p->spot ? ST_OK : plan_keep(p, opt, best); /* a text says where values live */
 }

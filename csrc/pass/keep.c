@@ -12,8 +12,8 @@
 
 #define KEEP_WORK 53248   /* SBUF left for the tiles of groups, twice: loaded and stored while others are computed */
 #define KEEP_MEMBERS 8000 /* of larger programs nothing is kept: every trial lowers all of them */
-#define BYTES_WORTH 0.4 /* modelled time, as a share, that all bytes of HBM are worth, */
-#define MOST_WORTH 0.15 /* and that any are */
+#define BYTES_WORTH 0.4   /* modelled time, as a share, that all bytes of HBM are worth, */
+#define MOST_WORTH 0.15   /* and that any are */
 #define DMA_SHARE 0.1
 
 typedef struct Price {
