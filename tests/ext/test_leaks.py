@@ -11,15 +11,19 @@ import gc
 import operator
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import nkigen
 from nkigen import _core
-from tests.errors import test_errors
-from tests.ext.test_failing_python import JOBS
-from tests.ops.test_surface import ARGUMENTS, FORMS, MODULES, OPERATORS, OTHERS, functions
+
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("errors", "ext", "ops")]
+
+import test_errors  # noqa: E402
+from test_failing_python import JOBS  # noqa: E402
+from test_surface import ARGUMENTS, FORMS, MODULES, OPERATORS, OTHERS, functions  # noqa: E402
 
 SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")  # keeps what is freed
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.skipif(SANITIZED, reason="not malloc's own heap")]
@@ -157,3 +161,14 @@ CALLS = {
 def test_calls(name):
     for run in (KERNEL, KERNEL.reference, KERNEL.stages["trace"].run, KERNEL.tile_ir.run):
         assert lost(lambda: quietly(run, *CALLS[name])) == (0, 0)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads cannot be counted")
+def test_threads_end_with_the_run():
+    a = np.ones((256, 512), f)
+    k = nkigen.compile(lambda a, b: a @ b + a @ (b * 2), a, np.ones((512, 1024), f), cache=False)
+    k(a, np.ones((512, 1024), f))
+    before = len(os.listdir("/proc/self/task"))
+    for _ in range(3):
+        k(a, np.ones((512, 1024), f))
+    assert len(os.listdir("/proc/self/task")) == before
