@@ -30,6 +30,7 @@ typedef struct Value { /* a buffer, or one turn of a buffer that a loop's body d
     uint32_t kin;      /* the same for all turns of a buffer */
     uint32_t user, nuser; /* on chip: the nodes that touch it, in Straight.users */
     int64_t bytes;        /* of every partition, as it is placed; 0 in HBM */
+    int64_t elems;        /* of every partition, of a part of a buffer; 0: it is all of it */
     uint8_t space;
     bool chip;
     bool outer; /* not this program's to place: it lives on before or after */
@@ -117,9 +118,12 @@ typedef struct Order {   /* a schedule */
 Status source_init(const Graph *g, const Graph *lowered, const CompileOptions *opt, Arena *a, Source *out);
 /* Ops [begin, end) of the program, or the first `count` iterations of a loop. `like` has the arenas and the room. */
 Status straight_expand(Source *src, uint32_t begin, uint32_t end, const Straight *like, Straight *out);
+Status note_used(Straight *s, Node *n, uint32_t value);
 Status straight_expand_loop(Source *src, uint32_t loop, int64_t count, const Straight *like, Straight *out);
 /* pipeline_split.c: DMAs of more than `us` in pieces */
 Status straight_split(const Straight *in, double us, Straight *out);
+/* pipeline_parts.c: large values in parts */
+Status straight_parts(Straight *s);
 /* pipeline_link.c: users, edges */
 Status straight_link(Straight *s);
 /* pipeline_carry.c */
@@ -171,8 +175,9 @@ typedef struct Best { /* an order with addresses */
     Limits lim;
     double us; /* with its instructions */
 } Best;
-/* The best of `most` ways to look for one; long DMAs whole or in pieces. *ok: one was found and has addresses. */
-Status order_find(const Straight *whole, int most, Best *best, bool *ok);
+/* The best of `most` ways to look for one; long DMAs and instructions whole or in pieces. parts: large values are in
+ * parts. *ok: one was found and has addresses. */
+Status order_find(const Straight *whole, bool parts, int most, Best *best, bool *ok);
 /* The best under limits like those of another order. */
 Status order_like(Straight *s, const Limits *like, Best *best, bool *ok);
 
@@ -192,7 +197,7 @@ typedef struct Emit {
 Status emit_begin(const Source *src, Arena *a, Emit *e); /* with the buffers in HBM */
 Status emit_end(Status st, Emit *e, Graph **out);
 Status emit_buffer(Emit *e, Val v, int64_t addr);             /* which e->map then knows */
-Status emit_place(Emit *e, Val like, int64_t addr, Val *out); /* one more of that type, for one value */
+Status emit_place(Emit *e, const Value *v, int64_t addr, Val *out); /* a new buffer for one value */
 Status emit_loop(Emit *e, uint32_t loop, int64_t count, int64_t scale);
 Status emit_loop_end(Emit *e, uint32_t loop);
 Status emit_op(Emit *e, uint32_t o); /* an instruction as it is */

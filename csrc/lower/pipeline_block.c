@@ -240,7 +240,7 @@ block_write(Emit *e, const Block *b)
     NEW(m->g->cx, m->a, cross, 2 * m->value.n + 1);
     for (uint32_t v = 0; b->rotated && v < m->value.n; v++) {
         if (b->cross[v])
-            TRY(emit_place(e, m->value.p[v].val, b->addr[v], &cross[v]));
+            TRY(emit_place(e, &m->value.p[v], b->addr[v], &cross[v]));
     }
     TRY(write_piece(e, b, &b->head, cross));
     TRY(emit_loop(e, b->loop, b->count / b->size - b->rotated, b->size));
@@ -304,7 +304,7 @@ block_make(Source *src, uint32_t loop, int64_t size, int most, const int64_t *ad
     *out = (Block){.loop = loop, .var = op->out, .size = size, .count = attr_int(cx, op->attr, A_count, 1)};
     NEW(cx, like->a, whole, 1);
     TRY(straight_expand_loop(src, loop, size, like, whole));
-    TRY(order_find(whole, most, &out->best, ok));
+    TRY(order_find(whole, true, most, &out->best, ok));
     if (!*ok)
         return ST_OK;
     return choose_form(out, addr, ok);

@@ -125,7 +125,7 @@ value_now(Straight *s, Val v, uint32_t *out)
 
 /* ---- nodes ---- */
 
-static Status
+Status
 note_used(Straight *s, Node *n, uint32_t value)
 {
     for (uint32_t i = 0; i < n->nvalue; i++)

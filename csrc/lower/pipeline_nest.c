@@ -261,7 +261,7 @@ write_straight(Nest *n, Emit *e, const Leaf *f, const Straight *like, bool *ok)
     s.before = n->known ? &n->before : NULL;
     if (s.node.n == 0)
         return ST_OK;
-    TRY(order_find(&s, n->most, &best, ok));
+    TRY(order_find(&s, true, n->most, &best, ok));
     if (!*ok)
         return ST_OK;
     TRY(keep_carry(n, best.o.left));

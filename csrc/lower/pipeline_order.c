@@ -7,6 +7,7 @@
  */
 #include "lower/pipeline.h"
 
+#include <math.h>
 #include <string.h>
 
 #define CUT_US 2      /* DMAs of more are cut in pieces, */
@@ -121,19 +122,21 @@ place_best(Best *best, bool *ok)
 }
 
 Status
-order_find(const Straight *whole, int most, Best *best, bool *ok)
+order_find(const Straight *whole, bool parts, int most, Best *best, bool *ok)
 {
     Straight *s, *cut;
     NEW(whole->g->cx, whole->a, s, 2);
     cut = s + 1;
-    *s = *whole;
     *best = (Best){0};
     *ok = false;
-    TRY(straight_split(s, CUT_US, cut));
-    TRY(straight_link(s));
-    bool pays = !s->src->quick && cut->node.n > s->node.n && cut->node.n < CUT_MOST * s->node.n;
-    if (pays)
-        TRY(straight_link(cut));
+    TRY(straight_split(whole, INFINITY, s));
+    TRY(straight_split(whole, CUT_US, cut));
+    bool pays = !whole->src->quick && cut->node.n > s->node.n && cut->node.n < CUT_MOST * s->node.n;
+    for (int k = 0; k < 1 + pays; k++) {
+        if (parts)
+            TRY(straight_parts(&s[k]));
+        TRY(straight_link(&s[k]));
+    }
     TRY(try_orders(s, pays ? cut : NULL, most, best));
     return best->s ? place_best(best, ok) : ST_OK;
 }

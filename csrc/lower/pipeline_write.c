@@ -14,10 +14,9 @@ typedef struct Write {
 } Write;
 
 static Status
-copy_buffer(Emit *e, const Op *op, AttrId attr, Val *out)
+copy_buffer(Emit *e, const Op *op, TyId type, AttrId attr, Val *out)
 {
     const Graph *g = e->src->g;
-    TyId type = g->vals.p[op->out.i].type;
     OpId made;
     TRY(graph_append(e->out, K_buffer, NULL, 0, attr, op->loc, &type, 1, &made));
     *out = graph_op(e->out, made)->out;
@@ -34,7 +33,7 @@ declare_hbm(Emit *e)
     FOR_OPS(g, o) {
         const Op *op = graph_op(g, o);
         if (op->code == K_buffer && val_type(g, op->out)->space == SP_hbm)
-            TRY(copy_buffer(e, op, op->attr, &e->map[op->out.i]));
+            TRY(copy_buffer(e, op, g->vals.p[op->out.i].type, op->attr, &e->map[op->out.i]));
     }
     return ST_OK;
 }
@@ -64,15 +63,21 @@ emit_buffer(Emit *e, Val v, int64_t addr)
     const Op *op = val_def(e->src->g, v);
     AttrId attr;
     TRY(attr_with(e->src->g->cx, op->attr, AT_INT(A_addr, addr), &attr));
-    return copy_buffer(e, op, attr, &e->map[v.i]);
+    return copy_buffer(e, op, e->src->g->vals.p[v.i].type, attr, &e->map[v.i]);
 }
 
 Status
-emit_place(Emit *e, Val like, int64_t addr, Val *out)
+emit_place(Emit *e, const Value *v, int64_t addr, Val *out)
 {
+    const Graph *g = e->src->g;
+    const Type *ty = val_type(g, v->val);
+    const int64_t dim[] = {ty->dim[0], v->elems};
+    TyId part = g->vals.p[v->val.i].type;
     AttrId attr;
-    TRY(attr_make(e->src->g->cx, &AT_INT(A_addr, addr), 1, &attr));
-    return copy_buffer(e, val_def(e->src->g, like), attr, out);
+    if (v->elems)
+        TRY(type_make(g->cx, TY_buffer, (Space)ty->space, (DType)ty->dtype, 2, dim, &part));
+    TRY(attr_make(g->cx, &AT_INT(A_addr, addr), 1, &attr));
+    return copy_buffer(e, val_def(g, v->val), part, attr, out);
 }
 
 Status
@@ -112,7 +117,7 @@ declare_values(Write *w, const Node *n)
     for (uint32_t i = 0; i < n->nvalue; i++) {
         uint32_t v = s->used.p[n->value + i];
         if (!w->map[v].i)
-            TRY(emit_place(w->e, s->value.p[v].val, w->o->addr[v], &w->map[v]));
+            TRY(emit_place(w->e, &s->value.p[v], w->o->addr[v], &w->map[v]));
     }
     return ST_OK;
 }
