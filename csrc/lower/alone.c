@@ -65,7 +65,9 @@ declare_all(Lower *l)
         for (int i = 0; i < op->nin; i++) {
             Val v = op_val(l->g, op, i), base = l->p->view_base[v.i].i ? l->p->view_base[v.i] : v;
             int code = val_def(l->g, base)->code;
-            if (!is_member(l, v) && code != T_full)
+            if (!is_member(l, v) && l->p->home[base.i].chip && !is_source(l->g, base))
+                TRY(home_declare(l, base)); /* others have written it */
+            else if (!is_member(l, v) && code != T_full)
                 TRY(declare(l, base, code == T_const ? BK_tile : BK_input));
         }
     }
@@ -77,6 +79,10 @@ forget(Lower *l)
 {
     for (uint32_t i = 0; i < l->in_hbm.n; i++)
         l->hbm[l->in_hbm.p[i].i].i = 0;
+    for (uint32_t i = 0; i < l->chips.n; i++)
+        l->chip[l->chips.p[i].i].buf.i = 0;
+    l->chips.p = NULL;
+    l->chips.n = l->chips.cap = 0;
     l->in_hbm.p = NULL; /* it was in scratch memory, and so were leaves and windows */
     l->in_hbm.n = l->in_hbm.cap = 0;
     l->leaves.p = NULL;

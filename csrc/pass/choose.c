@@ -140,11 +140,11 @@ settle(Choice *c, Known *new)
     c->complete = c->complete && c->pr.work <= c->check;
     if (c->pr.work > c->check)
         return ST_OK;
-    TRY(fit_group(&c->pr, new->k, 0, &new->gr, &new->price));
+    TRY(fit_group(&c->pr, new->k, new->gr.homes, &new->gr, &new->price));
     new->fits = true;
     if (!efforts[c->opt->optimize].orders || c->ops + new->price.ops > ORDERED_MOST)
         return ST_OK;
-    return price_group(&c->pr, new->k, &new->gr, 0, PRICE_loops, &new->price);
+    return price_group(&c->pr, new->k, &new->gr, new->gr.homes, PRICE_loops, &new->price);
 }
 
 static Status
@@ -154,7 +154,7 @@ settle_all(Choice *c)
     Ctx *cx = c->p->g->cx;
     VEC_PUSH(cx, a, &c->known, (Known){0});
     for (uint32_t k = 0; k < c->p->groups.n; k++) {
-        uint64_t key = group_key(&c->pr, k);
+        uint64_t key = group_key(&c->pr, k) + (c->p->groups.p[k].homes ? k : 0); /* equal ones have equal homes */
         uint32_t at = map_find(&c->map, key, same_key, NULL);
         if (at == 0) {
             Known new = {.k = k, .first = c->p->groups.p[k], .gr = c->p->groups.p[k]};
@@ -178,6 +178,7 @@ improve(Choice *c, uint32_t place)
     int64_t own = kn->copies * kn->price.instr, once = (FIT_WORK + TIME_WORK) * kn->price.ops;
     const Effort *e = &efforts[c->opt->optimize];
     Bounds b = {.copies = kn->copies, .others = c->instr - own, .work = MIN(LOOP_TRIES * once, e->loops)};
+    b.taken = kn->gr.homes;
     b.orders = e->orders && c->ops <= ORDERED_MOST;
     if (b.orders)
         b.work += e->orders * order_work(&kn->price);
