@@ -157,6 +157,13 @@ def bits(fn):
     return lambda x, y: fn(np.asarray(x).astype(np.int64), np.asarray(y).astype(np.int64))
 
 
+def shift_right(x, n):
+    """Of raw bits: zeros come in, whatever the sign."""
+    x = np.ascontiguousarray(x)
+    unsigned = np.dtype(f"u{x.dtype.itemsize}")
+    return np.right_shift(x.view(unsigned), np.asarray(n).astype(unsigned)).view(x.dtype)
+
+
 ALU = {
     "add": np.add,
     "subtract": np.subtract,
@@ -177,7 +184,7 @@ ALU = {
     "bitwise_or": bits(np.bitwise_or),
     "bitwise_xor": bits(np.bitwise_xor),
     "left_shift": bits(np.left_shift),
-    "right_shift": bits(np.right_shift),
+    "right_shift": shift_right,
 }
 
 

@@ -153,7 +153,7 @@ EDITS = [
     ("rows", r"row \[0,1\)", "row [1,1)", r"expected [lo,hi) with 0 <= lo", r"\[1,1"),
     ("rows", r"row \[0,1\)", "mat [0,1)", "expected row, free, acc or move, found 'mat'", "mat "),
     ("rows", r"row \[0,1\)", "row [0,1) outer", "expected '['", "outer "),
-    ("rows", r"home=hbm", "home=sram", "expected hbm, view or part, found 'sram'", "sram"),
+    ("rows", r"home=hbm", "home=sram", "expected hbm, sbuf, view or part, found 'sram'", "sram"),
     ("rows", r"home=hbm", "hbm", "expected home=, found 'hbm'", "hbm$"),
     ("rows", r"group 1", "group 2", "groups are numbered in the order in which they run, this is group 1", "group 2"),
     ("rows", r"outer=1", "cols=1", "expected outer=, found 'cols'", "group 0"),

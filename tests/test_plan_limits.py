@@ -26,7 +26,7 @@ def chosen(x, y, z):
 
 CASES = [
     (together, 2, 1000, ""),
-    (together, 3, 16000, "row_bytes=49152 max_ops=0 "),
+    (together, 6, 16000, "row_bytes=49152 max_ops=0 "),
     (chosen, 3, 10000, "row_bytes=32768 max_ops=64 "),
     (together, 12, 5000, "row_bytes=32768 max_ops=16 "),
     (chosen, 3, 8192, "row_bytes=32768 max_ops=4 "),

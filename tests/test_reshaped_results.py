@@ -56,7 +56,7 @@ def test_nothing_is_copied_for_a_shape():
         nkigen.compile(
             cliffs.image_columns, ((514, 514), "f32"), cache=False
         ).cost.hbm_ratio
-        < 1.2
+        < 1.25
     )
     assert (
         nkigen.compile(stacked, ((512, 512), "f32"), cache=False).cost.hbm_ratio == 1.0

@@ -449,6 +449,14 @@ is_in_home(const Lower *l, const Ref *r)
     return r->ap.nparts == 0 && val_type(l->out, r->buf)->space == SP_sbuf;
 }
 
+/* From lanes to a row of one lane, or back, within SBUF: both operands of a DMA have one shape, lanes first. */
+static bool
+turns_on_chip(const Lower *l, const Ref *dst, const Ref *src, const Axis *main)
+{
+    bool sbuf = val_type(l->out, dst->buf)->space == SP_sbuf && val_type(l->out, src->buf)->space == SP_sbuf;
+    return sbuf && main->lane[0] != main->lane[1];
+}
+
 Status
 transfer(Lower *l, const Ref *dst, const Ref *src)
 {
@@ -459,6 +467,8 @@ transfer(Lower *l, const Ref *dst, const Ref *src)
         return dma(l, K_dma_copy, dst, src);
     bool ok = match_sides(l, dst, src, &t);
     int k = ok ? lane_axis(&t) : -1;
+    if (k >= 0 && turns_on_chip(l, dst, src, &t.ax[k]))
+        k = -1;
     if (k >= 0) {
         main = t.ax[k];
         memmove(&t.ax[k], &t.ax[k + 1], (size_t)(--t.n - k) * sizeof(Axis));
