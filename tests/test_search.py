@@ -16,9 +16,10 @@ def decisions(k):
 
 
 def test_equal_groups_have_equal_decisions():
+    """But for what is resident: beside values that live on chip a group has less room."""
     w = layers.LAYERS["layer_s128_x28"]
     k = nkigen.compile(w.fn, *w.specs("bf16"), cache=False)
-    kinds = set(decisions(k))
+    kinds = {re.sub(r"resident=\d+", "", d) for d in decisions(k)}
     assert len(decisions(k)) >= 28
     assert len(kinds) <= len(decisions(k)) // 7
 
