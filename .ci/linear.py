@@ -1,7 +1,7 @@
 """Work of the compiler against the size of the program, in instructions that callgrind counts.
 
 Tracing and compiling 10 times as many ops may take LIMIT times as many instructions. Every family is counted at 1,000
-and 10,000 ops, those of LARGE also at 100,000. Counts repeat to within a few thousandths, so this gates; wall times do
+and 10,000 ops, chains also at 100,000, and wide graphs when asked for by name. Counts repeat to within a few thousandths, so this gates; wall times do
 not. Needs valgrind.
 
     python .ci/linear.py            # all families
@@ -21,6 +21,8 @@ from nkigen import layers, workloads
 LIMIT = 12.0
 SIZES = (1_000, 10_000, 100_000)
 LARGE = ("chain", "wide")
+#: counted at all sizes by name only: the largest takes minutes
+BY_NAME = ("wide",)
 #: ops of a layer, about
 LAYER_OPS = 50
 SHAPE = (128, 512)
@@ -97,7 +99,8 @@ def count(family: str, n: int) -> int:
 def main(names: list[str]) -> int:
     start, bad = count("chain", 0), 0
     for name in names or FAMILIES:
-        sizes = SIZES if name in LARGE else SIZES[:-1]
+        large = name in LARGE and (names or name not in BY_NAME)
+        sizes = SIZES if large else SIZES[:-1]
         work = [count(name, n) - start for n in sizes]
         growth = [b / a for a, b in zip(work, work[1:], strict=False)]
         line = ", ".join(f"{n:,}: {w / n:,.0f}" for n, w in zip(sizes, work, strict=True))
