@@ -80,7 +80,10 @@ def _call(function: Any, compose: Callable[..., Any], *args: Any, **kwargs: Any)
         args, kwargs = _by_name(name, function, compose, args, kwargs)
     out = kwargs.pop("out", None)
     result = compose(*args, **kwargs)
-    return result if out is None else store(name, out, result)
+    if out is not None:
+        return store(name, out, result)
+    is_array = isinstance(result, (np.ndarray, _core.TracedArray))
+    return scalar_of(result) if isinstance(function, np.ufunc) and is_array else result
 
 
 def _refuse_others(name: str, compose: Any, kwargs: dict[str, Any]) -> None:

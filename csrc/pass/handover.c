@@ -21,6 +21,7 @@ typedef struct Kept { /* a value that may have a home */
     int readers;   /* groups */
     uint32_t seen; /* 1 + the last group that was counted */
     bool written;  /* by a group, which decides its rows */
+    bool reshaped; /* written as a value of another shape, whose rows are not its own */
 } Kept;
 
 typedef struct Handover {
@@ -75,6 +76,8 @@ note_result(Handover *h, const Op *op)
     if (!p->stored[op->out.i])
         return;
     k->v = root;
+    bool part = root.i == p->part_of[op->out.i].i && val_def(p->g, root)->code == T_concat;
+    k->reshaped |= root.i != op->out.i && !part;
     if (!k->written && s.role == RO_row)
         k->rows = s.spine;
     k->written |= s.role == RO_row;
@@ -164,7 +167,7 @@ rank(Handover *h, Ranked *out, uint32_t *n)
     *n = 0;
     for (uint32_t v = 1; v < g->vals.n; v++) {
         Kept *k = &h->kept[v];
-        if (k->v.i == 0 || k->readers == 0 || type_numel(val_type(g, k->v)) == 0)
+        if (k->v.i == 0 || k->reshaped || k->readers == 0 || type_numel(val_type(g, k->v)) == 0)
             continue;
         k->room = home_bytes(g, k->v, k->rows);
         k->life = life[v];

@@ -153,3 +153,17 @@ def test_a_home_has_rows_that_patterns_step_over():
     with pytest.raises(nkigen.ParseError, match="up to 32767 elements"):
         home = re.sub(r"(?m)^plan .*$", r"\g<0>\n  %x = input  home=sbuf [0,1)", text)
         nkigen.compile(total, spec, plan=home)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_value_written_in_another_shape_has_no_home(target):
+    """A product of vectors is a 1 by 1 product, written as what has no axes and read by another group."""
+
+    def fn(x):
+        size = (x @ x) * 0.25
+        return x @ np.where(x, size, x), x @ x
+
+    x = np.arange(7, dtype=np.float32)
+    k = nkigen.compile(fn, x, target=target, cache=False)
+    for a, b in zip(k(x), fn(x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
